@@ -1,0 +1,1 @@
+"""What runs inside the training environment. Knows nothing of clouds, prices or the launcher."""

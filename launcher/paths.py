@@ -1,0 +1,43 @@
+"""Where the launcher keeps things: fixed XDG places, so that any terminal finds every run."""
+
+import os
+from pathlib import Path
+
+APPLICATION = "loralift"
+
+
+def _xdg(variable: str, default: str) -> Path:
+    value = os.environ.get(variable, "")
+    base = Path(value) if os.path.isabs(value) else Path.home() / default  # relative: ignored
+    return base / APPLICATION
+
+
+def ledger_file() -> Path:
+    return _xdg("XDG_STATE_HOME", ".local/state") / "ledger.sqlite3"
+
+
+def work_folder(run_id: str) -> Path:
+    """The private folder a local job works in until its run is collected."""
+    return _xdg("XDG_STATE_HOME", ".local/state") / "work" / run_id
+
+
+def environments_folder() -> Path:
+    """Training environments, one for each content of the lock."""
+    return _xdg("XDG_CACHE_HOME", ".cache") / "envs"
+
+
+def packaged(name: str) -> Path:
+    """A data folder of the project (`sky`, `images`): beside the packages in a checkout, below
+    `launcher/_<name>` in an installed wheel."""
+    here = Path(__file__).resolve().parent
+    installed = here / f"_{name}"
+    return installed if installed.is_dir() else here.parent / name
+
+
+def sample_recipe() -> Path:
+    return Path(__file__).resolve().parent.parent / "jobs" / "recipes" / "sample.yaml"
+
+
+def job_code() -> Path:
+    """The `jobs` package, copied to wherever a job runs."""
+    return Path(__file__).resolve().parent.parent / "jobs"

@@ -1,0 +1,234 @@
+"""What flows inside the launcher. Frozen, serialisable; no behaviour beyond small properties.
+
+Money is integer micro-dollars (`*_microusd`), memory is bytes, durations are hours where a plan
+is made and seconds where something was measured. Dates are ISO 8601.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from jobs.spec import DeviceKind, JobSpec, Record, ResolvedSpec, Result
+
+MICROUSD = 1_000_000
+GIB = 1024**3
+MIB = 1024**2
+
+
+class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of one run. Only a deadline derived from them enters a training environment."""
+
+    max_cost_microusd: int | None = None
+    max_hours: float = 8.0
+    spot: bool = False
+    providers: tuple[str, ...] = ()  # empty: any
+    gpu: str | None = None  # NAME or NAME:COUNT
+
+
+class Device(Struct, frozen=True, kw_only=True):
+    """One accelerator, or the CPU with its RAM, as a plan sees it."""
+
+    kind: DeviceKind
+    name: str
+    usable_bytes: int  # free where it is this machine's, else what the driver leaves of the card
+    total_bytes: int
+    compute_capability: tuple[int, int] | None = None
+    dense_16bit_tflops: float = 0.0  # peak, without sparsity
+    bandwidth_gb_s: float = 0.0
+    cores: int = 0  # CPU only: physical or allotted cores
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """Something that can be had for a price: this machine, or an instance of a provider."""
+
+    provider: str
+    instance: str
+    region: str
+    device: Device
+    count: int
+    microusd_per_hour: int  # of the whole instance
+    spot: bool
+    as_of: str  # ISO date of the price
+    source: str
+    executor: str | None  # None: no executor of ours can provision it; shown, never chosen
+    capabilities: tuple[str, ...] = ()  # of: stop, autodown, spot, containers, bucket_mounts
+    billing_seconds: int = 1  # granularity
+    billing_minimum_seconds: int = 0
+    microusd_per_gib_disk_hour: int = 0
+    microusd_per_gib_egress: int = 0
+    provision_seconds: tuple[float, float, float] = (
+        0.0,
+        0.0,
+        0.0,
+    )  # low, expected, high
+    download_mb_s: tuple[float, float, float] = (
+        100.0,
+        50.0,
+        12.5,
+    )  # fast, expected, slow
+    note: str = ""
+
+
+class DataFacts(Struct, frozen=True, kw_only=True):
+    """What the launcher knows of the data without a tokenizer."""
+
+    train_path: str
+    validation_path: str | None
+    train_rows: int
+    validation_rows: int
+    train_characters: int  # all text of the training rows, template not counted
+    longest_characters: int  # of one row
+    validation_characters: int
+    sha256: str  # of the training file
+    tokens_per_character: float = 0.25
+    template_tokens_per_row: int = 12
+
+
+class MemoryTerm(Struct, frozen=True, kw_only=True):
+    name: str
+    bytes: int
+    why: str
+
+
+class TimeTerm(Struct, frozen=True, kw_only=True):
+    name: str
+    low_hours: float
+    expected_hours: float
+    high_hours: float
+    why: str
+
+
+class Estimate(Struct, frozen=True, kw_only=True):
+    """VRAM (RAM on a CPU), disk and time of one job on one device, every term visible."""
+
+    memory: tuple[MemoryTerm, ...]
+    memory_expected_bytes: int
+    memory_upper_bytes: int
+    host_ram_bytes: int
+    disk_bytes: int
+    time: tuple[TimeTerm, ...]
+    train_tokens: int
+    parameters_total: int
+    parameters_trainable: int
+    assumptions: tuple[str, ...]
+
+    @property
+    def hours_low(self) -> float:
+        return sum(t.low_hours for t in self.time)
+
+    @property
+    def hours_expected(self) -> float:
+        return sum(t.expected_hours for t in self.time)
+
+    @property
+    def hours_high(self) -> float:
+        return sum(t.high_hours for t in self.time)
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """One offer under one strategy, judged."""
+
+    offer: Offer
+    spec: ResolvedSpec | None  # None: the strategy cannot be expressed on that device
+    estimate: Estimate | None
+    expected_microusd: int
+    worst_microusd: int
+    verdict: Literal["chosen", "possible", "rejected"]
+    reason: str  # one line, with the number that decided
+
+
+class ModelFacts(Struct, frozen=True, kw_only=True):
+    id: str
+    architecture: str
+    parameters: int
+    named_parameters: float | None  # what the name claims, None where it says nothing
+    source: str  # embedded, config.json, hub
+
+
+class Setting(Struct, frozen=True, kw_only=True):
+    """A value that did not come from a default, and who set it."""
+
+    key: str
+    value: str
+    source: str  # a flag, or the recipe's path
+    instead_of: str  # what it replaced, and whose that was
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """All that submit needs, and why."""
+
+    plan_version: int = 1
+    run_id: str
+    created_at: str
+    recipe: str
+    job: JobSpec
+    budget: Budget
+    model: ModelFacts
+    data: DataFacts
+    candidates: tuple[Candidate, ...]  # chosen first, then possible by cost, then rejected
+    settings: tuple[Setting, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def chosen(self) -> Candidate | None:
+        first = self.candidates[0] if self.candidates else None
+        return first if first is not None and first.verdict == "chosen" else None
+
+
+RunState = Literal["PENDING", "PROVISIONING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"]
+MachineState = Literal["REQUESTED", "UP", "ENDING", "GONE", "UNKNOWN"]
+# Why a run ended as it did. A run that SUCCEEDED has a reason only when a gate failed.
+Reason = Literal[
+    "OUT_OF_MEMORY",
+    "BUDGET_EXCEEDED",  # the deadline derived from --max-cost or --max-hours
+    "PREEMPTED",
+    "GATE_FAILED",
+    "NO_CAPACITY",
+    "STALLED",
+    "LOST",  # ended without leaving a result: killed, or the machine is gone
+    "SETUP_FAILED",
+    "BAD_INPUT",
+    "CANCELLED",
+    "ERROR",
+]
+ENDED: tuple[RunState, ...] = ("SUCCEEDED", "FAILED", "CANCELLED")
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    attempt: int
+    started_at: str
+    executor: str
+    handle: str
+    provider: str
+    instance: str
+    microusd_per_hour: int
+    machine: MachineState
+    gone_at: str | None
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    run_id: str
+    created_at: str
+    store: str
+    state: RunState
+    reason: Reason | None
+    message: str | None
+    ended_at: str | None
+    folder: str | None
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+class View(Struct, frozen=True, kw_only=True):
+    """A run as it stands."""
+
+    run: Run
+    plan: Plan
+    last: Record | None  # the newest line of its metrics
+    result: Result | None
+    log_tail: str
+    spent_microusd: int
+    folder: str  # where its files are now
