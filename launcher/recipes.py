@@ -1,0 +1,321 @@
+"""YAML recipe + flags → JobSpec + Budget, saying which value won.
+
+A recipe has JobSpec's keys plus `budget:`; `model:` and `data:` may be a bare string. Paths are
+relative to the recipe's folder, those of flags to the working folder. A `.json` file is a saved
+ResolvedSpec, rerun exactly.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import yaml
+from msgspec import Meta, Struct
+
+from jobs.spec import JobSpec, ResolvedSpec
+from launcher import paths
+from launcher.errors import BadInput
+from launcher.types import MICROUSD, Budget, Setting
+from launcher.validate import convert, get
+
+WORKING_FOLDER_RECIPE = "launch.yaml"
+
+Tree = dict[str, Any]
+
+
+class RecipeBudget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The recipe's `budget:`, in the units people write."""
+
+    max_cost: Annotated[float, Meta(ge=0.0, le=1e6)] | None = None  # US dollars, the whole run
+    max_hours: Annotated[float, Meta(gt=0.0, le=10_000.0)] = 8.0
+    spot: bool = False
+    providers: tuple[str, ...] = ()
+    gpu: str | None = None
+
+
+class Recipe(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All keys a recipe may hold."""
+
+    budget: RecipeBudget = RecipeBudget()
+
+
+class Flags(Struct, frozen=True, kw_only=True):
+    """What the command line adds. None or empty: not given."""
+
+    strategy: str | None = None
+    model: str | None = None
+    data: str | None = None
+    max_cost: float | None = None
+    max_hours: float | None = None
+    providers: tuple[str, ...] = ()
+    gpu: str | None = None
+    spot: bool | None = None
+    sets: tuple[str, ...] = ()
+
+    @property
+    def change_the_job(self) -> bool:
+        """Whether any of them changes what is trained, rather than where or for how much."""
+        return bool(self.strategy or self.model or self.data or self.sets)
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """What is to be planned."""
+
+    job: JobSpec
+    budget: Budget
+    recipe: str  # a path, or what stands in for one
+    settings: tuple[Setting, ...]
+    exact: ResolvedSpec | None = None  # a saved spec: nothing of it may change
+
+
+def load(recipe: str | None, flags: Flags) -> Request:
+    """Read a recipe (or launch.yaml, or the sample) and lay the flags over it.
+
+    Raises BadInput with file or flag, the key's path, what was expected and the nearest name.
+    """
+    if recipe is not None and recipe.endswith(".json"):
+        return _saved_spec(Path(recipe), flags)
+    path, label = _choose(recipe, flags)
+    tree = _read_yaml(path)
+    if label != str(path):  # only the data and gates of the sample, see _choose
+        tree = {key: tree[key] for key in ("data", "gates") if key in tree}
+    _expand_shorthands(tree)
+    _absolute_paths(tree, path.parent)
+    sources = {key: label for key, _ in _leaves(tree)}
+    settings = [*_against_defaults(tree, label), *_lay_flags(tree, flags, sources)]
+    latest = {setting.key: setting for setting in settings}  # one line a key: who won, over whom
+    parsed = convert(tree, Recipe, sources, label)
+    _require_files(parsed, sources)
+    job = msgspec.convert(
+        {f: getattr(parsed, f) for f in JobSpec.__struct_fields__}, JobSpec, from_attributes=True
+    )
+    return Request(
+        job=job, budget=_budget(parsed.budget), recipe=label, settings=tuple(latest.values())
+    )
+
+
+def _choose(recipe: str | None, flags: Flags) -> tuple[Path, str]:
+    """The file to read and what to call it."""
+    if recipe is not None:
+        path = Path(recipe)
+        if not path.is_file():
+            raise BadInput(f"recipe {recipe} not found; give a YAML file, or none for the sample")
+        return path.resolve(), str(path.resolve())
+    here = Path(WORKING_FOLDER_RECIPE)
+    if here.is_file():
+        return here.resolve(), str(here.resolve())
+    sample = paths.sample_recipe()
+    if flags.model or flags.data:
+        # The sample's settings are made for its tiny model; another model gets the defaults.
+        return sample, "strategy defaults" + ("" if flags.data else " with the sample data")
+    return sample, str(sample)
+
+
+def _saved_spec(path: Path, flags: Flags) -> Request:
+    if flags.change_the_job:
+        raise BadInput(
+            f"{path} is a saved spec and is rerun exactly; drop --strategy, --model, --data and "
+            "--set, or start from a YAML recipe"
+        )
+    try:
+        spec = msgspec.json.decode(path.read_bytes(), type=ResolvedSpec)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}; give a spec.json of an earlier run") from None
+    except msgspec.DecodeError as error:
+        raise BadInput(f"{path}: not a saved spec: {error}") from None
+    job = msgspec.convert(spec, JobSpec, from_attributes=True)
+    tree: Tree = {}
+    settings = _lay_flags(tree, flags, {})
+    budget = convert(tree.get("budget", {}), RecipeBudget, {}, "flags")
+    return Request(
+        job=job,
+        budget=_budget(budget),
+        recipe=str(path),
+        settings=tuple(settings),
+        exact=spec,
+    )
+
+
+# --- reading --------------------------------------------------------------------------------
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Safe YAML that reads `2e-4` as the number people mean and refuses a key given twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Tree:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key `{key.value}` stands twice", key.start_mark
+                )
+            seen.add(key.value)
+        mapping: Tree = super().construct_mapping(node, deep)
+        return mapping
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _read_yaml(path: Path) -> Tree:
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: not UTF-8 text; a recipe is a YAML file") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark is not None else ""
+        raise BadInput(f"{path}{where}: not YAML: {getattr(error, 'problem', error)}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise BadInput(f"{path}: expected keys and values, got a {type(tree).__name__}")
+    return tree
+
+
+def _expand_shorthands(tree: Tree) -> None:
+    if isinstance(tree.get("model"), str):
+        tree["model"] = {"id": tree["model"]}
+    if isinstance(tree.get("data"), str):
+        tree["data"] = {"train": tree["data"]}
+
+
+def looks_like_path(text: str) -> bool:
+    """Whether a model name means a folder: it starts like a path, or is one here."""
+    return text.startswith((".", "/", "~", os.sep)) or os.path.isdir(text)
+
+
+def _absolute(text: str, folder: Path) -> str:
+    return os.path.abspath(folder / os.path.expanduser(text))
+
+
+def _absolute_paths(tree: Tree, folder: Path) -> None:
+    model, data = tree.get("model"), tree.get("data")
+    if isinstance(model, dict) and isinstance(model.get("id"), str):
+        text = model["id"]
+        if looks_like_path(text) or (folder / text).is_dir():
+            model["id"] = _absolute(text, folder)
+    if isinstance(data, dict):
+        for key in ("train", "validation"):
+            if isinstance(data.get(key), str):
+                data[key] = _absolute(data[key], folder)
+
+
+def _require_files(recipe: Recipe, sources: Mapping[str, str]) -> None:
+    for key, path in (
+        ("data.train", recipe.data.train),
+        ("data.validation", recipe.data.validation),
+    ):
+        if path is not None and not os.path.isfile(path):
+            raise BadInput(f"{sources.get(key, 'flags')}: {key}: no file {path}")
+    if recipe.model.id.startswith("/") and not os.path.isdir(recipe.model.id):
+        raise BadInput(
+            f"{sources.get('model.id', 'flags')}: model.id: no folder {recipe.model.id}; give a "
+            "folder with config.json, or a Hub id such as Qwen/Qwen2.5-1.5B"
+        )
+
+
+# --- flags over recipe ----------------------------------------------------------------------
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _put(tree: Tree, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for part in parents:
+        child = tree.setdefault(part, {})
+        if not isinstance(child, dict):
+            child = tree[part] = {}
+        tree = child
+    tree[last] = value
+
+
+def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
+    """(key, value, flag) in the order in which later ones win."""
+    for assignment in flags.sets:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise BadInput(f"--set {assignment}: expected KEY=VALUE, as in --set lora.r=8")
+        try:
+            yield key.strip(), yaml.load(text, _Loader), f"--set {assignment}"
+        except yaml.YAMLError:
+            raise BadInput(f"--set {assignment}: the value is not YAML") from None
+    here = Path.cwd()
+    if flags.strategy is not None:
+        yield "strategy", flags.strategy, "--strategy"
+    if flags.model is not None:
+        text = flags.model
+        yield "model.id", _absolute(text, here) if looks_like_path(text) else text, "--model"
+    if flags.data is not None:
+        yield "data.train", _absolute(flags.data, here), "--data"
+    for name in ("max_cost", "max_hours", "gpu", "spot"):
+        value = getattr(flags, name)
+        if value is not None:
+            yield f"budget.{name}", value, "--" + name.replace("_", "-")
+    if flags.providers:
+        yield "budget.providers", list(flags.providers), "--on"
+
+
+# Another model or data set leaves nothing of the old one behind.
+_REPLACES = {"--model": "model", "--data": "data"}
+
+
+def _lay_flags(tree: Tree, flags: Flags, sources: dict[str, str]) -> list[Setting]:
+    settings = []
+    for key, value, flag in _flag_values(flags):
+        old = get(tree, key)
+        if flag in _REPLACES:
+            tree.pop(_REPLACES[flag], None)
+        _put(tree, key, value)
+        instead = f"{_show(old)} ({sources.get(key)})" if old is not None else "the default"
+        sources[key] = flag
+        settings.append(Setting(key=key, value=_show(value), source=flag, instead_of=instead))
+    return settings
+
+
+def _show(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_SAID_ELSEWHERE = ("model", "data", "name", "gates", "budget")
+
+
+def _against_defaults(tree: Tree, label: str) -> list[Setting]:
+    """The recipe's values that differ from the strategy's defaults: the output says them."""
+    defaults = msgspec.to_builtins(
+        {f.name: f.default for f in msgspec.structs.fields(JobSpec) if not f.required}
+    )
+    settings = []
+    for key, value in _leaves(tree):
+        default = get(defaults, key)
+        if key.split(".")[0] not in _SAID_ELSEWHERE and default is not None and value != default:
+            settings.append(
+                Setting(key=key, value=_show(value), source=label, instead_of=_show(default))
+            )
+    return settings
+
+
+def _budget(limits: RecipeBudget) -> Budget:
+    cost = limits.max_cost
+    return Budget(
+        max_cost_microusd=None if cost is None else round(cost * MICROUSD),
+        max_hours=limits.max_hours,
+        spot=limits.spot,
+        providers=limits.providers,
+        gpu=limits.gpu,
+    )

@@ -1,0 +1,104 @@
+"""Strict conversion of YAML trees, with errors people can act on.
+
+An error names the file or flag, the key's path, what was expected, and the nearest valid name.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, get_args
+
+import msgspec
+from msgspec import Struct
+
+from launcher.errors import BadInput
+
+T = TypeVar("T")
+
+
+def get(tree: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key, or None."""
+    value: Any = tree
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+_UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
+_AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_GOT_TYPE = re.compile(r", got `[^`]*`$")
+
+
+def convert(tree: Mapping[str, Any], kind: type[T], sources: Mapping[str, str], label: str) -> T:
+    """`tree` as a `kind`.
+
+    `sources` names who set a dotted key; `label` stands in where nobody did. Raises BadInput.
+    """
+    try:
+        return msgspec.convert(tree, kind)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        at = _AT.search(text)
+        path = at["path"] if at else ""
+        what = _AT.sub("", text)
+        unknown = _UNKNOWN.search(what)
+        if unknown:
+            key = f"{path}.{unknown['name']}" if path else unknown["name"]
+            what = f"unknown key{_nearest_key(kind, key)}"
+        elif path:
+            key = path
+            what = f"{_expected(kind, path, what)}, got {get(tree, path)!r}"
+        else:
+            key = "recipe"
+        where = sources.get(key) or next(
+            (source for k, source in sources.items() if k.startswith(key)), label
+        )
+        raise BadInput(f"{where}: {key}: {what}") from None
+
+
+def _expected(kind: type[Any], path: str, what: str) -> str:
+    if what.startswith("Invalid enum value"):
+        return "expected one of " + ", ".join(map(str, _choices(_field_type(kind, path))))
+    return _GOT_TYPE.sub("", f"{what[0].lower()}{what[1:]}")
+
+
+def _choices(annotation: Any) -> list[Any]:
+    found = []
+    for argument in get_args(annotation):
+        found += _choices(argument) if get_args(argument) else [argument]
+    return [choice for choice in found if choice is not type(None)]
+
+
+def _field_type(kind: Any, path: str) -> Any:
+    """The annotation at a dotted path such as `lora.r` or `gates[0].min`."""
+    for part in filter(None, path.split(".")):
+        fields = msgspec.structs.fields(_struct_in(kind) or Struct)
+        kind = next((f.type for f in fields if f.name == part.split("[")[0]), None)
+    return kind
+
+
+def _struct_in(annotation: Any) -> type[Struct] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Struct):
+        return annotation
+    return next(filter(None, map(_struct_in, get_args(annotation))), None)
+
+
+def _all_keys(kind: type[Struct], prefix: str = "") -> Iterator[str]:
+    for field in msgspec.structs.fields(kind):
+        yield prefix + field.name
+        inner = _struct_in(field.type)
+        if inner is not None:
+            yield from _all_keys(inner, f"{prefix}{field.name}.")
+
+
+def _nearest_key(kind: type[Any], key: str) -> str:
+    import difflib  # only on the way to an error: it costs start-up time
+
+    keys = list(_all_keys(kind))
+    plain = re.sub(r"\[\.*?\]", "", key)
+    misplaced = [k for k in keys if k.rsplit(".", 1)[-1] == plain.rsplit(".", 1)[-1]]
+    near = misplaced or difflib.get_close_matches(plain, keys, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean `{near[0]}`?"
+    parent = plain.rpartition(".")[0]
+    siblings = [k for k in keys if k.rpartition(".")[0] == parent]
+    return f"; known keys: {', '.join(siblings)}"

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from jobs.spec import Data
+from launcher.errors import BadInput
+from launcher.preflight import scan_data
+
+GOOD = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "ab"}]}\n'
+
+
+def write(tmp_path: Path, text: str) -> Data:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text)
+    return Data(train=str(path))
+
+
+def test_counts_rows_and_characters(tmp_path: Path) -> None:
+    facts = scan_data(write(tmp_path, GOOD * 20))
+    assert (facts.train_rows, facts.validation_rows) == (18, 2)
+    assert facts.train_characters + facts.validation_characters == 60
+    assert facts.longest_characters == 3
+
+
+def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    assert scan_data(write(tmp_path, GOOD * 5 + "\n" + GOOD * 5)).train_rows == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD + '{"messages": [\n', "line 2: not JSON"),
+        (GOOD + '{"messages": [{"role": "user"}]}\n', "line 2: object missing required field"),
+        (GOOD + '{"question": "a"}\n', "line 2: expected `messages`"),
+        (GOOD + '{"prompt": "a", "completion": " "}\n', "line 2: no text to learn from"),
+        ('{"messages": [{"role": "user", "content": "q"}]}\n', "line 1: no text to learn from"),
+        ("", "the data set is empty"),
+        (GOOD, "too few"),
+    ],
+)
+def test_what_is_wrong_with_which_line(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        scan_data(write(tmp_path, text))
+    assert expected in str(caught.value)
+    assert "rows.jsonl" in str(caught.value)

@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import BadInput
+from launcher.recipes import Flags, load
+
+BASE = "model: Qwen/Qwen2.5-7B\ndata: rows.jsonl\n"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Write a recipe beside a data file and load it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
+
+    def write(text: str, **flags):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text)
+        return load(str(path), Flags(**flags))
+
+    return write
+
+
+def test_defaults_are_the_decision_records(recipe) -> None:
+    job = recipe(BASE).job
+    assert (job.strategy, job.lora.r, job.lora.alpha, job.lora.dropout) == ("qlora", 16, 32, 0.05)
+    assert (job.train.epochs, job.train.learning_rate) == (2.0, 2e-4)
+    assert (job.train.micro_batch, job.train.effective_batch) == (1, 16)
+    assert job.train.optimizer == "paged_adamw_8bit"
+    assert len(job.lora.targets) == 7
+
+
+def test_paths_are_relative_to_the_recipe(recipe, tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    job = recipe("model: tiny\ndata: {train: rows.jsonl, validation: rows.jsonl}\n").job
+    assert job.model.id == str(tmp_path / "tiny")
+    assert job.data.train == job.data.validation == str(tmp_path / "rows.jsonl")
+
+
+def test_flags_win_and_say_what_they_replaced(recipe) -> None:
+    request = recipe(
+        BASE + "lora: {r: 8}\nbudget: {max_cost: 5}\n", max_cost=10.0, sets=("lora.r=4",)
+    )
+    assert request.job.lora.r == 4
+    assert request.budget.max_cost_microusd == 10_000_000
+    said = {s.key: (s.value, s.source, s.instead_of) for s in request.settings[-2:]}
+    assert said["lora.r"][:2] == ("4", "--set lora.r=4")
+    assert said["lora.r"][2].startswith("8 (")
+    assert said["budget.max_cost"][1] == "--max-cost"
+
+
+def test_another_model_leaves_nothing_of_the_old_one(recipe) -> None:
+    text = "model: {id: a/b, revision: abc, init: random}\ndata: rows.jsonl\n"
+    model = recipe(text, model="Qwen/Qwen2.5-0.5B").job.model
+    assert (model.id, model.revision, model.init) == ("Qwen/Qwen2.5-0.5B", None, "pretrained")
+
+
+def test_scientific_notation_is_a_number(recipe) -> None:
+    assert recipe(BASE + "train: {learning_rate: 5e-5}\n").job.train.learning_rate == 5e-5
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "expected"),
+    [
+        (BASE + "lora: {rr: 8}\n", {}, "recipe.yaml: lora.rr: unknown key; did you mean `lora.r`?"),
+        (BASE + "epochs: 3\n", {}, "did you mean `train.epochs`?"),
+        (BASE + "lora: {r: 0}\n", {}, "lora.r: expected `int` >= 1, got 0"),
+        (BASE + "lora: {r: many}\n", {}, "lora.r: expected `int`, got 'many'"),
+        (BASE + "budget: {max_cost: -1}\n", {}, "budget.max_cost: expected `float` >= 0.0"),
+        (BASE + "gates: [{metric: a, mim: 1}]\n", {}, "did you mean `gates.min`?"),
+        (BASE + "lora: {r: 8}\nlora: {r: 9}\n", {}, "line 4: not YAML: key `lora` stands twice"),
+        (BASE, {"strategy": "qlorra"}, "--strategy: strategy: expected one of auto, qlora"),
+        (BASE, {"max_cost": -3.0}, "--max-cost: budget.max_cost: expected `float` >= 0.0"),
+        (BASE, {"max_cost": float("nan")}, "--max-cost: budget.max_cost"),
+        (BASE, {"sets": ("lora.r",)}, "expected KEY=VALUE"),
+        (BASE, {"sets": ("lora.zz=1",)}, "--set lora.zz=1: lora.zz: unknown key"),
+        (BASE, {"data": "none.jsonl"}, "--data: data.train: no file"),
+        ("model: ./none\ndata: rows.jsonl\n", {}, "model.id: no folder"),
+        ("data: rows.jsonl\n", {}, "missing required field `model`"),
+        ("- a\n", {}, "expected keys and values, got a list"),
+        ("a: [\n", {}, "not YAML"),
+    ],
+)
+def test_bad_recipes_say_where_what_and_nearest(recipe, text, flags, expected) -> None:
+    with pytest.raises(BadInput) as caught:
+        recipe(text, **flags)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_recipe_the_sample(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    request = load(None, Flags())
+    assert request.recipe.endswith("sample.yaml")
+    assert request.job.model.init == "random"
+
+
+def test_another_model_without_a_recipe_gets_the_defaults(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    request = load(None, Flags(model="Qwen/Qwen2.5-7B-Instruct"))
+    assert request.recipe == "strategy defaults with the sample data"
+    assert request.job.train.learning_rate == 2e-4
+    assert request.job.data.train.endswith("train.jsonl")
+
+
+def test_launch_yaml_in_the_working_folder_comes_first(recipe, tmp_path: Path) -> None:
+    (tmp_path / "launch.yaml").write_text(BASE + "name: mine\n")
+    assert load(None, Flags()).job.name == "mine"
