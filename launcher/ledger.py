@@ -1,0 +1,268 @@
+"""What was done and what it may cost: SQLite, append-only events and a projection of them.
+
+Every change is one event; the tables `runs`, `attempts` and `machines` are brought up to date in
+the same transaction, so neither can be ahead of the other. A run stands here before anything is
+started, and a machine before it is asked for.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from launcher.errors import BadInput, OutsideFailed
+from launcher.types import ENDED, Attempt, MachineState, Plan, Reason, Run, RunState
+
+MIGRATIONS = (
+    """
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        run_id TEXT NOT NULL,
+        at TEXT NOT NULL,           -- UTC, ISO 8601
+        kind TEXT NOT NULL,
+        body TEXT NOT NULL          -- JSON
+    );
+    CREATE INDEX events_by_run ON events (run_id, id);
+    CREATE TRIGGER events_are_kept BEFORE DELETE ON events
+        BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+    CREATE TRIGGER events_stay_as_written BEFORE UPDATE ON events
+        BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+    CREATE TABLE runs (
+        run_id TEXT PRIMARY KEY,
+        created_at TEXT NOT NULL,
+        store TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT,
+        message TEXT,
+        ended_at TEXT,
+        folder TEXT                 -- where collect brought it
+    );
+    CREATE TABLE attempts (
+        run_id TEXT NOT NULL REFERENCES runs,
+        attempt INTEGER NOT NULL,
+        started_at TEXT NOT NULL,
+        executor TEXT NOT NULL,
+        handle TEXT NOT NULL,
+        PRIMARY KEY (run_id, attempt)
+    );
+    CREATE TABLE machines (
+        run_id TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        provider TEXT NOT NULL,
+        instance TEXT NOT NULL,
+        microusd_per_hour INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        requested_at TEXT NOT NULL,
+        gone_at TEXT,
+        PRIMARY KEY (run_id, attempt)
+    );
+    """,
+)
+
+
+class RunCreated(Struct, frozen=True, kw_only=True, tag_field="kind", tag="run_created"):
+    plan: Plan
+    store: str
+
+
+class AttemptStarted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="attempt_started"):
+    """Written before the machine is asked for: from here on it may bill."""
+
+    attempt: int
+    executor: str
+    handle: str
+    provider: str
+    instance: str
+    microusd_per_hour: int
+
+
+class MachineChanged(Struct, frozen=True, kw_only=True, tag_field="kind", tag="machine_changed"):
+    attempt: int
+    state: MachineState
+
+
+class StateChanged(Struct, frozen=True, kw_only=True, tag_field="kind", tag="state_changed"):
+    state: RunState
+    reason: Reason | None = None
+    message: str | None = None
+
+
+class Collected(Struct, frozen=True, kw_only=True, tag_field="kind", tag="collected"):
+    folder: str
+
+
+Event = RunCreated | AttemptStarted | MachineChanged | StateChanged | Collected
+
+
+# A run that ended may start again as a new attempt; nothing else leaves an ended state.
+_NEXT: dict[str, tuple[str, ...]] = {
+    "PENDING": ("PROVISIONING", "FAILED", "CANCELLED"),
+    "PROVISIONING": ("RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"),
+    "RUNNING": ("SUCCEEDED", "FAILED", "CANCELLED"),
+    "SUCCEEDED": (),
+    "FAILED": ("PROVISIONING",),
+    "CANCELLED": ("PROVISIONING",),
+}
+
+
+class Ledger:
+    """One connection; safe for several processes at once (WAL, immediate transactions)."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=10.0, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA foreign_keys=ON")
+            self._migrate(path)
+        except (OSError, sqlite3.Error) as error:
+            raise OutsideFailed(
+                f"the ledger {path} cannot be opened: {error}; nothing was started. "
+                "Set XDG_STATE_HOME to a folder that can be written, or mend the file"
+            ) from None
+
+    def _migrate(self, path: Path) -> None:
+        with self._transaction():
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > len(MIGRATIONS):
+                raise OutsideFailed(
+                    f"the ledger {path} was written by a newer version ({version}, this one "
+                    f"knows {len(MIGRATIONS)}); update loralift"
+                )
+            for number in range(version, len(MIGRATIONS)):
+                for statement in _statements(MIGRATIONS[number]):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {number + 1}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def append(self, run_id: str, at: str, *events: Event) -> None:
+        """Write events and what follows from them, all or nothing.
+
+        A state that cannot follow the present one is dropped, not an error: two terminals may
+        see the same job end, and the first to say so is right.
+        """
+        with self._transaction():
+            for event in events:
+                if isinstance(event, StateChanged) and not self._may_become(run_id, event.state):
+                    continue
+                body = msgspec.json.encode(event).decode()
+                kind = str(event.__struct_config__.tag)
+                self._db.execute(
+                    "INSERT INTO events (run_id, at, kind, body) VALUES (?, ?, ?, ?)",
+                    (run_id, at, kind, body),
+                )
+                self._project(run_id, at, event)
+
+    def _may_become(self, run_id: str, state: RunState) -> bool:
+        row = self._db.execute("SELECT state FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        return row is not None and state in _NEXT[row[0]]
+
+    def _project(self, run_id: str, at: str, event: Event) -> None:
+        run = self._db.execute
+        match event:
+            case RunCreated(store=store):
+                run(
+                    "INSERT INTO runs (run_id, created_at, store, state) "
+                    "VALUES (?, ?, ?, 'PENDING')",
+                    (run_id, at, store),
+                )
+            case AttemptStarted() as a:
+                run(
+                    "INSERT INTO attempts VALUES (?, ?, ?, ?, ?)",
+                    (run_id, a.attempt, at, a.executor, a.handle),
+                )
+                run(
+                    "INSERT INTO machines VALUES (?, ?, ?, ?, ?, 'REQUESTED', ?, NULL)",
+                    (run_id, a.attempt, a.provider, a.instance, a.microusd_per_hour, at),
+                )
+            case MachineChanged(attempt=attempt, state=state):
+                gone = at if state == "GONE" else None
+                run(
+                    "UPDATE machines SET state = ?, gone_at = coalesce(gone_at, ?) "
+                    "WHERE run_id = ? AND attempt = ?",
+                    (state, gone, run_id, attempt),
+                )
+            case StateChanged(state=state, reason=reason, message=message):
+                ended = at if state in ENDED else None
+                run(
+                    "UPDATE runs SET state = ?, reason = ?, message = ?, ended_at = ? "
+                    "WHERE run_id = ?",
+                    (state, reason, message, ended, run_id),
+                )
+            case Collected(folder=folder):
+                run("UPDATE runs SET folder = ? WHERE run_id = ?", (folder, run_id))
+
+    # --- reading ----------------------------------------------------------------------------
+
+    def runs(self) -> list[Run]:
+        """All runs, newest first."""
+        rows = self._db.execute("SELECT run_id FROM runs ORDER BY created_at DESC, run_id DESC")
+        return [self.run(row[0]) for row in rows.fetchall()]
+
+    def find(self, run_id: str) -> Run | None:
+        row = self._db.execute(
+            "SELECT run_id, created_at, store, state, reason, message, ended_at, folder "
+            "FROM runs WHERE run_id = ?",
+            (run_id,),
+        ).fetchone()
+        if row is None:
+            return None
+        attempts = self._db.execute(
+            "SELECT a.attempt, a.started_at, a.executor, a.handle, m.provider, m.instance, "
+            "m.microusd_per_hour, m.state, m.gone_at FROM attempts a "
+            "JOIN machines m USING (run_id, attempt) WHERE a.run_id = ? ORDER BY a.attempt",
+            (run_id,),
+        ).fetchall()
+        names = Attempt.__struct_fields__
+        return Run(
+            **dict(zip(Run.__struct_fields__[:-1], row, strict=True)),
+            attempts=tuple(Attempt(**dict(zip(names, a, strict=True))) for a in attempts),
+        )
+
+    def run(self, run_id: str) -> Run:
+        """One run by its id. Raises BadInput with the nearest ids where there is none."""
+        found = self.find(run_id)
+        if found is not None:
+            return found
+        import difflib  # only on the way to an error
+
+        known = [row[0] for row in self._db.execute("SELECT run_id FROM runs").fetchall()]
+        near = difflib.get_close_matches(run_id, known, n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`launch runs` lists them"
+        raise BadInput(f"no run {run_id} in the ledger; {hint}")
+
+    def plan(self, run_id: str) -> Plan:
+        body = self._db.execute(
+            "SELECT body FROM events WHERE run_id = ? AND kind = 'run_created'", (run_id,)
+        ).fetchone()
+        if body is None:
+            raise BadInput(f"no run {run_id} in the ledger; `launch runs` lists them")
+        return msgspec.json.decode(body[0], type=RunCreated).plan
+
+    def events(self, run_id: str) -> list[tuple[str, Event]]:
+        rows = self._db.execute(
+            "SELECT at, body FROM events WHERE run_id = ? ORDER BY id", (run_id,)
+        ).fetchall()
+        return [(at, msgspec.json.decode(body, type=Event)) for at, body in rows]
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a migration, one at a time: `executescript` would commit by itself."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,141 @@
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import BadInput, OutsideFailed
+from launcher.ledger import (
+    AttemptStarted,
+    Collected,
+    Ledger,
+    MachineChanged,
+    RunCreated,
+    StateChanged,
+)
+from launcher.types import Plan
+
+AT = "2026-11-21T00:00:00.000+00:00"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "ledger.sqlite3"
+
+
+def begin(book: Ledger, plan: Plan, run_id: str = "run-1") -> None:
+    started = AttemptStarted(
+        attempt=1,
+        executor="process",
+        handle="process:/w",
+        provider="local",
+        instance="cpu",
+        microusd_per_hour=0,
+    )
+    book.append(run_id, AT, RunCreated(plan=plan, store="/runs"), started)
+    book.append(run_id, AT, StateChanged(state="PROVISIONING"), StateChanged(state="RUNNING"))
+
+
+def test_a_run_comes_back_from_another_process(path: Path, small_plan: Plan) -> None:
+    begin(Ledger(path), small_plan)
+    run = Ledger(path).run("run-1")
+    assert (run.state, run.attempts[0].machine, run.attempts[0].handle) == (
+        "RUNNING",
+        "REQUESTED",
+        "process:/w",
+    )
+    assert Ledger(path).plan("run-1") == small_plan
+
+
+def test_events_rebuild_what_the_projection_says(path: Path, small_plan: Plan) -> None:
+    book = Ledger(path)
+    begin(book, small_plan)
+    book.append("run-1", AT, MachineChanged(attempt=1, state="GONE"))
+    book.append("run-1", AT, StateChanged(state="FAILED", reason="LOST", message="gone"))
+    book.append("run-1", AT, Collected(folder="/runs/run-1"))
+    kinds = [type(event).__name__ for _, event in book.events("run-1")]
+    assert kinds == [
+        "RunCreated",
+        "AttemptStarted",
+        "StateChanged",
+        "StateChanged",
+        "MachineChanged",
+        "StateChanged",
+        "Collected",
+    ]
+    run = book.run("run-1")
+    assert (run.state, run.reason, run.folder) == ("FAILED", "LOST", "/runs/run-1")
+    assert run.attempts[0].gone_at == run.ended_at == AT
+
+
+def test_an_ended_run_keeps_its_first_ending(path: Path, small_plan: Plan) -> None:
+    book = Ledger(path)
+    begin(book, small_plan)
+    book.append("run-1", AT, StateChanged(state="SUCCEEDED"))
+    book.append("run-1", AT, StateChanged(state="FAILED", reason="LOST"))
+    assert book.run("run-1").state == "SUCCEEDED"
+    assert len(book.events("run-1")) == 5  # what did not happen is not written
+
+
+def test_events_cannot_be_changed_or_removed(path: Path, small_plan: Plan) -> None:
+    begin(Ledger(path), small_plan)
+    db = sqlite3.connect(path)
+    for statement in ("DELETE FROM events", "UPDATE events SET body = ''"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            db.execute(statement)
+    db.close()
+
+
+def test_a_failed_append_leaves_nothing(path: Path, small_plan: Plan) -> None:
+    book = Ledger(path)
+    begin(book, small_plan)
+    with pytest.raises(sqlite3.IntegrityError):
+        book.append(
+            "run-1", AT, Collected(folder="/x"), RunCreated(plan=small_plan, store="/again")
+        )
+    assert book.run("run-1").folder is None
+    assert len(book.events("run-1")) == 4
+
+
+def test_writers_wait_for_each_other(path: Path, small_plan: Plan) -> None:
+    Ledger(path)
+    errors: list[Exception] = []
+
+    def write(first: int) -> None:
+        try:
+            book = Ledger(path)
+            for number in range(first, first + 10):
+                begin(book, small_plan, f"run-{number}")
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(k * 10,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(Ledger(path).runs()) == 40
+
+
+def test_an_unknown_run_names_the_nearest(path: Path, small_plan: Plan) -> None:
+    book = Ledger(path)
+    begin(book, small_plan, "sample-1121-040000-ab12")
+    with pytest.raises(BadInput, match="did you mean sample-1121-040000-ab12"):
+        book.run("sample-1121-040000-ab13")
+
+
+def test_a_newer_ledger_is_left_alone(path: Path) -> None:
+    Ledger(path)
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(OutsideFailed, match="newer version"):
+        Ledger(path)
+
+
+def test_a_ledger_that_is_no_ledger(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("this is not a database, and long enough to be read as one" * 40)
+    with pytest.raises(OutsideFailed, match="cannot be opened"):
+        Ledger(path)
