@@ -1,0 +1,1 @@
+"""What can be had and what it can do: GPU facts, dated prices, and this machine."""

@@ -1,0 +1,41 @@
+"""Pure: hours on an offer → integer micro-dollars, everything its provider bills.
+
+Spend is ceil(rate × billed seconds / 3600), and billed seconds are rounded up to the provider's
+granularity and minimum; disk is billed as long as the machine, egress once.
+"""
+
+from math import ceil
+
+from launcher.types import GIB, MIB, Estimate, Offer
+
+# Root disk of a rented machine: SkyPilot's images and drivers need some 50 GB; the default of
+# many of its examples. Assumption.
+DISK_FLOOR_GIB = 100
+# Log, metrics, samples and answers beside the adapter. Assumption.
+PAPERS_BYTES = 64 * MIB
+ADAPTER_BYTES_PER_PARAMETER = 4  # fp32 at most
+
+
+def disk_gib(estimate: Estimate) -> int:
+    """The disk to rent, GiB."""
+    return max(DISK_FLOOR_GIB, ceil(estimate.disk_bytes / GIB))
+
+
+def egress_bytes(estimate: Estimate) -> int:
+    """What comes home: the trained parameters and the run's papers, bytes."""
+    return estimate.parameters_trainable * ADAPTER_BYTES_PER_PARAMETER + PAPERS_BYTES
+
+
+def billed_seconds(offer: Offer, hours: float) -> int:
+    """Seconds on the bill for `hours` of use: rounded up, then at least the minimum."""
+    units = ceil(hours * 3600 / offer.billing_seconds)
+    return max(offer.billing_minimum_seconds, units * offer.billing_seconds)
+
+
+def cost_microusd(offer: Offer, estimate: Estimate, hours: float) -> int:
+    """Micro-dollars for one finished job that keeps the offer's machine for `hours`."""
+    seconds = billed_seconds(offer, hours)
+    disk_rate = offer.microusd_per_gib_disk_hour * disk_gib(estimate)
+    compute = -(-(offer.microusd_per_hour + disk_rate) * seconds // 3600)
+    egress = -(-offer.microusd_per_gib_egress * egress_bytes(estimate) // GIB)
+    return compute + egress

@@ -1,0 +1,185 @@
+"""Pure: job, budget, model, data and offers → a Plan, with a reason for every candidate.
+
+Every offer is judged under every strategy the job allows. What holds all limits is ranked by the
+expected cost of a finished job, then by its hours; caps are compared with the worst case.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import date
+
+import msgspec
+from msgspec import Struct
+
+from jobs.spec import JobSpec, ResolvedSpec, Strategy
+from launcher.catalog.providers import display_name
+from launcher.costs import cost_microusd
+from launcher.errors import BadInput
+from launcher.estimate import estimate as real_estimate
+from launcher.estimate.shapes import ModelShape
+from launcher.refusals import NO_DEVICE, Refusal, blocked, filtered, over_limit, usd
+from launcher.resolve import resolve, strategies
+from launcher.selection import require_known
+from launcher.types import (
+    Budget,
+    Candidate,
+    DataFacts,
+    Estimate,
+    ModelFacts,
+    Offer,
+    Plan,
+    Setting,
+)
+
+Estimator = Callable[[ResolvedSpec, ModelShape, DataFacts, Offer], Estimate]
+
+# Prices moved by 29 % in three months (RunPod A100, 2026): beyond a month the plan says so.
+STALE_DAYS = 30
+
+
+class _Judged(Struct, frozen=True):
+    candidate: Candidate
+    rank: int  # of the refusal; -1: none
+
+
+def plan(
+    job: JobSpec,
+    budget: Budget,
+    shape: ModelShape,
+    model: ModelFacts,
+    data: DataFacts,
+    offers: Iterable[Offer],
+    *,
+    run_id: str,
+    created_at: str,
+    recipe: str,
+    settings: tuple[Setting, ...],
+    warnings: tuple[str, ...],
+    today: str | None = None,
+    estimator: Estimator = real_estimate,
+) -> Plan:
+    """The plan: chosen candidate first, then the possible by cost, then the rejected in groups.
+
+    `today` is an ISO date, by default `created_at`'s. No deadline is set here.
+    Raises `BadInput` for a GPU or provider that nobody knows.
+    """
+    offers = tuple(offers)
+    require_known(offers, budget.providers, budget.gpu)
+    judged = []
+    for offer in offers:
+        for strategy in strategies(job):
+            spec = resolve(job, strategy, offer, run_id)
+            estimate = None if isinstance(spec, str) else estimator(spec, shape, data, offer)
+            judged.append(_judge(offer, strategy, spec, estimate, budget))
+    candidates = _ranked(judged, budget)
+    return Plan(
+        run_id=run_id,
+        created_at=created_at,
+        recipe=recipe,
+        job=job,
+        budget=budget,
+        model=model,
+        data=data,
+        candidates=candidates,
+        settings=settings,
+        warnings=(*warnings, *_price_warnings(candidates, today or created_at[:10])),
+    )
+
+
+def _judge(
+    offer: Offer,
+    strategy: Strategy,
+    spec: ResolvedSpec | str,
+    estimate: Estimate | None,
+    budget: Budget,
+) -> _Judged:
+    expected = worst = 0
+    if estimate is not None:
+        expected = cost_microusd(offer, estimate, estimate.hours_expected)
+        worst = max(expected, cost_microusd(offer, estimate, estimate.hours_high))
+    refusal = filtered(offer, budget)
+    if refusal is None and isinstance(spec, str):
+        refusal = Refusal(NO_DEVICE, f"{strategy}: {spec}")
+    if refusal is None and estimate is not None:
+        refusal = blocked(offer, estimate, budget) or over_limit(offer, estimate, worst, budget)
+    candidate = Candidate(
+        offer=offer,
+        spec=None if isinstance(spec, str) else spec,
+        estimate=estimate,
+        expected_microusd=expected,
+        worst_microusd=worst,
+        verdict="rejected" if refusal is not None else "possible",
+        reason=refusal.reason if refusal is not None else "",
+    )
+    return _Judged(candidate, refusal.rank if refusal is not None else -1)
+
+
+# --- ranking --------------------------------------------------------------------------------
+
+
+def _ranked(judged: list[_Judged], budget: Budget) -> tuple[Candidate, ...]:
+    fitting = sorted((j.candidate for j in judged if j.rank < 0), key=_by_cost)
+    eligible = [c for c in fitting if budget.max_cost_microusd is not None or not c.worst_microusd]
+    chosen = eligible[0] if eligible else None
+    first = []
+    if chosen is not None:
+        first.append(_with(chosen, "chosen", _why_chosen(chosen, eligible, budget)))
+    first += [
+        _with(c, "possible", _why_possible(c, chosen, budget)) for c in fitting if c is not chosen
+    ]
+    rejected = sorted((j for j in judged if j.rank >= 0), key=lambda j: j.rank)  # stable
+    return (*first, *(j.candidate for j in rejected))
+
+
+def _by_cost(candidate: Candidate) -> tuple[int, float, int, str, str]:
+    assert candidate.estimate is not None  # only what was estimated gets here
+    offer = candidate.offer
+    return (
+        candidate.expected_microusd,
+        candidate.estimate.hours_expected,
+        candidate.worst_microusd,
+        offer.provider,
+        offer.instance,
+    )
+
+
+def _with(candidate: Candidate, verdict: str, reason: str) -> Candidate:
+    return msgspec.structs.replace(candidate, verdict=verdict, reason=reason)
+
+
+def _why_chosen(chosen: Candidate, eligible: list[Candidate], budget: Budget) -> str:
+    held = f"cheapest finished job of {len(eligible)} that hold every limit"
+    if not chosen.worst_microusd:
+        assert chosen.estimate is not None
+        return f"costs $0 and ends within {chosen.estimate.hours_high:.1f} h; {held}"
+    cap = usd(budget.max_cost_microusd or 0)
+    spot = "; interruptions are not priced yet" if chosen.offer.spot else ""
+    return f"worst {usd(chosen.worst_microusd)} within the cap of {cap}; {held}{spot}"
+
+
+def _why_possible(candidate: Candidate, chosen: Candidate | None, budget: Budget) -> str:
+    if budget.max_cost_microusd is None and candidate.worst_microusd:
+        return f"no --max-cost given; worst {usd(candidate.worst_microusd)}"
+    assert chosen is not None
+    assert chosen.estimate is not None
+    assert candidate.estimate is not None
+    dearer = candidate.expected_microusd - chosen.expected_microusd
+    if dearer:
+        return f"{usd(dearer)} more than the chosen"
+    slower = candidate.estimate.hours_expected - chosen.estimate.hours_expected
+    return f"the same cost, {slower:.1f} h slower than the chosen"
+
+
+def _price_warnings(candidates: tuple[Candidate, ...], today: str) -> tuple[str, ...]:
+    if not candidates or candidates[0].verdict != "chosen":
+        return ()
+    offer = candidates[0].offer
+    if not offer.microusd_per_hour:
+        return ()
+    try:
+        days = (date.fromisoformat(today) - date.fromisoformat(offer.as_of)).days
+    except ValueError as error:
+        raise BadInput(f"{offer.provider} {offer.instance}: {error}") from None
+    if days <= STALE_DAYS:
+        return ()
+    name = f"{display_name(offer.provider)}'s {offer.device.name}"
+    return (f"the price of {name} is of {offer.as_of}, {days} days old; check it before paying",)

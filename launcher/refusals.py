@@ -1,0 +1,61 @@
+"""Pure: why an offer is not taken. Each refusal is one line with the number that decided."""
+
+from msgspec import Struct
+
+from launcher.catalog.providers import LOCAL
+from launcher.selection import names_gpu, on_providers
+from launcher.types import GIB, MICROUSD, Budget, Estimate, Offer
+
+# The rank of a refusal groups the rejected: what a flag can change stands first.
+OVER_COST, OVER_HOURS, NO_MEMORY, NO_DEVICE, MANY_GPUS, NO_SPOT, NO_EXECUTOR, FILTERED = range(8)
+
+
+class Refusal(Struct, frozen=True):
+    rank: int
+    reason: str
+
+
+def filtered(offer: Offer, budget: Budget) -> Refusal | None:
+    """What the user left out by --on and --gpu."""
+    if not on_providers(budget.providers, offer):
+        return Refusal(FILTERED, f"not among --on {', '.join(budget.providers)}")
+    if budget.gpu is not None and not names_gpu(budget.gpu, offer):
+        return Refusal(FILTERED, f"not --gpu {budget.gpu}")
+    return None
+
+
+def blocked(offer: Offer, estimate: Estimate, budget: Budget) -> Refusal | None:
+    """What no higher limit can change: provisioning, spot, count and memory."""
+    if offer.executor is None:
+        return Refusal(NO_EXECUTOR, offer.note or "no executor can provision it")
+    if offer.spot and not budget.spot:
+        return Refusal(NO_SPOT, "spot is not allowed; --spot allows it")
+    if offer.count > 1:
+        rate = usd(offer.microusd_per_hour)
+        return Refusal(MANY_GPUS, f"{offer.count} GPUs at {rate}/h, and the job uses one so far")
+    need, usable = estimate.memory_upper_bytes, offer.device.usable_bytes
+    if need > usable:
+        word = "free" if offer.provider == LOCAL else "usable"
+        return Refusal(NO_MEMORY, f"needs {gib(need)} GiB, {gib(usable)} {word}")
+    return None
+
+
+def over_limit(offer: Offer, estimate: Estimate, worst: int, budget: Budget) -> Refusal | None:
+    """The cap and the hours, both held against the worst case."""
+    cap = budget.max_cost_microusd
+    if cap is not None and worst > cap:
+        return Refusal(OVER_COST, f"worst {usd(worst)} > cap {usd(cap)}")
+    if estimate.hours_high > budget.max_hours:
+        hours = f"{estimate.hours_high:.1f} h worst > --max-hours {budget.max_hours:g}"
+        return Refusal(OVER_HOURS, hours)
+    return None
+
+
+def usd(microusd: int) -> str:
+    """Dollars for people: whole ones bare, else cents, rounded up so that a sum is never hidden."""
+    cents = -(-microusd // (MICROUSD // 100))
+    return f"${cents // 100:,}" if cents % 100 == 0 else f"${cents / 100:,.2f}"
+
+
+def gib(size_bytes: int) -> str:
+    return f"{size_bytes / GIB:.1f}"

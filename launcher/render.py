@@ -1,0 +1,122 @@
+"""Pure: Plan + sky/train.yaml → a SkyPilot task as text, the same for the same plan.
+
+One task per offer: SkyPilot ranks alternatives by the hour, we by the finished job. The spec
+travels in an environment variable, so the text is whole and `sky launch` takes it as it is. It
+holds no secret.
+"""
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+import yaml
+
+from jobs.spec import ResolvedSpec
+from launcher import paths
+from launcher.catalog.providers import PROVIDERS
+from launcher.costs import disk_gib
+from launcher.errors import BadInput
+from launcher.types import MICROUSD, Candidate, Plan
+
+TEMPLATE = "train.yaml"
+_RUN = PurePosixPath("~/loralift/run")
+_CODE = "~/loralift/code/jobs"
+_LOCK = "~/loralift/requirements.lock"
+
+HEADER = """\
+# {run_id}: {gpu} on {provider}, rendered by launch for SkyPilot 0.14.
+# The cap is held here by max_hourly_cost (a filter on the catalog's price), the job's timeout and
+# autostop alone: the watchdog over set-up and the guard off the machine are not part of it yet.
+"""
+
+
+def task(
+    plan: Plan,
+    candidate: Candidate,
+    *,
+    code: Path | None = None,
+    lock: Path | None = None,
+    template: Path | None = None,
+) -> str:
+    """The YAML task for one candidate. `code`, `lock` and `template` default to the project's own.
+
+    Raises `BadInput` for a candidate that SkyPilot does not run.
+    """
+    spec, offer = candidate.spec, candidate.offer
+    if spec is None or candidate.estimate is None or offer.provider not in PROVIDERS:
+        raise BadInput(
+            f"{offer.provider} {offer.instance} is not rented through SkyPilot: it has no task; "
+            "--show spec prints what runs"
+        )
+    tree = yaml.safe_load((template or paths.packaged("sky") / TEMPLATE).read_text("utf-8"))
+    travelling, mounts = _travelling(spec)
+    tree["name"] = plan.run_id
+    tree["resources"].update(_resources(plan, candidate))
+    tree["envs"].update(
+        LORALIFT_SPEC=msgspec.json.encode(travelling).decode(),
+        LORALIFT_TIMEOUT_SECONDS=str(timeout_seconds(plan, candidate)),
+    )
+    tree["file_mounts"] = {
+        _CODE: str(code or paths.job_code()),
+        _LOCK: str(lock or paths.packaged("images") / "requirements.lock"),
+        **mounts,
+    }
+    card = offer.device.name
+    header = HEADER.format(run_id=plan.run_id, gpu=card, provider=offer.provider)
+    return header + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=10_000)
+
+
+def timeout_seconds(plan: Plan, candidate: Candidate) -> int:
+    """Seconds the job may run: --max-hours, or what the cap pays for at the offer's rate."""
+    seconds = int(plan.budget.max_hours * 3600)
+    cap, rate = plan.budget.max_cost_microusd, candidate.offer.microusd_per_hour
+    if cap is not None and rate:
+        seconds = min(seconds, cap * 3600 // rate)
+    return seconds
+
+
+def _resources(plan: Plan, candidate: Candidate) -> dict[str, Any]:
+    offer = candidate.offer
+    assert candidate.estimate is not None
+    name = PROVIDERS[offer.provider].accelerators.get(offer.device.name, offer.device.name)
+    real_region = offer.region.replace("-", "").isalnum() and offer.region != "any"
+    return {
+        "infra": f"{offer.provider}/{offer.region}" if real_region else offer.provider,
+        "accelerators": f"{name}:{offer.count}",
+        "disk_size": disk_gib(candidate.estimate),
+        "use_spot": offer.spot,
+        "max_hourly_cost": offer.microusd_per_hour / MICROUSD,
+        "labels": {"loralift-run": plan.run_id},
+    }
+
+
+def _travelling(spec: ResolvedSpec) -> tuple[ResolvedSpec, dict[str, str]]:
+    """The spec with paths as they are on the machine (relative to the run's folder), and what has
+    to be mounted for it."""
+    mounts = {}
+    data = {}
+    for key in ("train", "validation"):
+        path = getattr(spec.data, key)
+        if path is not None:
+            data[key] = f"data/{key}{PurePosixPath(path).suffix}"
+            mounts[str(_RUN / data[key])] = path
+    model = spec.model
+    if model.id.startswith("/"):  # a folder of this machine; a Hub id is fetched there
+        mounts[str(_RUN / "model")] = model.id
+        model = msgspec.structs.replace(model, id="model")
+    moved = msgspec.structs.replace(
+        spec, data=msgspec.structs.replace(spec.data, **data), model=model
+    )
+    return moved, mounts
+
+
+class _Dumper(yaml.SafeDumper):
+    """Scripts as block text, so that people can read them."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in value else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)

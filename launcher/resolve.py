@@ -1,0 +1,94 @@
+"""Pure: a job and an offer → the job made concrete for it, or why it cannot be.
+
+A refusal is one line for people, with what the card has and what was asked.
+"""
+
+import msgspec
+
+from jobs.spec import Dtype, JobSpec, Optimizer, Quantization, ResolvedSpec, Strategy
+from launcher.types import Device, Offer
+
+BF16_CAPABILITY = (8, 0)  # NVIDIA CUDA programming guide: bf16 tensor cores from Ampere on
+FOUR_BIT_CAPABILITY = (6, 0)  # bitsandbytes 0.50 installation guide: NF4 from Pascal on
+
+# The order of `auto`, where two cost the same and take as long.
+AUTO: tuple[Strategy, ...] = ("qlora", "lora")
+
+_EIGHT_BIT_OPTIMIZERS: tuple[Optimizer, ...] = ("adamw_8bit", "paged_adamw_8bit")
+
+
+def strategies(job: JobSpec) -> tuple[Strategy, ...]:
+    """What may be planned: the one named, or what `auto` tries."""
+    return AUTO if job.strategy == "auto" else (job.strategy,)
+
+
+def resolve(job: JobSpec, strategy: Strategy, offer: Offer, run_id: str) -> ResolvedSpec | str:
+    """The spec that would run on this offer, or the reason why none can."""
+    device = offer.device
+    refusal = _device_refusal(strategy, device)
+    if refusal is not None:
+        return refusal
+    dtype = dtype_on(job, device)
+    if dtype not in ("bf16", "fp16", "fp32"):
+        return dtype
+    fields = {f: getattr(job, f) for f in JobSpec.__struct_fields__}
+    fields.update(
+        run_id=run_id,
+        strategy=strategy,
+        dtype=dtype,
+        device=device.kind,
+        quantization=Quantization() if strategy == "qlora" else None,
+        train=msgspec.structs.replace(job.train, optimizer=_optimizer(job, device)),
+    )
+    return ResolvedSpec(**fields)
+
+
+def dtype_on(job: JobSpec, device: Device) -> Dtype | str:
+    """The precision of the computation on this device, or why the one asked for is not had.
+
+    `auto` is bf16 where a card has it, else fp16 with loss scaling. A CPU gets fp32 for every
+    strategy, NF4 weights included: one NF4 layer of 576 x 1536 took 30 ms of CPU for 512 tokens
+    forward and backward in fp32 and 590 ms in bf16 (bitsandbytes 0.50.2, torch 2.13, AMD EPYC
+    without AVX512-BF16, one thread, 2026-11-21), with the same error against fp32 weights (0.092).
+    Metal gets fp32 too: 16-bit training there is unproved.
+    """
+    if device.kind == "cuda":
+        return _cuda_dtype(job, device)
+    if job.dtype == "fp16":
+        return f"fp16 needs loss scaling, which {device.kind} does not have; dtype: auto"
+    return "fp32" if job.dtype == "auto" else job.dtype
+
+
+def _cuda_dtype(job: JobSpec, device: Device) -> Dtype | str:
+    has_bf16 = (
+        device.compute_capability is not None and device.compute_capability >= BF16_CAPABILITY
+    )
+    if job.dtype == "auto":
+        return "bf16" if has_bf16 else "fp16"
+    if job.dtype == "bf16" and not has_bf16:
+        return f"bf16 needs compute capability 8.0, {device.name} has {_capability(device)}"
+    return job.dtype
+
+
+def _device_refusal(strategy: Strategy, device: Device) -> str | None:
+    if device.kind == "cuda":
+        if device.compute_capability is None:
+            return f"{device.name} is not a CUDA card; the training environment is built for CUDA"
+        if device.dense_16bit_tflops <= 0:
+            return f"speed of {device.name} unknown: not in the GPU table"
+        if strategy == "qlora" and device.compute_capability < FOUR_BIT_CAPABILITY:
+            return f"4-bit needs compute capability 6.0, {device.name} has {_capability(device)}"
+    if device.kind == "mps" and strategy == "qlora":
+        return "4-bit needs bitsandbytes, which has no kernels for Metal; --strategy lora"
+    return None
+
+
+def _capability(device: Device) -> str:
+    return ".".join(str(part) for part in device.compute_capability or ("none",))
+
+
+def _optimizer(job: JobSpec, device: Device) -> Optimizer:
+    """The recipe's, but plain AdamW where bitsandbytes has no kernels."""
+    if device.kind == "mps" and job.train.optimizer in _EIGHT_BIT_OPTIMIZERS:
+        return "adamw_torch"
+    return job.train.optimizer

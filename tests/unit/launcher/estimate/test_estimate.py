@@ -1,0 +1,268 @@
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from jobs.spec import Data, Lora, Model, Quantization, ResolvedSpec, Train
+from launcher.errors import BadInput
+from launcher.estimate import estimate, hours, vram
+from launcher.estimate.shapes import shape_of
+from launcher.estimate.tensors import ModelShape, Tensor
+from launcher.types import GIB, DataFacts, Device, Offer
+
+CPU = Device(kind="cpu", name="CPU", usable_bytes=20 * GIB, total_bytes=24 * GIB, cores=2)
+RTX_4090 = Device(
+    kind="cuda",
+    name="RTX4090",
+    usable_bytes=int(23.5 * GIB),
+    total_bytes=24 * GIB,
+    compute_capability=(8, 9),
+    dense_16bit_tflops=165.2,
+    bandwidth_gb_s=1008.0,
+)
+FACTS = DataFacts(
+    train_path="train.jsonl",
+    validation_path="validation.jsonl",
+    train_rows=1000,
+    validation_rows=100,
+    train_characters=1_000_000,
+    longest_characters=2_000,
+    validation_characters=100_000,
+    sha256="0",
+)
+
+
+def spec_for(
+    model_id: str, strategy: str = "qlora", dtype: str = "bf16", **train: object
+) -> ResolvedSpec:
+    settings = {"seq_len": 2048, **train}
+    return ResolvedSpec(
+        run_id="r",
+        model=Model(id=model_id),
+        data=Data(train="train.jsonl"),
+        strategy=msgspec.convert(strategy, type=ResolvedSpec.__annotations__["strategy"]),
+        dtype="fp32" if dtype == "fp32" else "bf16",
+        device="cpu" if dtype == "fp32" else "cuda",
+        quantization=Quantization() if strategy == "qlora" else None,
+        train=msgspec.convert(settings, type=Train),
+    )
+
+
+def shape_for(model_id: str) -> ModelShape:
+    return shape_of(Model(id=model_id))[0]
+
+
+def offer_for(device: Device, provider: str = "runpod") -> Offer:
+    return Offer(
+        provider=provider,
+        instance="one",
+        region="here",
+        device=device,
+        count=1,
+        microusd_per_hour=690_000,
+        spot=False,
+        as_of="2026-11-21",
+        source="test",
+        executor="skypilot",
+        provision_seconds=(60.0, 120.0, 300.0),
+    )
+
+
+def terms_of(need: vram.Memory) -> dict[str, int]:
+    return {t.name: t.bytes for t in need.terms}
+
+
+QWEN_7B = "Qwen/Qwen2.5-7B-Instruct"
+
+
+def test_qlora_on_7b_needs_what_practice_says() -> None:
+    need = vram.memory(shape_for(QWEN_7B), spec_for(QWEN_7B), RTX_4090, prompt_tokens=500)
+    assert 7 * GIB < need.expected_bytes < need.upper_bytes < 11.5 * GIB
+
+
+def test_lora_on_7b_fits_a_24_gb_card() -> None:
+    spec = spec_for(QWEN_7B, "lora", seq_len=1024)
+    need = vram.memory(shape_for(QWEN_7B), spec, RTX_4090, prompt_tokens=500)
+    assert 15 * GIB < need.expected_bytes < need.upper_bytes < 22.4 * GIB
+
+
+def test_fp32_weights_of_1_5b() -> None:
+    model_id = "Qwen/Qwen2.5-1.5B"
+    need = vram.memory(shape_for(model_id), spec_for(model_id, "lora", "fp32"), CPU)
+    assert terms_of(need)["base weights"] / GIB == pytest.approx(5.75, abs=0.01)
+
+
+def test_half_a_billion_on_cpu_is_what_was_measured() -> None:
+    model_id = "Qwen/Qwen2.5-0.5B"
+    spec = spec_for(model_id, "lora", "fp32", seq_len=256, packing=False, optimizer="adamw_torch")
+    need = vram.memory(shape_for(model_id), msgspec.structs.replace(spec, lora=Lora(r=4)), CPU)
+    assert need.expected_bytes / GIB == pytest.approx(3.30, rel=0.1)
+    assert need.upper_bytes / GIB > 3.31
+
+
+# Fake-tensor traces of bf16 LoRA with the plain loss: model, micro-batch, length, static and peak.
+TRACED = [
+    ("Qwen/Qwen2.5-0.5B", 1, 1024, 0.953, 3.09),
+    ("Qwen/Qwen2.5-0.5B", 4, 1024, 0.953, 9.32),
+    ("Qwen/Qwen2.5-1.5B", 1, 1024, 2.944, 5.20),
+    (QWEN_7B, 1, 1024, 14.336, 16.87),
+    (QWEN_7B, 4, 2048, 14.336, 32.54),
+]
+
+
+@pytest.mark.parametrize(("model_id", "batch", "length", "static", "peak"), TRACED)
+def test_traced_peaks_are_met_within_one_percent(
+    model_id: str, batch: int, length: int, static: float, peak: float
+) -> None:
+    spec = spec_for(
+        model_id, "lora", micro_batch=batch, seq_len=length, packing=False, optimizer="adamw_torch"
+    )
+    found = terms_of(vram.memory(shape_for(model_id), spec, RTX_4090, loss="plain"))
+    assert (found["base weights"] + found["adapters"]) / GIB == pytest.approx(static, abs=0.001)
+    for unseen in ("CUDA context", "allocator slack", "autocast copies", "gradients"):
+        found.pop(unseen)
+    assert sum(found.values()) / GIB == pytest.approx(peak, rel=0.01)
+
+
+def test_terms_add_up_and_are_never_negative() -> None:
+    for strategy in ("qlora", "lora", "full"):
+        need = vram.memory(
+            shape_for(QWEN_7B), spec_for(QWEN_7B, strategy), RTX_4090, prompt_tokens=9
+        )
+        assert sum(t.bytes for t in need.terms) == need.expected_bytes
+        assert all(t.bytes >= 0 and t.why for t in need.terms)
+
+
+def test_memory_grows_with_batch_length_and_without_checkpointing() -> None:
+    def need(**train: object) -> int:
+        return vram.memory(shape_for(QWEN_7B), spec_for(QWEN_7B, **train), RTX_4090).expected_bytes
+
+    base = need()
+    assert need(micro_batch=2) > base
+    assert need(seq_len=4096) > base
+    assert need(activation_checkpointing=False) > base
+    assert need(packing=False) < base
+
+
+def test_nf4_packs_two_values_a_byte_and_a_scale_a_block() -> None:
+    tensor = Tensor("a.b.weight", (64, 512), "linear", 1, False)
+    assert vram.nf4_bytes(tensor, double=False) == (16_384, 512 * 4 + 64)
+    assert vram.nf4_bytes(tensor, double=True) == (16_384, 512 + 2 * 4 + 64 + 4)
+
+
+def test_optimizer_state_by_size_and_kind() -> None:
+    assert vram.optimizer_bytes(8192, "adamw_torch", 4) == 8192 * 8
+    assert vram.optimizer_bytes(8192, "adamw_torch", 2) == 8192 * 4
+    assert vram.optimizer_bytes(8192, "paged_adamw_8bit", 2) == 8192 * 2 + 2 * 4 * 32
+    assert vram.optimizer_bytes(4095, "adamw_8bit", 2) == 4095 * 8
+
+
+def test_no_matching_target_is_bad_input_naming_the_layers() -> None:
+    model_id = "microsoft/phi-4"
+    spec = msgspec.structs.replace(spec_for(model_id), lora=Lora(targets=("q_proj",)))
+    with pytest.raises(BadInput, match="qkv_proj"):
+        vram.memory(shape_for(model_id), spec, RTX_4090)
+
+
+def test_partly_matching_targets_are_said() -> None:
+    model_id = "microsoft/phi-4"
+    found = estimate(spec_for(model_id), shape_for(model_id), FACTS, offer_for(RTX_4090))
+    assert any("q_proj" in a and "o_proj, down_proj" in a for a in found.assumptions)
+
+
+def test_tokens_are_characters_template_and_truncation() -> None:
+    work = hours.work_of(spec_for(QWEN_7B, epochs=2.0), FACTS)
+    assert work.train_tokens == 2 * (250_000 + 12 * 1000)
+    assert work.validation_tokens == 25_000 + 12 * 100
+    assert work.micro_steps == 2 * -(-262_000 // 2048)
+    short = hours.work_of(spec_for(QWEN_7B, seq_len=64, epochs=1.0, packing=False), FACTS)
+    assert short.train_tokens == 64 * 1000
+    assert short.micro_steps == 1000
+
+
+def test_held_out_rows_are_not_trained_on() -> None:
+    facts = msgspec.structs.replace(
+        FACTS, validation_path=None, validation_rows=0, validation_characters=0
+    )
+    work = hours.work_of(spec_for(QWEN_7B, epochs=1.0), facts)
+    assert work.validation_rows == 100
+    assert work.train_tokens + work.validation_tokens == 262_000
+
+
+def test_frozen_flops_are_six_per_weight_with_checkpointing() -> None:
+    shape = shape_for(QWEN_7B)
+    spec = msgspec.structs.replace(spec_for(QWEN_7B, "lora"), lora=Lora(r=1, targets=("k_proj",)))
+    flops = hours.flops_per_token(shape, spec, context=0)
+    assert flops == pytest.approx(6 * (shape.parameters - 152_064 * 3584), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("slower", "faster"),
+    [
+        (lambda d: d, lambda d: msgspec.structs.replace(d, dense_16bit_tflops=989.0)),
+        (lambda d: msgspec.structs.replace(d, bandwidth_gb_s=100.0), lambda d: d),
+    ],
+)
+def test_a_better_card_takes_less_time(
+    slower: Callable[[Device], Device], faster: Callable[[Device], Device]
+) -> None:
+    spec, shape = spec_for(QWEN_7B), shape_for(QWEN_7B)
+    times = [
+        estimate(spec, shape, FACTS, offer_for(change(RTX_4090))).hours_expected
+        for change in (slower, faster)
+    ]
+    assert times[0] > times[1]
+
+
+def test_nf4_costs_time_on_both_kinds_of_device() -> None:
+    for device, dtype in ((RTX_4090, "bf16"), (CPU, "fp32")):
+        spec = spec_for("Qwen/Qwen2.5-1.5B", dtype=dtype)
+        plain = msgspec.structs.replace(spec, strategy="lora", quantization=None)
+        shape = shape_for("Qwen/Qwen2.5-1.5B")
+        quantised, whole = (hours.step_seconds(shape, s, device, 512) for s in (spec, plain))
+        assert quantised.expected > whole.expected
+
+
+def test_small_models_wait_for_their_launches() -> None:
+    shape = shape_for("HuggingFaceTB/SmolLM2-135M")
+    spec = spec_for("HuggingFaceTB/SmolLM2-135M", "lora")
+    one, two = (hours.step_seconds(shape, spec, RTX_4090, n).expected for n in (32, 64))
+    assert one == two == pytest.approx(30 * hours.LAUNCH_SECONDS_PER_LAYER.expected)
+
+
+def test_times_are_ordered_and_complete() -> None:
+    found = estimate(spec_for(QWEN_7B), shape_for(QWEN_7B), FACTS, offer_for(RTX_4090))
+    assert [t.name for t in found.time] == [
+        "provision",
+        "image pull",
+        "set up",
+        "model download",
+        "load",
+        "evaluation",
+        "training",
+        "upload",
+    ]
+    assert all(0 <= t.low_hours <= t.expected_hours <= t.high_hours for t in found.time)
+    assert all(t.why for t in found.time)
+    assert found.hours_low < found.hours_expected < found.hours_high
+
+
+def test_this_machine_is_not_provisioned() -> None:
+    found = estimate(spec_for(QWEN_7B), shape_for(QWEN_7B), FACTS, offer_for(CPU, "local"))
+    assert {t.name for t in found.time} == {"model download", "load", "evaluation", "training"}
+
+
+def test_a_folder_is_not_downloaded() -> None:
+    spec = msgspec.structs.replace(spec_for(QWEN_7B), model=Model(id="./base"))
+    found = estimate(spec, shape_for(QWEN_7B), FACTS, offer_for(CPU, "local"))
+    assert "model download" not in {t.name for t in found.time}
+
+
+def test_counts_in_the_estimate_are_the_shape_s() -> None:
+    shape = shape_for(QWEN_7B)
+    found = estimate(spec_for(QWEN_7B), shape, FACTS, offer_for(RTX_4090))
+    assert found.parameters_total == 7_615_616_512
+    assert found.parameters_trainable == shape.lora_parameters(16, Lora().targets) == 40_370_176
+    full = estimate(spec_for(QWEN_7B, "full"), shape, FACTS, offer_for(RTX_4090))
+    assert full.parameters_trainable == 7_615_616_512
+    assert full.memory_expected_bytes > 80 * GIB

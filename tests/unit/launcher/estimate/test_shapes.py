@@ -1,0 +1,208 @@
+from pathlib import Path
+
+import pytest
+
+from jobs.spec import SEVEN_PROJECTIONS, Model
+from launcher.errors import BadInput, OutsideFailed
+from launcher.estimate.shapes import (
+    embedded_config,
+    from_config,
+    known_ids,
+    name_disagrees,
+    named_parameters,
+    shape_of,
+)
+
+# As published by the Hub (safetensors metadata) or counted in the models' papers.
+PUBLISHED = {
+    "Qwen/Qwen2.5-0.5B": 494_032_768,
+    "Qwen/Qwen2.5-1.5B-Instruct": 1_543_714_304,
+    "Qwen/Qwen2.5-3B": 3_085_938_688,
+    "Qwen/Qwen2.5-7B-Instruct": 7_615_616_512,
+    "Qwen/Qwen2.5-Coder-7B": 7_615_616_512,
+    "Qwen/Qwen2.5-14B": 14_770_033_664,
+    "Qwen/Qwen2.5-32B": 32_763_876_352,
+    "Qwen/Qwen2.5-72B": 72_706_203_648,
+    "Qwen/Qwen3-0.6B": 596_049_920,
+    "Qwen/Qwen3-4B": 4_022_468_096,
+    "Qwen/Qwen3-8B": 8_190_735_360,
+    "Qwen/Qwen3-14B": 14_768_307_200,
+    "Qwen/Qwen3-32B": 32_762_123_264,
+    "meta-llama/Llama-2-7b-hf": 6_738_415_616,
+    "meta-llama/Llama-2-13b-hf": 13_015_864_320,
+    "meta-llama/Llama-2-70b-hf": 68_976_648_192,
+    "meta-llama/Llama-3.1-8B": 8_030_261_248,
+    "meta-llama/Llama-3.3-70B-Instruct": 70_553_706_496,
+    "meta-llama/Llama-3.2-1B": 1_235_814_400,
+    "meta-llama/Llama-3.2-3B": 3_212_749_824,
+    "mistralai/Mistral-7B-v0.1": 7_241_732_096,
+    "mistralai/Mistral-7B-v0.3": 7_248_023_552,
+    "mistralai/Mistral-Nemo-Base-2407": 12_247_782_400,
+    "google/gemma-2-2b": 2_614_341_888,
+    "google/gemma-2-9b": 9_241_705_984,
+    "google/gemma-2-27b": 27_227_128_320,
+    "google/gemma-3-1b-it": 999_885_952,
+    "microsoft/Phi-3-mini-4k-instruct": 3_821_079_552,
+    "microsoft/phi-4": 14_659_507_200,
+    "HuggingFaceTB/SmolLM2-135M": 134_515_008,
+    "HuggingFaceTB/SmolLM2-360M": 361_821_120,
+    "HuggingFaceTB/SmolLM2-1.7B": 1_711_376_384,
+    "HuggingFaceTB/SmolLM3-3B": 3_075_098_624,
+}
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 128,
+}
+
+
+@pytest.mark.parametrize("model_id", PUBLISHED)
+def test_embedded_models_have_the_published_parameter_count(model_id: str) -> None:
+    shape, source = shape_of(Model(id=model_id))
+    assert (shape.parameters, source) == (PUBLISHED[model_id], "embedded")
+
+
+def test_ids_are_unique_and_found_in_any_case() -> None:
+    lowered = [i.lower() for i in known_ids()]
+    assert len(set(lowered)) == len(lowered)
+    assert embedded_config("qwen/qwen2.5-7b-instruct") == embedded_config("Qwen/Qwen2.5-7B")
+
+
+def test_no_embedded_name_is_called_a_liar() -> None:
+    for model_id in known_ids():
+        shape, _ = shape_of(Model(id=model_id))
+        assert not name_disagrees(named_parameters(model_id), shape.parameters), model_id
+
+
+def test_kinds_cover_the_model() -> None:
+    shape = from_config({**LLAMA, "attention_bias": True})
+    kinds = {t.kind for t in shape.tensors()}
+    assert kinds == {"embedding", "linear", "norm", "bias", "head"}
+    tied = from_config({**LLAMA, "tie_word_embeddings": True})
+    assert "head" not in {t.kind for t in tied.tensors()}
+
+
+def test_lora_counts_rank_times_in_plus_out() -> None:
+    shape = from_config(LLAMA)
+    assert shape.lora_parameters(4, ("q_proj",)) == 2 * 4 * (64 + 64)
+    assert shape.lora_parameters(4, ("down_proj",)) == 2 * 4 * (64 + 96)
+    assert [t.module for t in shape.tensors(("v_proj",)) if t.target] == ["v_proj"]
+
+
+def test_fused_layers_say_which_targets_match_nothing() -> None:
+    shape, _ = shape_of(Model(id="microsoft/phi-4"))
+    assert shape.unmatched(SEVEN_PROJECTIONS) == (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "gate_proj",
+        "up_proj",
+    )
+    assert shape.linear_names() == ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model_type": "mamba2"}, "'mamba2'"),
+        ({"model_type": None}, "unknown architecture"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers"),
+        ({"num_hidden_layers": True}, "num_hidden_layers"),
+        ({"vocab_size": "128"}, "vocab_size"),
+        ({"hidden_size": -64}, "hidden_size"),
+        ({"intermediate_size": 1.5}, "intermediate_size"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads"),
+        ({"num_attention_heads": 5}, "num_attention_heads"),
+        ({"head_dim": 0}, "head_dim"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
+    ],
+)
+def test_a_config_that_makes_no_model_is_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        from_config({**LLAMA, **change})
+
+
+def test_head_dim_may_differ_from_hidden_by_heads() -> None:
+    assert from_config({**LLAMA, "hidden_size": 63, "head_dim": 16}).attention_size == 64
+
+
+def test_a_folder_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "hidden_size": 64}')
+    with pytest.raises(BadInput, match="num_attention_heads"):
+        shape_of(Model(id=str(tmp_path)))
+    (tmp_path / "config.json").write_text(str(LLAMA).replace("'", '"'))
+    assert shape_of(Model(id=str(tmp_path))) == (from_config(LLAMA), "config.json")
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_a_folder_without_a_readable_config_is_refused(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(BadInput, match=r"config\.json"):
+        shape_of(Model(id=str(tmp_path)))
+
+
+@pytest.mark.parametrize("path", ["./nowhere", "/nowhere/at/all", "a/b/c", "~/nowhere"])
+def test_a_missing_folder_is_said_without_asking_the_network(path: str) -> None:
+    with pytest.raises(BadInput, match="no folder"):
+        shape_of(Model(id=path), download=_never)
+
+
+def test_an_unknown_id_is_downloaded(tmp_path: Path) -> None:
+    asked = []
+
+    def download(model_id: str, revision: str | None) -> Path:
+        asked.append((model_id, revision))
+        path = tmp_path / "config.json"
+        path.write_text(str(LLAMA).replace("'", '"'))
+        return path
+
+    shape, source = shape_of(Model(id="someone/else", revision="abc"), download)
+    assert (asked, source) == ([("someone/else", "abc")], "hub")
+    assert shape == from_config(LLAMA)
+
+
+def test_a_hub_that_fails_is_no_bad_input() -> None:
+    def broken(model_id: str, revision: str | None) -> Path:
+        raise OutsideFailed(f"{model_id} {revision}")
+
+    with pytest.raises(OutsideFailed):
+        shape_of(Model(id="someone/else"), broken)
+
+
+def _never(model_id: str, revision: str | None) -> Path:
+    raise AssertionError((model_id, revision))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("Qwen/Qwen2.5-7B-Instruct", 7e9),
+        ("Qwen/Qwen2.5-0.5B", 0.5e9),
+        ("HuggingFaceTB/SmolLM2-135M", 135e6),
+        ("meta-llama/Llama-2-7b-hf", 7e9),
+        ("google/gemma-2-2b-it", 2e9),
+        ("Qwen/Qwen3-30B-A3B", 30e9),
+        ("Qwen/Qwen2.5-7B-Instruct-1M", 7e9),
+        ("/models/my_1.5b/", 1.5e9),
+        ("mistralai/Mistral-7B-v0.3", 7e9),
+        ("unsloth/llama-3-8b-bnb-4bit", 8e9),
+        ("microsoft/Phi-3-mini-4k-instruct", None),
+        ("mistralai/Mixtral-8x7B-v0.1", None),
+        ("Qwen/Qwen-1_8B-Chat", None),
+        ("someone/v0.3", None),
+        ("org-7B/plain", None),
+    ],
+)
+def test_the_size_a_name_claims(name: str, parameters: float | None) -> None:
+    assert named_parameters(name) == parameters
+
+
+def test_only_a_name_off_by_a_size_class_disagrees() -> None:
+    assert name_disagrees(7e9, 494_032_768)
+    assert name_disagrees(0.5e9, 1_543_714_304)
+    assert not name_disagrees(2e9, 2_614_341_888)
+    assert not name_disagrees(None, 1)

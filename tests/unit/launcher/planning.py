@@ -1,0 +1,146 @@
+"""A stub estimator and small offers, jobs and budgets for the planner's tests: the need and the
+hours of a job are given, not computed."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from jobs.spec import Data, JobSpec, Model, ResolvedSpec
+from launcher.catalog.gpus import gpu
+from launcher.estimate.shapes import ModelShape
+from launcher.planner import plan
+from launcher.types import (
+    GIB,
+    MIB,
+    MICROUSD,
+    Budget,
+    DataFacts,
+    Device,
+    Estimate,
+    ModelFacts,
+    Offer,
+    Plan,
+    TimeTerm,
+)
+
+JOB = JobSpec(model=Model(id="a/b-7b"), data=Data(train="/rows.jsonl"))
+DATA = DataFacts(
+    train_path="/rows.jsonl",
+    validation_path=None,
+    train_rows=90,
+    validation_rows=10,
+    train_characters=900,
+    longest_characters=20,
+    validation_characters=100,
+    sha256="0" * 64,
+)
+MODEL = ModelFacts(
+    id="a/b-7b", architecture="qwen2", parameters=7, named_parameters=None, source="embedded"
+)
+SHAPE = ModelShape(
+    architecture="qwen2", vocab_size=1000, hidden_size=64, intermediate_size=128, layers=2,
+    heads=4, kv_heads=2, head_dim=16, tied=True, qkv_bias=True, o_bias=False, mlp_bias=False,
+    qk_norm=False, norms_per_layer=2, fused=False,
+)  # fmt: skip
+
+
+def an_estimate(need_gib: float, hours: tuple[float, float, float]) -> Estimate:
+    low, expected, high = hours
+    return Estimate(
+        memory=(),
+        memory_expected_bytes=int(need_gib * GIB * 0.9),
+        memory_upper_bytes=int(need_gib * GIB),
+        host_ram_bytes=GIB,
+        disk_bytes=20 * GIB,
+        time=(
+            TimeTerm(
+                name="all", low_hours=low, expected_hours=expected, high_hours=high, why="given"
+            ),
+        ),
+        train_tokens=1000,
+        parameters_total=7,
+        parameters_trainable=10_000_000,
+        assumptions=(),
+    )
+
+
+def estimator(
+    need_gib: dict[str, float], tflop_hours: float, spread: float = 2.0
+) -> Callable[[ResolvedSpec, ModelShape, DataFacts, Offer], Estimate]:
+    """Need by strategy; hours fall with the card's rate, a CPU counts as half a TFLOP/s."""
+
+    def of(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offer) -> Estimate:
+        hours = tflop_hours / (offer.device.dense_16bit_tflops or 0.5)
+        return an_estimate(need_gib[spec.strategy], (hours / spread, hours, hours * spread))
+
+    return of
+
+
+def cloud(name: str, usd_per_hour: float, provider: str = "runpod", **changes: object) -> Offer:
+    card = gpu(name)
+    offer = Offer(
+        provider=provider,
+        instance=f"1x_{name}_SECURE",
+        region="any",
+        device=Device(
+            kind="cuda",
+            name=card.name,
+            usable_bytes=card.usable_bytes,
+            total_bytes=card.total_mib * MIB,
+            compute_capability=card.compute_capability,
+            dense_16bit_tflops=card.dense_16bit_tflops,
+            bandwidth_gb_s=card.bandwidth_gb_s,
+        ),
+        count=1,
+        microusd_per_hour=round(usd_per_hour * MICROUSD),
+        spot=False,
+        as_of="2026-11-20",
+        source="test",
+        executor="skypilot",
+    )
+    return msgspec.structs.replace(offer, **changes)
+
+
+def local(name: str, free_gib: float) -> Offer:
+    """This machine: a card of the table, or `cpu`."""
+    if name == "cpu":
+        device = Device(
+            kind="cpu", name="A Chip", usable_bytes=int(free_gib * GIB), total_bytes=24 * GIB,
+            cores=2,
+        )  # fmt: skip
+        base = cloud("T4", 0)
+    else:
+        base = cloud(name, 0)
+        device = msgspec.structs.replace(base.device, usable_bytes=int(free_gib * GIB))
+    return msgspec.structs.replace(
+        base, provider="local", instance=name, device=device, executor="process"
+    )
+
+
+SEVEN_B = estimator({"qlora": 9.0, "lora": 20.0, "full": 145.0}, tflop_hours=165.0)
+
+
+def planned(offers: list[Offer], budget: Budget, job: JobSpec = JOB, **changes: object) -> Plan:
+    arguments = {"estimator": SEVEN_B, **changes}
+    return plan(
+        job,
+        budget,
+        SHAPE,
+        MODEL,
+        DATA,
+        offers,
+        run_id="run-1",
+        created_at="2026-11-21T00:00:00.000+00:00",
+        recipe="strategy defaults",
+        settings=(),
+        warnings=(),
+        **arguments,
+    )
+
+
+def dollars(amount: float) -> int:
+    return round(amount * MICROUSD)
+
+
+def reasons(made: Plan) -> dict[str, str]:
+    return {c.offer.instance: f"{c.verdict}: {c.reason}" for c in made.candidates}

@@ -1,0 +1,204 @@
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from launcher.catalog.offers import embedded_offers
+from launcher.errors import BadInput
+from launcher.types import GIB, Budget
+from tests.unit.launcher.planning import (
+    JOB,
+    cloud,
+    dollars,
+    estimator,
+    local,
+    planned,
+    reasons,
+)
+
+TEN = Budget(max_cost_microusd=dollars(10))
+RTX4090 = cloud("RTX4090", 0.74)
+replace = msgspec.structs.replace
+
+# What each instance of the embedded catalog gets for a job of 9 GiB, 165 TFLOP/s-hours.
+SEVEN_B_REASONS = {
+    "1x_L40S_SECURE": (
+        "chosen: worst $1.01 within the cap of $10; cheapest finished job of 14 that hold every "
+        "limit"
+    ),
+    "1x_RTX4090_SECURE": "possible: $0.25 more than the chosen",
+    "g5.xlarge": "possible: $1.91 more than the chosen",
+    "gpu_1x_a100": "possible: $0.56 more than the chosen",
+    "1x_A100-80GB_SECURE": "possible: $0.46 more than the chosen",
+    "1x_RTX4090_COMMUNITY": "rejected: SkyPilot cannot provision community",
+    "p4d.24xlarge": "rejected: 8 GPUs at $21.96/h, and the job uses one so far",
+    "cpu": "rejected: 660.0 h worst > --max-hours 8",
+}
+
+
+def test_the_7b_example_over_the_embedded_catalog():
+    made = planned([local("cpu", 20), *embedded_offers()], TEN)
+    told = {
+        c.offer.instance: f"{c.verdict}: {c.reason}" for c in made.candidates if not c.offer.spot
+    }
+    assert {name: told[name] for name in SEVEN_B_REASONS} == SEVEN_B_REASONS
+    spot = {c.reason for c in made.candidates if c.offer.spot}
+    assert spot == {"spot is not allowed; --spot allows it"}
+
+
+def test_chosen_first_then_possible_by_cost_then_rejected_in_groups():
+    made = planned([local("cpu", 20), *embedded_offers()], TEN)
+    order = [c.verdict for c in made.candidates]
+    assert order == sorted(order, key=["chosen", "possible", "rejected"].index)
+    possible = [c.expected_microusd for c in made.candidates if c.verdict == "possible"]
+    assert possible == sorted(possible)
+    kinds = [c.reason.split()[0] for c in made.candidates if c.verdict == "rejected"]
+    groups = list(dict.fromkeys(kinds))
+    assert [k for g in groups for k in kinds if k == g] == kinds
+
+
+def test_dollars_per_job_not_per_hour():
+    slow, fast = cloud("T4", 0.35), cloud("H100-SXM", 3.99)
+    made = planned([slow, fast], TEN)
+    assert made.chosen is not None
+    assert made.chosen.offer.device.name == "H100-SXM"
+
+
+def test_this_machine_wins_when_it_fits_and_holds_the_hours():
+    made = planned([cloud("RTX4090", 0.74), local("RTX4080", 15)], TEN)
+    assert made.chosen is not None
+    assert made.chosen.offer.provider == "local"
+    assert made.chosen.reason.startswith("costs $0 and ends within 3.4 h")
+
+
+def test_a_card_in_use_is_refused_with_what_is_free():
+    made = planned([local("RTX4090", 4)], TEN)
+    assert reasons(made) == {"RTX4090": "rejected: needs 9.0 GiB, 4.0 free"}
+
+
+@pytest.mark.parametrize(
+    ("offer", "budget", "reason"),
+    [
+        (RTX4090, Budget(max_cost_microusd=dollars(0.05)), "worst $1.48 > cap $0.05"),
+        (cloud("T4", 0.35), replace(TEN, max_hours=4), "5.1 h worst > --max-hours 4"),
+        (cloud("RTX4060", 0.2), TEN, "needs 9.0 GiB, 7.5 usable"),
+        (cloud("A10G", 0.4, spot=True), TEN, "spot is not allowed; --spot allows it"),
+        (cloud("A10G", 0.4, executor=None, note="cannot be had"), TEN, "cannot be had"),
+        (cloud("A10G", 8.0, count=8), TEN, "8 GPUs at $8/h, and the job uses one so far"),
+        (RTX4090, replace(TEN, providers=("aws",)), "not among --on aws"),
+        (RTX4090, replace(TEN, gpu="A100"), "not --gpu A100"),
+    ],
+)
+def test_each_refusal_says_the_number_that_decided(offer, budget, reason):
+    made = planned([offer], budget)
+    assert made.chosen is None
+    assert [c.reason for c in made.candidates] == [reason]
+
+
+def test_a_refused_strategy_is_named():
+    job = msgspec.structs.replace(JOB, dtype="bf16")
+    made = planned([cloud("T4", 0.35)], TEN, job)
+    assert made.candidates[0].reason == "qlora: bf16 needs compute capability 8.0, T4 has 7.5"
+    assert made.candidates[0].spec is None
+
+
+def test_without_a_cap_only_what_costs_nothing_is_chosen():
+    paid, free = cloud("RTX4090", 0.74), local("cpu", 20)
+    alone = planned([paid], Budget())
+    assert reasons(alone) == {"1x_RTX4090_SECURE": "possible: no --max-cost given; worst $1.48"}
+    assert alone.chosen is None
+    both = planned([paid, free], Budget(max_hours=1000))
+    assert both.chosen is not None
+    assert both.chosen.offer.provider == "local"
+
+
+def test_auto_takes_the_cheaper_finished_job():
+    job = msgspec.structs.replace(JOB, strategy="auto")
+    made = planned([cloud("RTX4090", 0.74), cloud("T4", 0.2)], TEN, job)
+    strategies = [(c.offer.device.name, c.spec and c.spec.strategy) for c in made.candidates]
+    assert set(strategies) == {
+        ("RTX4090", "qlora"), ("RTX4090", "lora"), ("T4", "qlora"), ("T4", "lora"),
+    }  # fmt: skip
+    assert made.chosen is not None
+    assert made.chosen.spec is not None
+    assert made.chosen.expected_microusd == min(
+        c.expected_microusd for c in made.candidates if c.verdict != "rejected"
+    )
+
+
+def test_an_old_price_is_said():
+    made = planned([cloud("RTX4090", 0.74, as_of="2026-09-25")], TEN)
+    assert made.warnings == (
+        "the price of RunPod's RTX4090 is of 2026-09-25, 57 days old; check it before paying",
+    )
+    assert planned([cloud("RTX4090", 0.74)], TEN).warnings == ()
+
+
+def test_the_spot_price_is_taken_when_it_is_allowed():
+    budget = msgspec.structs.replace(TEN, spot=True)
+    made = planned([cloud("A10G", 1.0), cloud("A10G", 0.4, spot=True, instance="spot")], budget)
+    assert made.chosen is not None
+    assert made.chosen.offer.spot
+    assert "interruptions are not priced yet" in made.chosen.reason
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        (Budget(providers=("runpodd",)), "did you mean runpod?"),
+        (Budget(gpu="RTX4099"), "RTX4090"),
+        (Budget(gpu="A100:x"), "whole number"),
+    ],
+)
+def test_an_unknown_name_is_bad_input(budget, message):
+    with pytest.raises(BadInput) as error:
+        planned([cloud("RTX4090", 0.74)], budget)
+    assert message in str(error.value)
+
+
+CARDS = some.sampled_from(["T4", "RTX4060", "RTX4090", "A10G", "A100-80GB", "H100-SXM", "B200"])
+
+
+@some.composite
+def offers(draw):
+    return cloud(
+        draw(CARDS),
+        draw(some.floats(0.0, 12.0)),
+        count=draw(some.sampled_from([1, 1, 1, 8])),
+        spot=draw(some.booleans()),
+        executor=draw(some.sampled_from(["skypilot", "skypilot", None])),
+        billing_seconds=draw(some.sampled_from([1, 60, 3600])),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    found=some.lists(offers(), max_size=6),
+    cap=some.none() | some.integers(0, dollars(20)),
+    hours=some.floats(0.5, 48.0),
+    spot=some.booleans(),
+    need=some.floats(1.0, 200.0),
+    work=some.floats(1.0, 5000.0),
+)
+def test_the_chosen_holds_every_limit_and_nothing_cheaper_does(found, cap, hours, spot, need, work):
+    budget = Budget(max_cost_microusd=cap, max_hours=hours, spot=spot)
+    made = planned(found, budget, estimator=estimator({"qlora": need}, work))
+
+    def holds(c):
+        return (
+            c.estimate.memory_upper_bytes <= c.offer.device.usable_bytes
+            and c.estimate.hours_high <= hours
+            and c.worst_microusd <= (cap or 0)
+            and c.offer.count == 1
+            and c.offer.executor is not None
+            and (spot or not c.offer.spot)
+        )
+
+    holding = [c for c in made.candidates if holds(c)]
+    assert len(made.candidates) == len(found)
+    assert all(c.reason and "\n" not in c.reason for c in made.candidates)
+    assert (made.chosen is None) == (holding == [])
+    if made.chosen is not None:
+        assert holds(made.chosen)
+        assert made.chosen.expected_microusd == min(c.expected_microusd for c in holding)
+        assert need * GIB <= made.chosen.offer.device.usable_bytes + 1

@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from jobs.spec import Data, Model, ResolvedSpec
+from launcher import paths
+from launcher.errors import BadInput
+from launcher.render import task, timeout_seconds
+from launcher.types import Budget
+from tests.unit.launcher.planning import JOB, cloud, dollars, local, planned
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "task-runpod-4090.yaml"
+TEN = Budget(max_cost_microusd=dollars(10))
+
+
+def rendered(made):
+    return task(made, made.chosen, code=Path("/project/jobs"), lock=Path("/project/lock"))
+
+
+def test_the_task_of_a_runpod_4090():
+    assert rendered(planned([cloud("RTX4090", 0.74)], TEN)) == GOLDEN.read_text()
+
+
+def test_the_same_plan_gives_the_same_text():
+    made = planned([cloud("RTX4090", 0.74)], TEN)
+    assert rendered(made) == rendered(made)
+
+
+def test_the_spec_travels_with_paths_of_the_machine():
+    job = msgspec.structs.replace(
+        JOB,
+        model=Model(id="/home/me/model"),
+        data=Data(train="/home/me/rows.jsonl", validation="/home/me/held.json"),
+    )
+    tree = yaml.safe_load(rendered(planned([cloud("RTX4090", 0.74)], TEN, job)))
+    spec = msgspec.json.decode(tree["envs"]["LORALIFT_SPEC"], type=ResolvedSpec)
+    assert spec.model.id == "model"
+    assert spec.data == Data(train="data/train.jsonl", validation="data/validation.json")
+    assert tree["file_mounts"] == {
+        "~/loralift/code/jobs": "/project/jobs",
+        "~/loralift/requirements.lock": "/project/lock",
+        "~/loralift/run/data/train.jsonl": "/home/me/rows.jsonl",
+        "~/loralift/run/data/validation.json": "/home/me/held.json",
+        "~/loralift/run/model": "/home/me/model",
+    }
+
+
+@pytest.mark.parametrize(
+    ("offer", "infra", "accelerators"),
+    [
+        (cloud("A100-40GB", 1.0, "lambda"), "lambda", "A100:1"),
+        (cloud("H100-SXM", 1.0, "runpod"), "runpod", "H100-SXM:1"),
+        (cloud("H100-SXM", 1.0, "gcp"), "gcp", "H100:1"),
+        (cloud("A10G", 1.0, "aws", region="us-east-1"), "aws/us-east-1", "A10G:1"),
+        (cloud("A10G", 1.0, "aws", region="us-*"), "aws", "A10G:1"),
+    ],
+)
+def test_names_are_those_that_skypilot_knows(offer, infra, accelerators):
+    resources = yaml.safe_load(rendered(planned([offer], TEN)))["resources"]
+    assert (resources["infra"], resources["accelerators"]) == (infra, accelerators)
+
+
+def test_spot_only_where_the_offer_is_spot():
+    offer = cloud("A10G", 0.513, "aws", spot=True)
+    made = planned([offer], msgspec.structs.replace(TEN, spot=True))
+    resources = yaml.safe_load(rendered(made))["resources"]
+    assert resources["use_spot"] is True
+    assert resources["max_hourly_cost"] == 0.513
+
+
+@pytest.mark.parametrize(
+    ("cap", "hours", "seconds"), [(10, 8, 8 * 3600), (1.48, 8, 7200), (None, 0.5, 1800)]
+)
+def test_the_timeout_is_the_shorter_of_hours_and_what_the_cap_pays_for(cap, hours, seconds):
+    cap_microusd = None if cap is None else dollars(cap)
+    made = planned(
+        [cloud("RTX4090", 0.74)], Budget(max_cost_microusd=cap_microusd, max_hours=hours)
+    )
+    assert timeout_seconds(made, made.candidates[0]) == seconds
+
+
+def test_this_machine_has_no_task():
+    made = planned([local("RTX4080", 15)], TEN)
+    with pytest.raises(BadInput, match="--show spec"):
+        rendered(made)
+
+
+def test_no_variable_of_this_machine_gets_into_the_task(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_planted")
+    assert "hf_planted" not in rendered(planned([cloud("RTX4090", 0.74)], TEN))
+
+
+def test_the_template_holds_every_key_that_is_filled():
+    template = yaml.safe_load((paths.packaged("sky") / "train.yaml").read_text())
+    filled = yaml.safe_load(rendered(planned([cloud("RTX4090", 0.74)], TEN)))
+    assert filled.keys() == template.keys()
+    assert filled["resources"].keys() == template["resources"].keys()
+    assert filled["envs"].keys() == template["envs"].keys()
+    assert filled["setup"] == template["setup"]
+    assert filled["run"] == template["run"]
