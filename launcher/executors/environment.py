@@ -1,0 +1,79 @@
+"""The training environment of local jobs: a venv made from images/requirements.lock.
+
+Kept by the lock's hash, so that a new lock makes a new one and an old run can be looked at with
+the old. Made once under a lock; an interrupted installation is begun again.
+"""
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+from launcher import paths
+from launcher.errors import BadInput, OutsideFailed
+
+_READY = "ready"  # written last
+
+
+def lock_file() -> Path:
+    return paths.packaged("images") / "requirements.lock"
+
+
+def folder() -> Path:
+    digest = hashlib.sha256(lock_file().read_bytes())
+    digest.update(sys.version.encode())
+    return paths.environments_folder() / digest.hexdigest()[:16]
+
+
+def is_ready() -> bool:
+    return (folder() / _READY).is_file()
+
+
+def training_python(named: str | None, say: Callable[[str], None]) -> Path:
+    """The interpreter that jobs run with: the one `named`, else the kept venv's, made if absent.
+
+    Making it takes minutes and some 2 GB. Raises BadInput or OutsideFailed.
+    """
+    if named is not None:
+        found = shutil.which(named)
+        if found is None:
+            raise BadInput(f"--python {named}: no such interpreter; leave it out to have one made")
+        return Path(found).absolute()
+    home = folder()
+    if not is_ready():
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with open(home.parent / f"{home.name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # someone else may be making it: wait
+            if not is_ready():
+                _make(home, say)
+    return home / "bin" / "python"
+
+
+def _make(home: Path, say: Callable[[str], None]) -> None:
+    say(f"making the training environment in {home} (once, some minutes and about 2 GB)")
+    shutil.rmtree(home, ignore_errors=True)
+    venv.create(home, with_pip=True, symlinks=True)
+    names = [line for line in lock_file().read_text().splitlines() if line[:1].isalnum()]
+    torch = [name for name in names if name.startswith("torch==")]
+    # torch first: resolved together with the rest, pip would prefer its newest build.
+    for what in (torch, ["-r", str(lock_file())]):
+        say(f"installing {what[0] if len(what) == 1 else 'the rest of the lock'}")
+        command = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *what]
+        command.insert(5, "--disable-pip-version-check")
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            raise OutsideFailed(
+                f"pip could not make the training environment: {last}\n"
+                f"command: {' '.join(command)}\n"
+                "mend that and run again, or name an interpreter that has it with --python"
+            )
+    (home / _READY).touch()
+
+
+if __name__ == "__main__":  # for scripts and the Makefile: make it, print its interpreter
+    print(training_python(None, lambda line: print(line, file=sys.stderr)))  # noqa: T201

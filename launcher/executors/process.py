@@ -1,0 +1,162 @@
+"""A job as a child process of the training environment, on this machine.
+
+The job outlives its launcher: it has its own session and log, and a lock that it holds for as
+long as it lives. The lock is taken before the child exists and handed to it, so that there is no
+moment at which a job runs and nobody can see it.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from jobs import layout
+from jobs.spec import ResolvedSpec, Result, encode
+from launcher import paths
+from launcher.errors import OutsideFailed
+from launcher.executors.base import Say, Sight
+from launcher.executors.environment import training_python
+from launcher.types import Offer
+
+PYTHON_VARIABLE = "LORALIFT_TRAIN_PYTHON"  # names another interpreter, as --python does
+GRACE_SECONDS = 150.0  # the job gives itself 120 to finish its step and write its result
+LOG_TAIL_LINES = 12
+
+_CODE = "code"  # a private copy of the job's package
+_SCHEME = "process:"
+
+
+class ProcessExecutor:
+    def __init__(self) -> None:
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def handle(self, run_id: str) -> str:
+        return f"{_SCHEME}{paths.work_folder(run_id)}"
+
+    def folder(self, handle: str) -> Path:
+        return Path(handle.removeprefix(_SCHEME))
+
+    def submit(self, spec: ResolvedSpec, offer: Offer, say: Say) -> None:
+        work = paths.work_folder(spec.run_id)
+        work.mkdir(parents=True, exist_ok=True)
+        with open(work / layout.LOCK, "w") as lock:
+            # Someone who only looks holds it for an instant: ask for a second before giving up.
+            if not _wait(lambda: _lock(lock.fileno(), fcntl.LOCK_EX), seconds=1.0):
+                raise OutsideFailed(f"a job of {spec.run_id} is alive in {work}")
+            python = training_python(os.environ.get(PYTHON_VARIABLE), say)
+            _lay_out(work, spec)
+            self._children[self.handle(spec.run_id)] = _spawn(python, work, offer, lock.fileno())
+
+    def look(self, handle: str) -> Sight:
+        child = self._children.get(handle)
+        if child is not None:
+            child.poll()  # reap: a zombie would be mistaken for nothing at all
+        work = self.folder(handle)
+        alive = _is_locked(work)  # before the result is read: a job writes it, then ends
+        return Sight(alive=alive, result=_result(work), log_tail=_tail(work / layout.LOG))
+
+    def cancel(self, handle: str) -> None:
+        work = self.folder(handle)
+        _wait(lambda: (work / layout.PID).exists() or not _is_locked(work), seconds=10.0)
+        for what, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 10.0)):
+            _signal(work, what)
+            if _wait(lambda: not self.look(handle).alive, seconds):
+                return
+        raise OutsideFailed(f"the job in {work} does not end; its process id is in {layout.PID}")
+
+
+def command(python: str = "python") -> list[str]:
+    """What starts a job, run inside its working folder with the code's folder on PYTHONPATH."""
+    return [python, "-P", "-m", "jobs.train", layout.SPEC]
+
+
+def _lay_out(work: Path, spec: ResolvedSpec) -> None:
+    """Spec and code into the working folder; an answer of an earlier attempt out of it."""
+    for stale in (layout.RESULT, layout.PID):
+        (work / stale).unlink(missing_ok=True)
+    shutil.rmtree(work / _CODE, ignore_errors=True)
+    shutil.copytree(
+        paths.job_code(), work / _CODE / "jobs", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (work / layout.SPEC).write_bytes(encode(spec))
+
+
+def _spawn(python: Path, work: Path, offer: Offer, lock: int) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(work / _CODE),  # with -P nothing of the user's folder is imported
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONUNBUFFERED": "1",
+        layout.LOCK_VARIABLE: str(lock),
+    }
+    if offer.device.kind == "cuda":  # the card that was planned, by NVML's number
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        environment["CUDA_VISIBLE_DEVICES"] = offer.instance.removeprefix("gpu")
+    with open(work / layout.LOG, "ab") as log:
+        try:
+            return subprocess.Popen(
+                command(str(python)),
+                cwd=work,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in the launcher's terminal is not for the job
+                pass_fds=(lock,),
+            )
+        except OSError as error:
+            raise OutsideFailed(f"cannot start {python}: {error.strerror}") from None
+
+
+def _wait(until: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (done := until()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return done
+
+
+def _lock(file: int, how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_locked(work: Path) -> bool:
+    try:
+        with open(work / layout.LOCK) as lock:
+            return not _lock(lock.fileno(), fcntl.LOCK_SH)  # those who look do not see each other
+    except FileNotFoundError:
+        return False
+
+
+def _signal(work: Path, what: signal.Signals) -> None:
+    if not _is_locked(work):  # nobody lives there: the number may be another process's by now
+        return
+    with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
+        os.kill(int((work / layout.PID).read_text()), what)
+
+
+def _result(work: Path) -> Result | None:
+    try:
+        return msgspec.json.decode((work / layout.RESULT).read_bytes(), type=Result)
+    except FileNotFoundError:
+        return None
+
+
+def _tail(path: Path) -> str:
+    try:
+        with open(path, "rb") as log:
+            log.seek(max(0, os.path.getsize(path) - 16_384))
+            lines = log.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return "\n".join(lines[-LOG_TAIL_LINES:])
