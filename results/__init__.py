@@ -1,0 +1,1 @@
+"""Bringing results home: collect, receipt, report."""

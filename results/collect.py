@@ -1,0 +1,104 @@
+"""Bring a finished job's files from its working folder home to `<store>/<run_id>/`.
+
+Written aside and then moved: a run's folder is there whole or not at all, and SHA256SUMS, written
+last, says that it is. Never copies anything but the names in jobs.layout.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from jobs import layout
+
+FILES = (layout.SPEC, layout.METRICS, layout.RESULT, layout.LOG, layout.SAMPLES)
+FOLDERS = (layout.ADAPTER, layout.MODEL, layout.BASE)
+_UNSAFE = (".bin", ".pt", ".pth", ".pkl", ".ckpt")  # pickles can run code when they are loaded
+
+
+class CollectError(Exception):
+    """What came home is not what was sent."""
+
+
+def collect(work: Path, store: Path, run_id: str, documents: Mapping[str, bytes]) -> Path:
+    """Copy the job's files and write `documents` (name → content) beside them.
+
+    Returns the run's folder. An earlier collection of the same run is replaced as a whole.
+    Raises CollectError or OSError; the working folder is never touched.
+    """
+    home = store / run_id
+    aside = store / f".{run_id}{layout.TEMPORARY_SUFFIX}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for name in FILES:
+        if (work / name).is_file():
+            shutil.copyfile(work / name, aside / name)
+    for name in FOLDERS:
+        if (work / name).is_dir():
+            shutil.copytree(work / name, aside / name, ignore=_leave_out)
+            _compare(work / name, aside / name)
+    _point_adapter_home(work, aside, home)
+    for name, content in documents.items():
+        (aside / name).write_bytes(content)
+    write_sums(aside)
+    replaced = store / f".{run_id}.old"
+    shutil.rmtree(replaced, ignore_errors=True)
+    if home.exists():
+        home.rename(replaced)
+    aside.rename(home)
+    shutil.rmtree(replaced, ignore_errors=True)
+    return home
+
+
+def _leave_out(folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if name.endswith((*_UNSAFE, layout.TEMPORARY_SUFFIX))}
+
+
+def _point_adapter_home(work: Path, aside: Path, home: Path) -> None:
+    """A base that the job generated comes along; the adapter must find it there."""
+    config = aside / layout.ADAPTER / "adapter_config.json"
+    if not (config.is_file() and (aside / layout.BASE).is_dir()):
+        return
+    content = msgspec.json.decode(config.read_bytes())
+    content["base_model_name_or_path"] = os.path.abspath(home / layout.BASE)
+    config.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+
+
+def _compare(source: Path, copy: Path) -> None:
+    for name in _files(copy):
+        if _sha256(source / name) != _sha256(copy / name):
+            raise CollectError(f"{source / name} changed while it was copied")
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sums(folder: Path) -> None:
+    """SHA256SUMS over all files of the folder, as `sha256sum --check` reads it."""
+    lines = [f"{_sha256(folder / p)}  {p.as_posix()}" for p in _files(folder)]
+    (folder / layout.SUMS).write_text("\n".join(lines) + "\n")
+
+
+def verify(folder: Path) -> list[str]:
+    """What is wrong with a collected run: missing, changed or unlisted files; empty if whole."""
+    sums = folder / layout.SUMS
+    if not sums.is_file():
+        return [f"{layout.SUMS} is missing: the collection did not finish"]
+    listed = {}
+    for line in sums.read_text().splitlines():
+        digest, _, name = line.partition("  ")
+        listed[name] = digest
+    present = {p.as_posix() for p in _files(folder)} - {layout.SUMS}
+    wrong = [f"{name} is missing" for name in sorted(listed.keys() - present)]
+    wrong += [f"{name} is not listed" for name in sorted(present - listed.keys())]
+    both = sorted(listed.keys() & present)
+    return wrong + [f"{n} has changed" for n in both if _sha256(folder / n) != listed[n]]

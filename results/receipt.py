@@ -1,0 +1,74 @@
+"""Estimate against actual: what a run was planned to need and cost, and what it did."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+MICROUSD = 1_000_000
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """One figure. `actual` is None where nothing measured it."""
+
+    name: str
+    unit: Literal["bytes", "hours", "microusd", "tokens_per_second"]
+    planned: float
+    planned_upper: float | None
+    actual: float | None
+    note: str = ""
+
+    @property
+    def off_by(self) -> float | None:
+        """(planned - actual) / actual: positive is an over-estimate."""
+        if not self.actual:
+            return None
+        return (self.planned - self.actual) / self.actual
+
+
+class Receipt(Struct, frozen=True, kw_only=True):
+    """The account of one run, all attempts included."""
+
+    run_id: str
+    state: str
+    reason: str | None
+    provider: str
+    instance: str
+    attempts: int
+    max_cost_microusd: int | None
+    spent_microusd: int
+    lines: tuple[Line, ...]
+
+
+def spend_microusd(microusd_per_hour: int, seconds: float) -> int:
+    """ceil(rate × seconds / 3600): a started micro-dollar is a whole one."""
+    return -int(-microusd_per_hour * seconds // 3600)
+
+
+def dollars(microusd: int) -> str:
+    """For the screen: cents, or as many digits as a smaller sum needs."""
+    usd = microusd / MICROUSD
+    return f"${usd:,.2f}" if usd >= 0.005 or usd == 0 else f"${usd:.4f}"
+
+
+def figure(value: float | None, unit: str) -> str:
+    """A figure with its unit, for people."""
+    if value is None:
+        return "not measured"
+    if unit == "bytes":
+        return f"{value / 1024**3:.2f} GiB"
+    if unit == "microusd":
+        return dollars(round(value))
+    if unit == "hours":
+        return duration(value)
+    return f"{value:,.0f} tokens/s"
+
+
+def duration(hours: float) -> str:
+    """Two leading units: 41 s, 12 m 30 s, 3 h 05 m."""
+    seconds = hours * 3600
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} m {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} m"

@@ -1,0 +1,163 @@
+"""report.md: one page about one run, from the files of its folder and its receipt."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+
+from jobs import layout
+from jobs.spec import EvalRecord, Record, Result, StepRecord
+from results.receipt import Receipt, dollars, figure
+from results.records import records
+
+_BARS = "▁▂▃▄▅▆▇█"
+SUBJECTS = {"base": "base model", "constant": "best constant answer", "tuned": "fine-tuned"}
+
+
+def render(folder: Path, receipt: Receipt, offers_table: str) -> str:
+    """The report as Markdown. `offers_table` is the plan's table, as text."""
+    result = _result(folder)
+    seen = records(folder / layout.METRICS)
+    parts = [
+        f"# Run {receipt.run_id}: {receipt.state}"
+        + (f" ({receipt.reason})" if receipt.reason else ""),
+        _verdict(result),
+        _quality(result),
+        _curve(seen),
+        f"## Receipt\n\n{_table(receipt_rows(receipt))}\n\n{spent_line(receipt)}",
+        f"## Plan\n\n```text\n{offers_table.rstrip()}\n```",
+        _samples(folder / layout.SAMPLES),
+        _environment(result),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _result(folder: Path) -> Result | None:
+    path = folder / layout.RESULT
+    return msgspec.json.decode(path.read_bytes(), type=Result) if path.is_file() else None
+
+
+def _verdict(result: Result | None) -> str:
+    if result is None:
+        return "The job left no result; its log is beside this page."
+    if result.failure is not None:
+        return f"**{result.failure.reason}**: {_escape(result.failure.message)}"
+    lines = [f"- {gate_line(g.metric, g.min, g.max, g.value, g.passed)}" for g in result.gates]
+    warned = [f"- warning: {_escape(w)}" for w in result.warnings]
+    return "\n".join(["## Gates", "", *(lines or ["- none set"]), *warned])
+
+
+def gate_line(
+    metric: str, least: float | None, most: float | None, value: float | None, passed: bool
+) -> str:
+    """One gate in words."""
+    bounds = [f"at least {least:g}" if least is not None else ""]
+    bounds += [f"at most {most:g}" if most is not None else ""]
+    got = "not measured" if value is None else f"{value:.3f}"
+    return f"{'pass' if passed else 'FAIL'}: {metric} {got}, {' and '.join(filter(None, bounds))}"
+
+
+def quality_rows(result: Result) -> list[list[str]]:
+    """Each metric for the base model, the best constant answer and the fine-tuned model."""
+    subjects = [s for s in SUBJECTS if s in result.metrics]
+    names = dict.fromkeys(name for s in subjects for name in result.metrics[s])
+    rows = [["metric", *(SUBJECTS[s] for s in subjects)]]
+    for name in names:
+        values = [result.metrics[s].get(name) for s in subjects]
+        rows.append([name, *("" if v is None else f"{v:.3f}" for v in values)])
+    return rows
+
+
+def _quality(result: Result | None) -> str:
+    if result is None or not result.metrics:
+        return ""
+    return "## On the validation rows\n\n" + _table(quality_rows(result))
+
+
+def _curve(seen: list[Record]) -> str:
+    steps = [r for r in seen if isinstance(r, StepRecord)]
+    if not steps:
+        return ""
+    first, last = steps[0], steps[-1]
+    validation = [f"step {r.step}: {r.loss:.4f}" for r in seen if isinstance(r, EvalRecord)]
+    lines = [
+        "## Loss",
+        "",
+        f"`{sparkline([r.loss for r in steps])}`",
+        "",
+        f"{first.loss:.4f} at step {first.step} → {last.loss:.4f} at step {last.step}"
+        f" of {last.steps_total}.",
+    ]
+    if validation:
+        lines.append(f"Validation loss: {', '.join(validation)}.")
+    return "\n".join(lines)
+
+
+def sparkline(values: list[float], width: int = 60) -> str:
+    """Means over `width` equal stretches, as bars from the lowest to the highest."""
+    count = min(width, len(values))
+    cuts = [round(i * len(values) / count) for i in range(count + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(cuts)]
+    low, span = min(means), (max(means) - min(means)) or 1.0
+    return "".join(_BARS[round((m - low) / span * (len(_BARS) - 1))] for m in means)
+
+
+def receipt_rows(receipt: Receipt) -> list[list[str]]:
+    """Planned, upper bound, actual and the error of the plan, one row a figure."""
+    rows = [["", "planned", "at most", "actual", "plan off by", ""]]
+    for line in receipt.lines:
+        off = line.off_by
+        rows.append(
+            [
+                line.name,
+                figure(line.planned, line.unit),
+                "" if line.planned_upper is None else figure(line.planned_upper, line.unit),
+                figure(line.actual, line.unit),
+                "" if off is None else f"{off:+.0%}",
+                line.note,
+            ]
+        )
+    return rows
+
+
+def spent_line(receipt: Receipt) -> str:
+    """What the run cost, of what it might have."""
+    cap = receipt.max_cost_microusd
+    limit = "" if cap is None else f" of a cap of {dollars(cap)}"
+    tries = f", {receipt.attempts} attempts" if receipt.attempts > 1 else ""
+    spent = dollars(receipt.spent_microusd)
+    return f"Spent {spent}{limit} on {receipt.provider} {receipt.instance}{tries}."
+
+
+def _samples(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    rows = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()[:5]]
+    if not rows:
+        return ""
+    names = list(rows[0])
+    table = [names, *([_escape(str(row.get(n, ""))) for n in names] for row in rows)]
+    return f"## Samples\n\n{_table(table)}\n\nAll of them: {layout.SAMPLES}."
+
+
+def _environment(result: Result | None) -> str:
+    if result is None:
+        return ""
+    phases = ", ".join(f"{name} {s:.1f} s" for name, s in result.seconds_by_phase.items())
+    versions = ", ".join(f"{name} {v}" for name, v in result.versions.items())
+    total, trained = result.parameters_total, result.parameters_trainable
+    size = f"{trained:,} of {total + trained:,} parameters trained." if total else ""
+    return f"## How\n\n{size} Time by phase: {phases}.\n\nVersions: {versions}.".replace("  ", " ")
+
+
+def _escape(text: str) -> str:
+    """Text of models and data stays text inside a Markdown table."""
+    for mark, entity in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;")):
+        text = text.replace(mark, entity)
+    return " ".join(text.split())
+
+
+def _table(rows: list[list[str]]) -> str:
+    head, *body = rows
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

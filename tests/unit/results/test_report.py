@@ -1,0 +1,92 @@
+from pathlib import Path
+
+from jobs import layout
+from jobs.spec import Failure, GateResult, Result, StepRecord, encode
+from results.receipt import Line, Receipt
+from results.records import Tail
+from results.report import render, sparkline
+
+RECEIPT = Receipt(
+    run_id="run-1",
+    state="SUCCEEDED",
+    reason=None,
+    provider="local",
+    instance="cpu",
+    attempts=2,
+    max_cost_microusd=10_000_000,
+    spent_microusd=0,
+    lines=(
+        Line(name="memory", unit="bytes", planned=3 << 30, planned_upper=4 << 30, actual=2 << 30),
+    ),
+)
+
+
+def step(number: int, loss: float) -> bytes:
+    record = StepRecord(
+        at="t",
+        step=number,
+        steps_total=4,
+        epoch=1.0,
+        loss=loss,
+        learning_rate=1e-3,
+        grad_norm=None,
+        tokens_per_second=10.0,
+        memory_bytes=1,
+        seconds=1.0,
+        eta_seconds=0.0,
+    )
+    return encode(record).replace(b"\n", b"") + b"\n"
+
+
+def test_a_page_with_verdict_quality_curve_and_receipt(tmp_path: Path) -> None:
+    result = Result(
+        run_id="run-1",
+        status="success",
+        metrics={"base": {"exact_match": 0.0}, "tuned": {"exact_match": 0.97}},
+        gates=(GateResult(metric="exact_match", min=0.9, max=None, value=0.97, passed=True),),
+    )
+    (tmp_path / layout.RESULT).write_bytes(encode(result))
+    (tmp_path / layout.METRICS).write_bytes(b"".join(step(n, 4.0 - n) for n in range(1, 5)))
+    page = render(tmp_path, RECEIPT, "the offers")
+    assert "pass: exact_match 0.970, at least 0.9" in page
+    assert "| exact_match | 0.000 | 0.970 |" in page
+    assert "3.0000 at step 1 → 0.0000 at step 4 of 4" in page
+    assert "| memory | 3.00 GiB | 4.00 GiB | 2.00 GiB | +50% |" in page
+    assert "Spent $0.00 of a cap of $10.00 on local cpu, 2 attempts." in page
+
+
+def test_text_of_a_model_stays_text(tmp_path: Path) -> None:
+    (tmp_path / layout.SAMPLES).write_text('{"question": "a|b", "tuned": "<script>`x`"}\n')
+    page = render(tmp_path, RECEIPT, "")
+    assert "<script>" not in page
+    assert "a&#124;b" in page
+
+
+def test_a_failure_stands_on_top(tmp_path: Path) -> None:
+    failure = Failure(reason="OUT_OF_MEMORY", message="needs more")
+    result = Result(run_id="run-1", status="error", failure=failure)
+    (tmp_path / layout.RESULT).write_bytes(encode(result))
+    assert "**OUT_OF_MEMORY**: needs more" in render(tmp_path, RECEIPT, "")
+
+
+def test_a_run_without_a_result_says_so(tmp_path: Path) -> None:
+    assert "left no result" in render(tmp_path, RECEIPT, "")
+
+
+def test_the_sparkline_spans_lowest_to_highest() -> None:
+    assert sparkline([1.0, 0.5, 0.0]) == "█▅▁"
+    assert len(sparkline([float(n) for n in range(1000)])) == 60
+    assert sparkline([2.0]) == "▁"
+
+
+def test_a_tail_gives_whole_lines_once_and_starts_over_when_cut(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    tail = Tail(path)
+    assert tail.new() == []
+    path.write_bytes(b"one\ntwo\nthr")
+    assert tail.new() == [b"one", b"two"]
+    assert tail.new() == []
+    path.write_bytes(b"one\ntwo\nthree\n")
+    assert tail.new() == [b"three"]
+    path.write_bytes(b"1\n")
+    assert tail.new() == [b"1"]
