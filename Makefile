@@ -1,0 +1,54 @@
+# make demo: set up and run the main job.  make test: set up and run every test.
+# make check: lint, types, import rule, unit tests (what a change must pass before it is pushed).
+PYTHON ?= python3
+BIN := .venv/bin
+# pip's own time-stamped tools for the job's tests, kept apart from the locked environment
+PYTEST_SITE := build/pytest-site
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check test unit jobs-test integration clean
+
+help:
+	@sed -n 's/^# //p' $(MAKEFILE_LIST) | head -2
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/installed-test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ .venv/installed
+
+$(PYTEST_SITE)/installed: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(PYTEST_SITE) 'pytest>=9,<10'
+	@touch $@
+
+demo: .venv/installed
+	$(BIN)/launch --strategy qlora --max-cost 10
+
+check: .venv/installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory unit
+
+unit: .venv/installed-test
+	$(BIN)/python -m pytest tests/unit
+
+# The job's own tests run in the training environment, which the launcher makes on first use.
+jobs-test: .venv/installed-test $(PYTEST_SITE)/installed
+	PYTHONPATH=$(PYTEST_SITE):. $$($(BIN)/python -m launcher.executors.environment) -P -m pytest tests/jobs
+
+integration: .venv/installed-test
+	$(BIN)/python -m pytest tests/integration
+
+test: unit jobs-test integration
+
+clean:
+	rm -rf .venv build dist runs

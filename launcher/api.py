@@ -1,0 +1,132 @@
+"""The library's face: plan, submit, follow, status, logs, cancel, collect.
+
+A run is a plan, then a submit: `plan` touches nothing, and what it returns is exactly what
+`submit` acts on.
+"""
+
+import os
+from datetime import datetime
+
+import msgspec
+
+from jobs.spec import ResolvedSpec
+from launcher import planner, preflight, recipes
+from launcher.catalog.local import local_offers
+from launcher.catalog.offers import embedded_offers
+from launcher.collecting import collect
+from launcher.errors import BadInput
+from launcher.estimate import shapes
+from launcher.runs import (
+    cancel,
+    exists,
+    follow,
+    logs,
+    require_choice,
+    resume,
+    runs,
+    spent,
+    stamp,
+    status,
+    submit,
+    utc_now,
+)
+from launcher.selection import names_gpu, on_providers, require_known
+from launcher.types import ModelFacts, Offer, Plan
+
+__all__ = [
+    "cancel",
+    "collect",
+    "exists",
+    "follow",
+    "logs",
+    "offers",
+    "plan",
+    "require_choice",
+    "resume",
+    "runs",
+    "spent",
+    "status",
+    "submit",
+    "utc_now",
+]
+
+
+def offers(
+    today: str, providers: tuple[str, ...] = (), gpu: str | None = None
+) -> tuple[Offer, ...]:
+    """Everything that could be had: this machine first, then the dated catalog."""
+    found = (*local_offers(today), *embedded_offers())
+    require_known(found, providers, gpu)
+    return tuple(
+        offer
+        for offer in found
+        if on_providers(providers, offer) and (gpu is None or names_gpu(gpu, offer))
+    )
+
+
+def plan(
+    recipe: str | None, flags: recipes.Flags, *, run_id: str | None = None, now: datetime
+) -> Plan:
+    """What would be trained, where, for how much, and why not elsewhere. Starts nothing.
+
+    Raises BadInput for what is wrong with recipe, flags, data or model; a plan in which nothing
+    fits is returned, not raised: `submit` refuses it.
+    """
+    request = recipes.load(recipe, flags)
+    data = preflight.scan_data(request.job.data)
+    shape, source = shapes.shape_of(request.job.model)
+    model = ModelFacts(
+        id=request.job.model.id,
+        architecture=shape.architecture,
+        parameters=shape.parameters,
+        named_parameters=shapes.named_parameters(request.job.model.id),
+        source=source,
+    )
+    found = offers(now.date().isoformat())
+    if request.exact is not None:
+        found = tuple(o for o in found if o.device.kind == request.exact.device)
+    made = planner.plan(
+        request.job,
+        request.budget,
+        shape,
+        model,
+        data,
+        found,
+        run_id=run_id or _new_run_id(request.job.name, now),
+        created_at=stamp(now),
+        recipe=request.recipe,
+        settings=request.settings,
+        warnings=_warnings(model),
+    )
+    if request.exact is not None:
+        _require_same(request.exact, made)
+    return made
+
+
+def _new_run_id(name: str, now: datetime) -> str:
+    return f"{name}-{now:%m%d-%H%M%S}-{os.urandom(2).hex()}"
+
+
+def _warnings(model: ModelFacts) -> tuple[str, ...]:
+    if not shapes.name_disagrees(model.named_parameters, model.parameters):
+        return ()
+    claimed = model.named_parameters or 0.0
+    return (
+        f"MODEL SIZE: the name of {model.id} says {claimed / 1e9:g} B parameters, its "
+        f"{model.source} has {model.parameters / 1e9:.2f} B; planned with the real "
+        f"{model.parameters / 1e9:.2f} B",
+    )
+
+
+def _require_same(saved: ResolvedSpec, made: Plan) -> None:
+    """A saved spec is rerun exactly or not at all."""
+    chosen = made.chosen
+    if chosen is None or chosen.spec is None:
+        return
+    now = msgspec.structs.replace(chosen.spec, run_id=saved.run_id, deadline=saved.deadline)
+    if now != saved:
+        changed = [f for f in saved.__struct_fields__ if getattr(now, f) != getattr(saved, f)]
+        raise BadInput(
+            f"{made.recipe} cannot be rerun exactly on {chosen.offer.instance}: "
+            f"{', '.join(changed)} would change; start from its YAML recipe instead"
+        )

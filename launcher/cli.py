@@ -1,0 +1,397 @@
+"""`launch`: flags → api → text. The only place that prints or exits."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from launcher import __version__, recipes
+from launcher.errors import GATE_FAILED_EXIT, BadInput, LaunchError
+from launcher.types import Plan
+
+INTERRUPTED_EXIT = 130
+
+
+class DefaultCommand(click.Group):
+    """`launch sample.yaml` means `launch train sample.yaml`: a first word that names no command,
+    or no word at all, belongs to the main command."""
+
+    default = "train"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ("--help", "--version")):
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage("launch", "[RECIPE …] [OPTIONS]  |  COMMAND …")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        main = self.commands[self.default]
+        rows = [r for p in main.get_params(ctx) if (r := p.get_help_record(ctx)) is not None]
+        with formatter.section("Options"):
+            formatter.write_dl([r for r in rows if not r[0].startswith("--help")])
+        self.format_commands(ctx, formatter)
+
+
+JOB_FLAGS = (
+    click.option("--strategy", metavar="auto|qlora|lora|full", help="How to train."),
+    click.option("--max-cost", type=float, metavar="USD", help="Cap on the whole run's dollars."),
+    click.option("--max-hours", type=float, metavar="H", help="Cap on the whole run's hours."),
+    click.option("--model", metavar="ID|DIR", help="Base model: a Hub id or a folder."),
+    click.option("--data", metavar="FILE", help="Training rows, JSON lines."),
+    click.option("--on", "providers", multiple=True, metavar="PROVIDER", help="Only there."),
+    click.option("--gpu", metavar="NAME[:N]", help="Only this GPU (or cpu)."),
+    click.option("--spot/--no-spot", default=None, help="Whether spot offers may be chosen."),
+    click.option(
+        "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set a recipe key: lora.r=8."
+    ),
+)
+JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+
+def job_flags(command: Callable[..., None]) -> Callable[..., None]:
+    for flag in reversed(JOB_FLAGS):
+        command = flag(command)
+    return command
+
+
+def _flags(given: dict[str, Any]) -> recipes.Flags:
+    return recipes.Flags(**{name: given.pop(name) for name in recipes.Flags.__struct_fields__})
+
+
+@click.group(cls=DefaultCommand)
+@click.version_option(__version__, message="%(version)s")
+@click.option("--debug", is_flag=True, hidden=True)
+def launch(debug: bool) -> None:
+    """Train a LoRA or QLoRA adapter in the cheapest place that fits, under a total dollar cap.
+
+    With no RECIPE: launch.yaml in this folder, else a sample job that needs no network, no GPU
+    and no account. Shows the plan, asks where it costs money, trains, and brings the adapter, its
+    metrics and a receipt to ./runs.
+    """
+
+
+@launch.command("train", hidden=True)
+@click.argument("recipe", nargs=-1)
+@job_flags
+@click.option("--store", metavar="DIR", default="runs", show_default=True, help="Where runs go.")
+@click.option("--hub", metavar="ORG/NAME", help="Publish there (not in this version).")
+@click.option("--dry-run", is_flag=True, help="Plan and show; start nothing.")
+@click.option(
+    "--show", type=click.Choice(["plan", "task", "spec"]), default="plan", help="What to show."
+)
+@JSON_FLAG
+@click.option("--yes", is_flag=True, help="Do not ask before spending.")
+@click.option("--detach", is_flag=True, help="Start and return.")
+@click.option("--run-id", metavar="ID", help="Name the run; go on with one that ended early.")
+@click.option("--python", metavar="PATH", help="Interpreter of a training environment to use.")
+@click.option("--debug", is_flag=True, help="Tracebacks with errors.")
+def train(
+    recipe: tuple[str, ...],
+    store: str,
+    hub: str | None,
+    dry_run: bool,
+    show: str,
+    as_json: bool,
+    yes: bool,
+    detach: bool,
+    run_id: str | None,
+    python: str | None,
+    debug: bool,
+    **given: Any,
+) -> None:
+    """Plan, show, confirm, submit, follow, collect, receipt."""
+    from launcher import api
+
+    flags = _flags(given)
+    _refuse_what_is_not_there_yet(recipe, hub, store)
+    if python is not None:
+        os.environ["LORALIFT_TRAIN_PYTHON"] = python
+    if run_id is not None and not dry_run and api.exists(run_id):
+        if recipe or flags != recipes.Flags():
+            raise BadInput(
+                f"run {run_id} exists and keeps its spec; `launch --run-id {run_id}` alone goes "
+                "on with it, another --run-id starts anew"
+            )
+        api.resume(run_id, _say)
+        _see_through(run_id, as_json, detach)
+        return
+    made = api.plan(recipe[0] if recipe else None, flags, run_id=run_id, now=api.utc_now())
+    if dry_run:
+        _show(made, show, as_json)
+        api.require_choice(made)
+        return
+    click.echo(_shown(made, show), err=as_json)
+    choice = api.require_choice(made)
+    if choice.worst_microusd and not yes:
+        _confirm(made)
+    api.submit(made, Path(store), _say)
+    _see_through(made.run_id, as_json, detach)
+
+
+def _refuse_what_is_not_there_yet(recipe: tuple[str, ...], hub: str | None, store: str) -> None:
+    if len(recipe) > 1:
+        raise BadInput("one recipe at a time: several under one cap are not in this version")
+    if hub is not None:
+        raise BadInput(
+            "--hub: publishing is not in this version; the adapter is in the run's folder"
+        )
+    if "://" in store:
+        raise BadInput(f"--store {store}: only folders in this version; give a DIR")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _shown(made: Plan, show: str) -> str:
+    from launcher import display, render
+
+    chosen = made.chosen
+    if show == "plan" or chosen is None or chosen.spec is None:
+        return display.plan_text(made)
+    if show == "spec":
+        from jobs.spec import encode
+
+        return encode(chosen.spec).decode()
+    return render.task(made, chosen)
+
+
+def _show(made: Plan, show: str, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(made) + b"\n")
+    else:
+        click.echo(_shown(made, show), nl=False)
+
+
+def _confirm(made: Plan) -> None:
+    from results.receipt import dollars
+
+    chosen = made.chosen
+    assert chosen is not None, "asked only where something was chosen"
+    if not sys.stdin.isatty():
+        raise BadInput("this would cost money and nobody is here to ask; add --yes to agree")
+    worst, where = dollars(chosen.worst_microusd), chosen.offer.provider
+    if not click.confirm(f"Spend up to {worst} on {where}?", default=False, err=True):
+        raise click.Abort
+
+
+def _see_through(run_id: str, as_json: bool, detach: bool) -> None:
+    """Follow the run to its end, collect it and print the receipt; exit as the run did."""
+    from launcher import api
+
+    if detach or not _follow(run_id):
+        _say(f"{run_id} goes on by itself: launch logs {run_id} -f, launch collect {run_id}")
+        if as_json:
+            sys.stdout.buffer.write(
+                msgspec.json.encode({"run_id": run_id, "state": "RUNNING"}) + b"\n"
+            )
+        return
+    home = api.collect(run_id)
+    _finish(run_id, home, as_json)
+
+
+def _follow(run_id: str) -> bool:
+    """Whether the run was followed to its end; Ctrl-C asks whether to detach or cancel."""
+    from launcher import api
+    from launcher.progress import watch, watcher
+
+    rate = api.status(run_id).run.attempts[-1].microusd_per_hour / 3600
+    while True:
+        try:
+            watch(api.follow(run_id), watcher(_say), rate)
+            return True
+        except KeyboardInterrupt:
+            answer = "d"
+            if sys.stdin.isatty():
+                choices = click.Choice(["d", "c", "f"])
+                question = "\n[d]etach, [c]ancel the run, or [f]ollow on?"
+                answer = click.prompt(question, type=choices, default="d", err=True)
+            if answer == "d":
+                return False
+            if answer == "c":
+                api.cancel(run_id)
+                return True
+
+
+def _finish(run_id: str, home: Path, as_json: bool) -> None:
+    from jobs import layout
+    from launcher import api, display
+    from results.receipt import Receipt
+
+    view = api.status(run_id)
+    receipt = msgspec.json.decode((home / layout.RECEIPT).read_bytes(), type=Receipt)
+    if as_json:
+        answer = {
+            "run_id": run_id,
+            "state": view.run.state,
+            "reason": view.run.reason,
+            "message": view.run.message,
+            "folder": str(home),
+            "result": view.result,
+            "receipt": receipt,
+        }
+        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+    else:
+        click.echo("\n" + display.receipt_text(receipt, view.result))
+        click.echo(f"results: {home}")
+    if view.run.state != "SUCCEEDED":
+        _say(f"error: run {run_id} {view.run.state}: {view.run.message}")
+        if view.run.reason not in ("BAD_INPUT", "CANCELLED"):
+            _say(f"log: {home / layout.LOG}, its end:\n{view.log_tail}")
+            _say(f"next: launch --run-id {run_id} goes on from the last checkpoint")
+        sys.exit(2 if view.run.reason == "BAD_INPUT" else 1)
+    if view.run.reason == "GATE_FAILED":
+        _say(f"trained, but {view.run.message}")
+        sys.exit(GATE_FAILED_EXIT)
+
+
+# --- looking --------------------------------------------------------------------------------
+
+
+@launch.command()
+@click.argument("recipe", required=False)
+@job_flags
+@JSON_FLAG
+def estimate(recipe: str | None, as_json: bool, **given: Any) -> None:
+    """Every term of memory, time and dollars for a job, and which offers hold it."""
+    from launcher import api, display
+
+    made = api.plan(recipe, _flags(given), now=api.utc_now())
+    judged = [c for c in made.candidates if c.estimate is not None]
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(made) + b"\n")
+    elif judged:
+        click.echo(display.estimate_text(made, judged[0]))
+        click.echo(display.offers_table(made), nl=False)
+    else:
+        api.require_choice(made)
+
+
+@launch.command()
+@click.option("--on", "providers", multiple=True, metavar="PROVIDER", help="Only there.")
+@click.option("--gpu", metavar="NAME", help="Only this GPU.")
+@JSON_FLAG
+def offers(providers: tuple[str, ...], gpu: str | None, as_json: bool) -> None:
+    """This machine and the dated catalog: what can be had, and for how much."""
+    from launcher import api, display
+
+    found = api.offers(api.utc_now().date().isoformat(), providers, gpu)
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode({"offers": found}) + b"\n")
+    else:
+        click.echo(display.list_offers(found), nl=False)
+
+
+@launch.command()
+@JSON_FLAG
+def runs(as_json: bool) -> None:
+    """All runs, newest first."""
+    from launcher import api, display
+
+    found = api.runs()
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode({"runs": found}) + b"\n")
+    else:
+        now = api.utc_now()
+        click.echo(display.list_runs([(run, api.spent(run, now)) for run in found]), nl=False)
+
+
+@launch.command()
+@click.argument("run_id", metavar="RUN")
+@JSON_FLAG
+def status(run_id: str, as_json: bool) -> None:
+    """One run: its state, its last step, what it has cost."""
+    from launcher import api, display
+
+    view = api.status(run_id)
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(view) + b"\n")
+    else:
+        click.echo(display.status_text(view), nl=False)
+
+
+@launch.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+def logs(run_id: str, follow: bool) -> None:
+    """What the job printed."""
+    from launcher import api
+
+    for line in api.logs(run_id, follow=follow):
+        click.echo(line)
+
+
+@launch.command()
+@click.argument("run_id", metavar="RUN")
+def cancel(run_id: str) -> None:
+    """End a run: its job writes checkpoint and result first."""
+    from launcher import api
+    from results.receipt import dollars
+
+    run = api.cancel(run_id)
+    cost = dollars(api.spent(run, api.utc_now()))
+    click.echo(f"{run_id} {run.state}, {cost}; launch --run-id {run_id} would go on with it")
+
+
+@launch.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--store", metavar="DIR", help="Somewhere else than the run was started with.")
+def collect(run_id: str, store: str | None) -> None:
+    """Bring an ended run's files home."""
+    from launcher import api
+
+    click.echo(str(api.collect(run_id, Path(store) if store else None)))
+
+
+@launch.command()
+@click.argument("run_id", metavar="RUN")
+def report(run_id: str) -> None:
+    """The run's report, as Markdown."""
+    from jobs import layout
+    from launcher import api
+
+    click.echo((api.collect(run_id) / layout.REPORT).read_text(), nl=False)
+
+
+@launch.command()
+@JSON_FLAG
+def doctor(as_json: bool) -> None:
+    """What this machine has for planning and training, and how to get the rest."""
+    from launcher import api, display
+    from launcher.doctor import examine
+
+    checks = examine(api.utc_now().date().isoformat())
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode({"checks": checks}) + b"\n")
+    else:
+        rows = [[c.name, c.state, c.found, c.next] for c in checks]
+        click.echo(display.table([["check", "state", "found", "next"], *rows]), nl=False)
+    if any(check.state == "broken" for check in checks):
+        sys.exit(4)
+
+
+def main() -> None:
+    """The console script: one place turns every error into a line and an exit code."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        launch.main(standalone_mode=False)
+    except LaunchError as error:
+        if debug:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        click.echo(f"error: {error.format_message()}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped; nothing more was started", err=True)
+        sys.exit(INTERRUPTED_EXIT)
+    except BrokenPipeError:  # a reader such as `head` has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,227 @@
+"""Text for people: the plan's table, the receipt, lists of runs and offers. Returns strings."""
+
+from collections.abc import Iterable, Sequence
+
+from jobs.spec import PhaseRecord, Result, StepRecord
+from launcher.types import GIB, Candidate, Estimate, Offer, Plan, Run, View
+from results.receipt import Receipt, dollars, duration
+from results.report import gate_line, quality_rows, receipt_rows, spent_line
+
+_SIGNS = {"chosen": "→", "possible": "+", "rejected": "-"}
+
+
+def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
+    """Rows under a head, columns as wide as their longest cell; the last column runs on."""
+    right = set(right)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(
+        1, "  ".join("─" * width for width in widths[:-1]) + "  " + "─" * min(widths[-1], 24)
+    )
+    return "\n".join(lines) + "\n"
+
+
+def gib(size: int) -> str:
+    return f"{size / GIB:.1f}"
+
+
+def offers_table(plan: Plan) -> str:
+    """Every candidate with what it needs, costs, and why it was chosen or not."""
+    head = ["", "provider", "instance", "GPU", "strategy", "needs", "of", "share"]
+    rows = [[*head, "time", "worst", "expected", "worst $", "as of", "why"]]
+    rows += [_candidate(c) for c in plan.candidates]
+    return table(rows, right=(5, 6, 7, 8, 9, 10, 11))
+
+
+def _candidate(c: Candidate) -> list[str]:
+    offer, estimate = c.offer, c.estimate
+    usable = offer.device.usable_bytes
+    count = f"{offer.count}× " if offer.count > 1 else ""
+    left = [_SIGNS[c.verdict], offer.provider, offer.instance + (" spot" if offer.spot else "")]
+    left += [count + offer.device.name, c.spec.strategy if c.spec is not None else ""]
+    if estimate is None:
+        return [*left, "", gib(usable), "", "", "", "", "", offer.as_of, c.reason]
+    need = estimate.memory_upper_bytes
+    share = f"{need / usable:.0%}" if usable else ""
+    return [
+        *left,
+        gib(need),
+        gib(usable),
+        share,
+        duration(estimate.hours_expected),
+        duration(estimate.hours_high),
+        dollars(c.expected_microusd),
+        dollars(c.worst_microusd),
+        offer.as_of,
+        c.reason,
+    ]
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan as a page: what, on what data, who set which value, where, and the choice."""
+    job, data = plan.job, plan.data
+    cap = plan.budget.max_cost_microusd
+    lines = [
+        f"run       {plan.run_id}",
+        f"recipe    {plan.recipe}",
+        f"model     {plan.model.id} ({plan.model.architecture}, "
+        f"{plan.model.parameters / 1e9:.2f} B parameters, from {plan.model.source})",
+        f"data      {data.train_rows} training and {data.validation_rows} validation rows, "
+        f"longest {data.longest_characters} characters",
+        f"strategy  {job.strategy}, r {job.lora.r}, alpha {job.lora.alpha}, "
+        f"{job.train.epochs:g} epochs, batch {job.train.effective_batch}, "
+        f"{job.train.seq_len} tokens",
+        f"limits    {'no --max-cost: only what costs nothing' if cap is None else dollars(cap)}, "
+        f"{plan.budget.max_hours:g} h",
+    ]
+    for s in plan.settings:
+        lines.append(
+            f"  set     {s.key} = {s.value}  ({_source(s.source)}; instead of {s.instead_of})"
+        )
+    lines += [f"  WARNING {warning}" for warning in plan.warnings]
+    parts = ["\n".join(lines), offers_table(plan).rstrip()]
+    chosen = plan.chosen
+    parts.append(_choice(chosen) if chosen is not None else "nothing fits")
+    return "\n\n".join(parts) + "\n"
+
+
+def _source(source: str) -> str:
+    return source.rsplit("/", 1)[-1] if source.startswith("/") else source
+
+
+def _choice(chosen: Candidate) -> str:
+    estimate = chosen.estimate
+    assert estimate is not None, "a chosen candidate has an estimate"
+    lines = [
+        f"chosen: {chosen.offer.provider} {chosen.offer.instance} {chosen.offer.device.name}: "
+        f"{dollars(chosen.expected_microusd)} expected, {dollars(chosen.worst_microusd)} at worst",
+        f"memory: {_terms(estimate)}",
+        "time:   "
+        + ", ".join(
+            f"{t.name} {duration(t.expected_hours)}" for t in estimate.time if t.high_hours
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _terms(estimate: Estimate) -> str:
+    parts = [f"{t.name} {t.bytes / GIB:.2f}" for t in estimate.memory if t.bytes >= GIB // 200]
+    return (
+        " + ".join(parts) + f" = {estimate.memory_expected_bytes / GIB:.2f} GiB, "
+        f"at most {estimate.memory_upper_bytes / GIB:.2f}"
+    )
+
+
+def estimate_text(plan: Plan, candidate: Candidate) -> str:
+    """Every term of one estimate, in bytes and hours, then the verdict for each offer."""
+    estimate = candidate.estimate
+    if estimate is None:
+        return f"{candidate.offer.device.name}: {candidate.reason}\n"
+    name = candidate.offer.device.name
+    memory = [["memory", "bytes", "GiB", "why"]]
+    memory += [[t.name, f"{t.bytes:,}", f"{t.bytes / GIB:.2f}", t.why] for t in estimate.memory]
+    for what, size in (
+        ("expected", estimate.memory_expected_bytes),
+        ("upper bound", estimate.memory_upper_bytes),
+    ):
+        memory.append([what, f"{size:,}", f"{size / GIB:.2f}", ""])
+    time = [["time", "low", "expected", "high", "why"]]
+    for t in estimate.time:
+        row = [duration(h) for h in (t.low_hours, t.expected_hours, t.high_hours)]
+        time.append([t.name, *row, t.why])
+    head = (
+        f"{plan.model.id} ({plan.model.parameters:,} parameters, "
+        f"{estimate.parameters_trainable:,} trained) on {name}; "
+        f"host RAM {gib(estimate.host_ram_bytes)} GiB, disk {gib(estimate.disk_bytes)} GiB"
+    )
+    warnings = [f"WARNING {w}" for w in plan.warnings]
+    assumed = ["assumed: " + "; ".join(estimate.assumptions)] if estimate.assumptions else []
+    return (
+        "\n\n".join(
+            [
+                "\n".join([head, *warnings]),
+                table(memory, right=(1, 2)).rstrip(),
+                table(time, right=(1, 2, 3)).rstrip(),
+                *assumed,
+            ]
+        )
+        + "\n"
+    )
+
+
+def list_offers(offers: Sequence[Offer]) -> str:
+    rows = [["provider", "instance", "region", "GPU", "usable GiB", "$/h", "kind", "as of", "note"]]
+    for o in offers:
+        rows.append(
+            [
+                o.provider,
+                o.instance,
+                o.region,
+                (f"{o.count}× " if o.count > 1 else "") + o.device.name,
+                gib(o.device.usable_bytes),
+                f"{o.microusd_per_hour / 1e6:.3f}",
+                "spot" if o.spot else "on demand",
+                o.as_of,
+                o.note,
+            ]
+        )
+    return table(rows, right=(4, 5))
+
+
+def list_runs(runs: Sequence[tuple[Run, int]]) -> str:
+    """Runs with what each has cost so far, in micro-dollars."""
+    rows = [["run", "state", "started", "where", "spent", "results"]]
+    for run, cost in runs:
+        where = run.attempts[-1].instance if run.attempts else ""
+        state = run.state + (f" ({run.reason})" if run.reason else "")
+        started = run.created_at[:16].replace("T", " ")
+        rows.append([run.run_id, state, started, where, dollars(cost), run.folder or ""])
+    return table(rows, right=(4,)) if runs else "no runs yet; `launch` starts one\n"
+
+
+def status_text(view: View) -> str:
+    """One run: state, reason, the newest of its metrics, what it has cost."""
+    run = view.run
+    reason = f" ({run.reason})" if run.reason else ""
+    lines = [f"{run.run_id}: {run.state}{reason}"]
+    lines += [run.message] if run.message else []
+    last = run.attempts[-1] if run.attempts else None
+    if last is not None:
+        lines.append(f"attempt {last.attempt} on {last.provider} {last.instance}, {last.machine}")
+    if isinstance(view.last, StepRecord):
+        lines.append(step_line(view.last, view.spent_microusd))
+    elif isinstance(view.last, PhaseRecord):
+        lines.append(f"phase {view.last.phase}, {dollars(view.spent_microusd)} spent")
+    lines.append(f"files: {view.folder}")
+    if run.state == "FAILED" and view.log_tail:
+        lines += ["end of its log:", view.log_tail]
+    return "\n".join(lines) + "\n"
+
+
+def receipt_text(receipt: Receipt, result: Result | None) -> str:
+    """The account at the end of a run, with its metrics and gates."""
+    reason = f" ({receipt.reason})" if receipt.reason else ""
+    parts = [f"{receipt.run_id}: {receipt.state}{reason}"]
+    if result is not None and result.metrics:
+        rows = [[*row, ""] for row in quality_rows(result)]
+        parts.append(table(rows, right=range(1, len(rows[0]))).rstrip())
+    if result is not None and result.gates:
+        gates = (gate_line(g.metric, g.min, g.max, g.value, g.passed) for g in result.gates)
+        parts.append("\n".join(f"gate {line}" for line in gates))
+    parts.append(table(receipt_rows(receipt), right=(1, 2, 3, 4)).rstrip())
+    return "\n\n".join([*parts, spent_line(receipt)]) + "\n"
+
+
+def step_line(record: StepRecord, spent_microusd: int) -> str:
+    """A step in one line: step, loss, rate, time left, dollars so far."""
+    return (
+        f"step {record.step}/{record.steps_total}  loss {record.loss:.4f}  "
+        f"{record.tokens_per_second:,.0f} tokens/s  "
+        f"{duration(record.eta_seconds / 3600)} left  {dollars(spent_microusd)}"
+    )

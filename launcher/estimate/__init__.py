@@ -1,0 +1,75 @@
+"""What one job needs on one offer: memory, disk, time. Pure: no file, no network, no clock."""
+
+from jobs.spec import ResolvedSpec
+from launcher.estimate import hours, vram
+from launcher.estimate.tensors import ModelShape
+from launcher.types import DataFacts, Estimate, Offer
+
+# Assumption: packages and caches beside the weights, as the training environment takes 1.6 GB
+# (measured, November 2026) and an image as much again.
+DISK_BASE_BYTES = 8_000_000_000
+# Files of a run beside adapters and checkpoints: log, metrics, samples. Assumption.
+RUN_FILES_BYTES = 20_000_000
+
+
+def estimate(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offer) -> Estimate:
+    """Memory terms in bytes and time terms in hours of `spec` on `offer`.
+
+    Raises `BadInput` when none of `spec.lora.targets` is a layer of the model.
+    """
+    longest = round(data.longest_characters * data.tokens_per_character)
+    longest += data.template_tokens_per_row
+    need = vram.memory(shape, spec, offer.device, prompt_tokens=min(longest, spec.train.seq_len))
+    work = hours.work_of(spec, data)
+    sizes = vram.trained_sizes(shape, spec)
+    trained = sum(n * times for n, times in sizes)
+    files = 2 * shape.parameters  # as published: 16 bits a parameter
+    download = files if spec.model.init == "pretrained" and _from_hub(spec) else 0
+    checkpoint = vram.checkpoint_bytes(sizes, spec)
+    upload = 4 * trained + RUN_FILES_BYTES
+    return Estimate(
+        memory=need.terms,
+        memory_expected_bytes=need.expected_bytes,
+        memory_upper_bytes=need.upper_bytes,
+        host_ram_bytes=vram.host_bytes(shape, spec, need.upper_bytes),
+        disk_bytes=DISK_BASE_BYTES
+        + files
+        + upload
+        + (spec.train.checkpoints_kept + 1) * checkpoint,
+        time=hours.terms(
+            shape,
+            spec,
+            offer,
+            work,
+            download_bytes=download,
+            weight_bytes=files,
+            upload_bytes=upload,
+        ),
+        train_tokens=work.train_tokens,
+        parameters_total=shape.parameters,
+        parameters_trainable=trained,
+        assumptions=_assumptions(spec, shape, data),
+    )
+
+
+def _from_hub(spec: ResolvedSpec) -> bool:
+    return not spec.model.id.startswith((".", "/", "~"))
+
+
+def _assumptions(spec: ResolvedSpec, shape: ModelShape, data: DataFacts) -> tuple[str, ...]:
+    found = [
+        f"{data.tokens_per_character:g} tokens a character and"
+        f" {data.template_tokens_per_row} a row for the template, no row above"
+        f" {spec.train.seq_len} tokens",
+        "memory is for rows of full length",
+    ]
+    missing = shape.unmatched(spec.lora.targets) if spec.strategy != "full" else ()
+    if missing:
+        on = ", ".join(n for n in shape.linear_names() if n in spec.lora.targets)
+        found.append(
+            f"LoRA targets {', '.join(missing)} match nothing in {shape.architecture}:"
+            f" adapters sit on {on} alone (its layers: {', '.join(shape.linear_names())})"
+        )
+    if spec.device != "cpu":
+        found.append("CUDA context 512 MiB, network and image size: not measured")
+    return tuple(found)

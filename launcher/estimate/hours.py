@@ -1,0 +1,278 @@
+"""Hours of one job on one offer, term by term, each with a low, an expected and a high figure.
+
+Training on a card costs, for each micro-step, the larger of
+  the work: FLOPs / (peak × share)
+  the launch: starting the layers' kernels from Python, which small models wait for
+and, with NF4, the bytes moved to dequantise every weight.
+The constants come from published runs; `benchmarks/throughput_residuals.py` prints each row
+against this model. On a CPU they come from `benchmarks/cpu_rate.py`.
+"""
+
+from math import ceil
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from jobs.spec import ResolvedSpec
+from launcher.estimate.activations import Widths, saved_per_token
+from launcher.estimate.tensors import ModelShape
+from launcher.types import DataFacts, Device, Offer, TimeTerm
+
+
+class Span(NamedTuple):
+    """Low, expected, high; of a duration (seconds) unless it says otherwise."""
+
+    low: float
+    expected: float
+    high: float
+
+    def __mul__(self, factor: object) -> "Span":
+        if not isinstance(factor, (int, float)):
+            return NotImplemented
+        return Span(self.low * factor, self.expected * factor, self.high * factor)
+
+    def plus(self, other: "Span") -> "Span":
+        return Span(self.low + other.low, self.expected + other.expected, self.high + other.high)
+
+    def at_least(self, other: "Span") -> "Span":
+        return Span(*map(max, self, other))
+
+
+# Share of the data sheet's dense 16-bit rate reached by the matmuls, (best, expected, worst).
+# throughput_measured_dev.csv, exact lengths of 2048 and more, as the script named above prints them:
+# qwen-readme LoRA on one A100 0.32-0.56; answerai LoRA and NF4 on 4090 and 3090 0.63-0.75.
+SHARE = Span(0.75, 0.50, 0.31)
+# Seconds to launch one layer, forward, recomputation and backward: qwen-readme LoRA rows at 256
+# tokens, where time no longer falls with length: 1.8B 125 ms / 24 layers, 14B 200 ms / 40.
+LAUNCH_SECONDS_PER_LAYER = Span(0.0025, 0.005, 0.008)
+# Bytes moved per NF4 weight in one micro-step. ms-swift on one A100 (2,039 GB/s), int4 (bnb) against
+# LoRA: qwen-7b 2.41 against 4.31 samples/s, 14b 1.36 against 2.60: 24 ps a weight, twice.
+NF4_BYTES_PER_WEIGHT = Span(25.0, 49.0, 75.0)
+NF4_PASSES = 3  # forward, recomputation, backward: what those rows ran
+
+# CPU, one core of an AMD EPYC, 2026-11-21, `OMP_NUM_THREADS=1 python benchmarks/cpu_rate.py`:
+# fp32 matmul 76-91 GFLOP/s.
+CPU_GFLOPS_PER_CORE = Span(90.0, 75.0, 35.0)
+# Elementwise work (norms, silu, dropout) per byte kept for the backward pass, fitted to the same
+# run: 0.5-billion slice 2.9 ns, 256-wide model 5 ns.
+CPU_SECONDS_PER_SAVED_BYTE = Span(2.0e-9, 3.5e-9, 6.0e-9)
+# Fixed cost of a micro-step per layer, the same run: 4 layers of 256, 32 tokens: 50 ms, of which
+# 29 ms do not fall with the tokens.
+CPU_SECONDS_PER_LAYER = Span(0.005, 0.008, 0.016)
+# Reading fp32 weights three times a micro-step: 0.5-billion slice (89 M weights), intercept 235 ms
+# less the layers' 48 ms.
+CPU_SECONDS_PER_WEIGHT = Span(1.0e-9, 2.1e-9, 4.0e-9)
+# Dequantising NF4 on top of that: the slice's intercept rises by 240-280 ms for 89 M weights.
+CPU_NF4_SECONDS_PER_WEIGHT = Span(2.0e-9, 2.9e-9, 6.0e-9)
+
+# 16-bit arithmetic on a CPU without its own instructions for it: 2 steps of a 0.5 B model in bf16
+# were not done after 160 s where fp32 took about 20 (benchmarks/cpu_memory.py, 2026-11-21).
+CPU_16BIT_SLOWDOWN = Span(2.0, 8.0, 20.0)
+
+# Assumptions, none measured by us on a rented machine: an image of 4-8 GB compressed at the offer's
+# network rate; a set-up that finds the image's packages, or installs 1.6 GB in 2-3 minutes
+# (measured on 2 cores, November 2026); uploads at a quarter of the download rate.
+IMAGE_BYTES = Span(4e9, 6e9, 8e9)
+SET_UP_SECONDS = Span(15.0, 60.0, 180.0)
+UPLOAD_SHARE = 0.25
+# Starting Python with torch, transformers, peft and trl: about 10 s (measured, November 2026).
+IMPORT_SECONDS = Span(6.0, 10.0, 25.0)
+# Reading weights from the local disk and placing them, bytes per second. Assumption.
+LOAD_BYTES_PER_SECOND = Span(2e9, 8e8, 2e8)
+# How much of max_new_tokens an answer uses. Assumption; a batch runs to its longest.
+ANSWER_SHARE = Span(0.2, 0.6, 1.0)
+
+
+class Work(Struct, frozen=True, kw_only=True):
+    """How much there is to do."""
+
+    train_tokens: int
+    validation_tokens: int
+    validation_rows: int
+    micro_steps: int
+
+
+def work_of(spec: ResolvedSpec, data: DataFacts) -> Work:
+    """Tokens and steps of all epochs: characters × tokens per character plus the template's.
+
+    A row counts at most `seq_len` tokens; of the rows' lengths only mean and longest are known.
+    """
+    train_rows, validation_rows = data.train_rows, data.validation_rows
+    train_tokens = row_tokens(spec, data, train_rows, data.train_characters)
+    validation_tokens = row_tokens(spec, data, validation_rows, data.validation_characters)
+    if data.validation_path is None and validation_rows == 0:  # held out of the training rows
+        share = spec.data.validation_share
+        validation_rows = round(train_rows * share)
+        validation_tokens = round(train_tokens * share)
+        train_rows -= validation_rows
+        train_tokens -= validation_tokens
+    length = spec.train.seq_len if spec.train.packing else 1
+    sequences = ceil(train_tokens / length) if spec.train.packing else train_rows
+    epochs = spec.train.epochs
+    return Work(
+        train_tokens=round(train_tokens * epochs),
+        validation_tokens=validation_tokens,
+        validation_rows=validation_rows,
+        micro_steps=max(1, ceil(ceil(sequences / spec.train.micro_batch) * epochs)),
+    )
+
+
+def row_tokens(spec: ResolvedSpec, data: DataFacts, rows: int, characters: int) -> int:
+    """Estimated tokens of `rows` rows that hold `characters` together."""
+    estimate = characters * data.tokens_per_character + rows * data.template_tokens_per_row
+    return round(min(estimate, rows * spec.train.seq_len))
+
+
+def flops_per_token(shape: ModelShape, spec: ResolvedSpec, context: int) -> float:
+    """Floating-point operations to train on one token, `context` tokens long on average.
+
+    A frozen weight costs 2 forward and 2 for the gradient of its input; a trained one 2 more
+    (Kaplan et al. 2020, section 2.1, less the frozen weights' own gradient). Checkpointing
+    repeats the layers' forward pass; the chunked loss repeats the head's. Attention: 4 × context
+    × width forward (scores and values), twice that backward; half of it where the kernel skips
+    the future, which it does without packing's block mask.
+    """
+    layers = sum(t.parameters for t in shape.tensors() if t.kind == "linear")
+    head = shape.vocab_size * shape.hidden_size
+    again = 1 if spec.train.activation_checkpointing else 0
+    trained = layers + head if spec.strategy == "full" else 0
+    adapter = shape.lora_parameters(spec.lora.r, spec.lora.targets) if not trained else 0
+    seen = context if spec.train.packing else context / 2
+    attention = 4 * seen * shape.attention_size * shape.layers
+    return (
+        (4 + 2 * again) * layers
+        + 6 * head
+        + 2 * trained
+        + (6 + 2 * again) * adapter
+        + (3 + again) * attention
+    )
+
+
+def step_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, tokens: int) -> Span:
+    """Seconds of one micro-step of `tokens` tokens."""
+    context = tokens if spec.train.packing else tokens // spec.train.micro_batch
+    flops = tokens * flops_per_token(shape, spec, context)
+    linear = sum(t.parameters for t in shape.tensors() if t.kind == "linear")
+    if device.kind == "cpu":
+        return _cpu_step(shape, spec, device, tokens, flops, linear)
+    rate = max(device.dense_16bit_tflops, 0.1) * 1e12
+    seconds = Span(*(flops / (rate * s) for s in SHARE))
+    seconds = seconds.at_least(LAUNCH_SECONDS_PER_LAYER * shape.layers)
+    if spec.quantization is None:
+        return seconds
+    bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
+    return seconds.plus(NF4_BYTES_PER_WEIGHT * (linear / bandwidth))
+
+
+def _cpu_step(
+    shape: ModelShape, spec: ResolvedSpec, device: Device, tokens: int, flops: float, linear: int
+) -> Span:
+    cores = max(1, device.cores)
+    widths = Widths(compute=4, adapter=4, autocast=False, dropout=spec.lora.dropout > 0, full=False)
+    saved = tokens * shape.layers * saved_per_token(shape, widths, spec.lora.targets)
+    seconds = (
+        Span(*(flops / (g * 1e9 * cores) for g in CPU_GFLOPS_PER_CORE))
+        .plus(CPU_SECONDS_PER_SAVED_BYTE * (saved / cores))
+        .plus(CPU_SECONDS_PER_LAYER * shape.layers)
+        .plus(CPU_SECONDS_PER_WEIGHT * linear)
+    )
+    if spec.quantization is not None:
+        seconds = seconds.plus(CPU_NF4_SECONDS_PER_WEIGHT * linear)
+    if spec.dtype != "fp32":
+        seconds = Span(*(s * slow for s, slow in zip(seconds, CPU_16BIT_SLOWDOWN, strict=True)))
+    return seconds
+
+
+def answer_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, rows: int) -> Span:
+    """Seconds of one generated token for a whole batch: weights are read once, or dequantised."""
+    linear = sum(t.parameters for t in shape.tensors() if t.kind == "linear")
+    weights = linear + shape.vocab_size * shape.hidden_size
+    if device.kind == "cpu":
+        flops = 2.0 * weights * rows
+        cores = max(1, device.cores)
+        work = Span(*(flops / (g * 1e9 * cores) for g in CPU_GFLOPS_PER_CORE))
+        work = work.plus(CPU_SECONDS_PER_WEIGHT * (weights / NF4_PASSES))
+        if spec.quantization is not None:
+            work = work.plus(CPU_NF4_SECONDS_PER_WEIGHT * (linear / NF4_PASSES))
+        return work.plus(CPU_SECONDS_PER_LAYER * (shape.layers / NF4_PASSES))
+    bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
+    work = Span(1.0, 1.5, 3.0) * (2.0 * weights / bandwidth)
+    if spec.quantization is not None:
+        work = work.plus(NF4_BYTES_PER_WEIGHT * (linear / bandwidth / NF4_PASSES))
+    return work.at_least(LAUNCH_SECONDS_PER_LAYER * (shape.layers / NF4_PASSES))
+
+
+def training(shape: ModelShape, spec: ResolvedSpec, device: Device, work: Work) -> tuple[Span, str]:
+    """Seconds of all micro-steps, and why."""
+    tokens = max(1, round(work.train_tokens / work.micro_steps))
+    step = step_seconds(shape, spec, device, tokens)
+    rate = tokens / step.expected
+    why = f"{work.train_tokens:,} tokens at {rate:,.0f} a second, {work.micro_steps:,} micro-steps"
+    return step * work.micro_steps, why
+
+
+def evaluation(
+    shape: ModelShape, spec: ResolvedSpec, device: Device, work: Work
+) -> tuple[Span, str]:
+    """Seconds for loss and answers of the tuned model, and of the base where compared."""
+    subjects = 2 if spec.eval.compare_base else 1
+    rows = work.validation_rows
+    step_tokens = spec.train.micro_batch * spec.train.seq_len
+    share = work.validation_tokens / max(1, step_tokens) / 3  # forward alone
+    seconds = step_seconds(shape, spec, device, step_tokens) * (share * subjects)
+    answers = 0
+    if spec.eval.generate:
+        answers = min(rows, spec.eval.limit or rows)
+        batches = ceil(answers / spec.eval.batch)
+        one = answer_seconds(shape, spec, device, min(answers, spec.eval.batch))
+        each = Span(
+            *(s * a * spec.eval.max_new_tokens for s, a in zip(one, ANSWER_SHARE, strict=True))
+        )
+        seconds = seconds.plus(each * (batches * subjects))
+    who = "base and tuned" if subjects == 2 else "tuned"
+    return seconds, f"{who}: loss on {rows:,} rows, {answers:,} answers"
+
+
+def terms(
+    shape: ModelShape,
+    spec: ResolvedSpec,
+    offer: Offer,
+    work: Work,
+    *,
+    download_bytes: int,
+    weight_bytes: int,
+    upload_bytes: int,
+) -> tuple[TimeTerm, ...]:
+    """Every term from the request to the last uploaded byte."""
+    found: list[tuple[str, Span, str]] = []
+    local = offer.provider == "local"
+    network = Span(*(max(r, 0.01) * 1e6 for r in offer.download_mb_s))
+    if not local:
+        found += [
+            ("provision", Span(*offer.provision_seconds), f"{offer.provider} {offer.instance}"),
+            ("image pull", _over(IMAGE_BYTES, network), "4-8 GB, assumption"),
+            ("set up", SET_UP_SECONDS, "packages are in the image; high: installed anew"),
+        ]
+    if download_bytes:
+        size = Span(download_bytes, download_bytes, download_bytes)
+        found.append(
+            ("model download", _over(size, network), f"{download_bytes / 1e9:.1f} GB of weights")
+        )
+    load = Span(*(weight_bytes / r for r in LOAD_BYTES_PER_SECOND))
+    found.append(("load", IMPORT_SECONDS.plus(load), "imports, weights from disk"))
+    found.append(("evaluation", *evaluation(shape, spec, offer.device, work)))
+    found.append(("training", *training(shape, spec, offer.device, work)))
+    if not local:
+        size = Span(upload_bytes, upload_bytes, upload_bytes)
+        seconds = _over(size, network * UPLOAD_SHARE)
+        found.append(("upload", seconds, f"{upload_bytes / 1e6:.0f} MB of results"))
+    return tuple(_term(*f) for f in found)
+
+
+def _over(size: Span, rate: Span) -> Span:
+    return Span(*(s / r for s, r in zip(size, rate, strict=True)))
+
+
+def _term(name: str, seconds: Span, why: str) -> TimeTerm:
+    low, expected, high = (s / 3600 for s in seconds)
+    return TimeTerm(name=name, low_hours=low, expected_hours=expected, high_hours=high, why=why)

@@ -1,0 +1,38 @@
+"""A private ledger for each test; the environments are kept ones, made when absent."""
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from launcher import paths
+from launcher.executors import environment
+from tests.integration.command import Command
+
+SKYPILOT = "skypilot==0.14.1"  # pyproject's extra `cloud`, without any cloud's own packages
+
+
+@pytest.fixture(scope="session")
+def train_python() -> str:
+    """The interpreter of the training environment."""
+    return str(environment.training_python(None, lambda line: print(line, file=sys.stderr)))
+
+
+@pytest.fixture(scope="session")
+def sky_python() -> str:
+    """An interpreter that has SkyPilot, which the launcher's environment does without."""
+    home = paths.environments_folder() / SKYPILOT.replace("==", "-")
+    python = home / "bin" / "python"
+    if not (home / "ready").exists():
+        venv.create(home, with_pip=True, symlinks=True, clear=True)
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, SKYPILOT], check=True)
+        (home / "ready").touch()
+    return str(python)
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Command:
+    return Command(tmp_path)

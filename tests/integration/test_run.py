@@ -1,0 +1,227 @@
+"""The main job, whole: planned, trained, evaluated, collected, accounted. And what may go wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs import layout
+from tests.integration.command import Command
+
+# A few steps of the sample job, with few answers: for what happens around training.
+SHORT = ("--set", "train.epochs=0.5", "--set", "eval.limit=4", "--set", "gates=[]")
+SHORT += ("--set", "train.checkpoint_every_steps=2")
+
+LOAD_ADAPTER = """
+import sys, torch
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+folder = sys.argv[1]
+model = AutoPeftModelForCausalLM.from_pretrained(folder).eval()
+tokenizer = AutoTokenizer.from_pretrained(folder)
+assert any(p.abs().sum() > 0 for n, p in model.named_parameters() if "lora_B" in n)
+chat = [{"role": "user", "content": sys.argv[2]}]
+ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt",
+                                    return_dict=True)
+out = model.generate(**ids, max_new_tokens=96, do_sample=False)
+print(tokenizer.decode(out[0, ids["input_ids"].shape[1]:], skip_special_tokens=True))
+"""
+
+
+def steps(folder: Path) -> list[dict]:
+    lines = (folder / layout.METRICS).read_text().splitlines()
+    return [r for r in map(json.loads, lines) if r["event"] == "step"]
+
+
+def curve(folder: Path) -> list[tuple]:
+    return [(s["step"], s["loss"], s["grad_norm"], s["learning_rate"]) for s in steps(folder)]
+
+
+def wait_for(condition, seconds: float = 180.0) -> None:
+    """Wait for something that comes by itself; the bound is generous, machines are shared."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.05)
+
+
+def work(launch: Command, run_id: str) -> Path:
+    return launch.folder / "state" / "loralift" / "work" / run_id
+
+
+@pytest.fixture(scope="module")
+def main_run(tmp_path_factory: pytest.TempPathFactory, train_python: str) -> tuple[Command, dict]:
+    """The literal command of the README, with --json."""
+    launch = Command(tmp_path_factory.mktemp("main"))
+    done = launch("--strategy", "qlora", "--max-cost", "10", "--json", timeout=1200)
+    assert done.returncode == 0, done.stderr
+    return launch, json.loads(done.stdout)
+
+
+def test_the_main_job_learns_what_a_constant_answer_cannot(main_run) -> None:
+    _, answer = main_run
+    metrics = answer["result"]["metrics"]
+    print(json.dumps(metrics, indent=1))
+    assert metrics["tuned"]["json_citation_rate"] >= 0.90
+    assert metrics["tuned"]["refusal_precision"] >= 0.85
+    for other in ("base", "constant"):
+        assert metrics[other]["json_citation_rate"] <= 0.5
+        assert metrics[other].get("refusal_precision", 0.0) <= 0.5
+    assert all(gate["passed"] for gate in answer["result"]["gates"])
+
+
+def test_the_receipt_holds_plan_against_actual(main_run) -> None:
+    _, answer = main_run
+    lines = {line["name"]: line for line in answer["receipt"]["lines"]}
+    assert lines["dollars"]["actual"] == 0
+    for name in ("memory", "time", "of it training"):
+        assert lines[name]["planned"] > 0
+        assert lines[name]["actual"] > 0
+    assert lines["memory"]["actual"] <= lines["memory"]["planned_upper"]
+
+
+def test_the_run_folder_is_whole(main_run) -> None:
+    launch, answer = main_run
+    home = Path(answer["folder"])
+    assert home.parent == launch.folder / "runs"
+    for name in ("plan.json", "spec.json", "metrics.jsonl", "result.json", "job.log", "report.md"):
+        assert (home / name).stat().st_size > 0
+    check = subprocess.run(["sha256sum", "--check", "--quiet", layout.SUMS], cwd=home)
+    assert check.returncode == 0
+    unsafe = [p for p in home.rglob("*") if p.suffix in (".bin", ".pt", ".pth", ".pkl")]
+    assert unsafe == []
+    assert not work(launch, answer["run_id"]).exists()
+
+
+def test_the_adapter_loads_with_peft_and_answers(main_run, train_python: str) -> None:
+    _, answer = main_run
+    home = Path(answer["folder"])
+    sample = json.loads((home / layout.SAMPLES).read_text().splitlines()[0])
+    command = [train_python, "-c", LOAD_ADAPTER, str(home / layout.ADAPTER), sample["question"]]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=home)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == sample["tuned"].strip()
+
+
+def test_the_commands_find_the_ended_run(main_run) -> None:
+    launch, answer = main_run
+    run_id = answer["run_id"]
+    assert f"{run_id}: SUCCEEDED" in launch("status", run_id).stdout
+    assert run_id in launch("runs").stdout
+    assert "train" in launch("logs", run_id).stdout
+    assert launch("collect", run_id).stdout.strip() == answer["folder"]
+    assert "## Receipt" in launch("report", run_id).stdout
+    again = launch("--run-id", run_id)
+    assert again.returncode == 2
+    assert "has succeeded" in again.stderr
+
+
+def test_a_flipped_byte_is_found(main_run) -> None:
+    launch, answer = main_run
+    path = Path(answer["folder"]) / layout.SAMPLES
+    content = path.read_bytes()
+    try:
+        path.write_bytes(content[:-2] + b"x" + content[-1:])
+        done = launch("collect", answer["run_id"])
+        assert done.returncode == 4
+        assert "samples.jsonl has changed" in done.stderr
+    finally:
+        path.write_bytes(content)
+
+
+def test_the_saved_spec_reruns_with_the_same_curve(launch: Command, train_python: str) -> None:
+    assert launch(*SHORT, "--run-id", "first").returncode == 0
+    spec = launch.folder / "runs" / "first" / layout.SPEC
+    done = launch(str(spec), "--run-id", "second")
+    assert done.returncode == 0, done.stderr
+    first, second = launch.folder / "runs" / "first", launch.folder / "runs" / "second"
+    assert len(curve(first)) > 4
+    assert curve(first) == curve(second)
+    refused = launch(str(spec), "--set", "lora.r=4")
+    assert refused.returncode == 2
+    assert "rerun exactly" in refused.stderr
+
+
+def test_killing_the_launcher_loses_nothing(launch: Command, train_python: str) -> None:
+    started = launch.start(*SHORT, "--run-id", "orphan")
+    wait_for(lambda: (work(launch, "orphan") / layout.METRICS).exists())
+    wait_for(lambda: steps(work(launch, "orphan")))
+    started.kill()
+    started.communicate()
+    assert "orphan: RUNNING" in launch("status", "orphan").stdout
+    assert launch("collect", "orphan").returncode == 2  # not while it works
+    assert launch("logs", "orphan", "-f").returncode == 0  # ends with the job
+    view = json.loads(launch("status", "orphan", "--json").stdout)
+    assert view["run"]["state"] == "SUCCEEDED"
+    home = Path(launch("collect", "orphan").stdout.strip())
+    assert (home / layout.ADAPTER / "adapter_model.safetensors").is_file()
+    seen = steps(home)
+    assert [s["step"] for s in seen] == list(range(1, seen[-1]["steps_total"] + 1))
+
+
+def test_a_killed_job_goes_on_from_its_checkpoint(launch: Command, train_python: str) -> None:
+    whole = launch(*SHORT, "--run-id", "whole")
+    assert whole.returncode == 0, whole.stderr
+    started = launch.start(*SHORT, "--run-id", "killed")
+    folder = work(launch, "killed")
+    wait_for(lambda: list(folder.glob(f"{layout.CHECKPOINTS}/*/{layout.COMPLETE}")))
+    os.kill(int((folder / layout.PID).read_text()), signal.SIGKILL)
+    _, errors = started.communicate()
+    assert started.returncode == 1
+    assert "killed FAILED" in errors
+    assert "its end:" in errors
+    status = launch("status", "killed").stdout
+    assert "killed: FAILED (LOST)" in status
+    assert "end of its log:" in status
+    refused = launch(*SHORT, "--run-id", "killed")
+    assert refused.returncode == 2
+    again = launch("--run-id", "killed", "--json")
+    assert again.returncode == 0, again.stderr
+    answer = json.loads(again.stdout)
+    assert answer["result"]["resumed_from_step"] >= 2
+    assert answer["receipt"]["attempts"] == 2
+    assert curve(launch.folder / "runs" / "killed") == curve(launch.folder / "runs" / "whole")
+
+
+def test_detached_runs_side_by_side_and_one_cancelled(launch: Command, train_python: str) -> None:
+    long = ("--set", "train.epochs=500")
+    assert launch(*SHORT, *long, "--run-id", "one", "--detach").returncode == 0
+    assert launch(*SHORT, "--run-id", "two", "--detach").returncode == 0
+    states = {r["run_id"]: r["state"] for r in json.loads(launch("runs", "--json").stdout)["runs"]}
+    assert states == {"one": "RUNNING", "two": "RUNNING"}
+    wait_for(lambda: (work(launch, "one") / layout.METRICS).exists())
+    wait_for(lambda: steps(work(launch, "one")))
+    assert launch("cancel", "one").returncode == 0
+    result = json.loads((work(launch, "one") / layout.RESULT).read_text())
+    assert result["failure"]["reason"] == "CANCELLED"
+    assert list(work(launch, "one").glob(f"{layout.CHECKPOINTS}/*/{layout.COMPLETE}"))
+    assert "one: CANCELLED" in launch("status", "one").stdout
+    assert launch("logs", "two", "-f").returncode == 0
+    assert "two: SUCCEEDED" in launch("status", "two").stdout
+
+
+def test_what_the_job_finds_wrong_is_bad_input_too(launch: Command, train_python: str) -> None:
+    # Too few tokens for any answer: only the tokenizer can tell, so only the job does.
+    done = launch(*SHORT, "--set", "train.seq_len=8", "--run-id", "cut")
+    assert done.returncode == 2, done.stderr
+    assert "no supervised tokens" in done.stderr
+    assert "train.jsonl:1" in done.stderr
+
+
+def test_a_gate_that_fails_is_told_apart(launch: Command, train_python: str) -> None:
+    gate = "gates=[{metric: json_citation_rate, min: 0.99}]"
+    done = launch(*SHORT, "--set", gate, "--run-id", "gated")
+    assert done.returncode == 5, done.stderr
+    assert "gates failed: json_citation_rate" in done.stderr
+    assert (launch.folder / "runs" / "gated" / layout.ADAPTER).is_dir()
+
+
+def test_a_users_own_jobs_folder_is_not_imported(launch: Command, train_python: str) -> None:
+    for name in ("jobs", "sky"):
+        (launch.folder / name).mkdir()
+        (launch.folder / name / "__init__.py").write_text("raise RuntimeError('not yours')\n")
+    assert launch(*SHORT, "--run-id", "apart").returncode == 0

@@ -1,0 +1,64 @@
+"""What starting costs, in CPU time (user + sys) of the whole process: the least of several runs,
+since other work on the machine can only add to it."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from tests.integration.command import LAUNCH, Command
+
+SEVEN_B = ("--model", "Qwen/Qwen2.5-7B-Instruct", "--strategy", "qlora", "--max-cost", "10")
+HEAVY = ("torch", "transformers", "sky", "boto3", "huggingface_hub", "rich")
+
+
+def cpu_ms(command: list[str], folder: os.PathLike[str], environment: dict[str, str]) -> float:
+    best = float("inf")
+    for _ in range(7):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+        best = min(best, spent * 1000)
+    return best
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limit_ms"),
+    [(("--help",), 150), ((*SEVEN_B, "--dry-run", "--json"), 250)],
+    ids=["help", "dry-run"],
+)
+def test_start_up_is_cheap(launch: Command, arguments, limit_ms: int, record_property) -> None:
+    spent = cpu_ms([*LAUNCH, *arguments], launch.folder, launch.environment)
+    print(f"{arguments[0]}: {spent:.0f} ms of CPU")
+    assert spent <= limit_ms
+
+
+@pytest.mark.parametrize("arguments", [("--help",), (*SEVEN_B, "--dry-run", "--json")])
+def test_nothing_heavy_is_imported(launch: Command, arguments) -> None:
+    script = (
+        "import sys, runpy\n"
+        f"sys.argv = ['launch', *{arguments!r}]\n"
+        "try:\n    runpy.run_module('launcher', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=launch.folder,
+        env=launch.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip().splitlines()[-1] == "[]"
+
+
+def test_json_is_one_object_and_nothing_else(launch: Command) -> None:
+    done = launch(*SEVEN_B, "--dry-run", "--json")
+    assert done.stderr == ""
+    plan = json.loads(done.stdout)
+    assert plan["model"]["parameters"] == 7_615_616_512
