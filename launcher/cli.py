@@ -395,3 +395,9 @@ def main() -> None:
     except BrokenPipeError:  # a reader such as `head` has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        click.echo(f"error: {what}\nThis is a fault of the program; --debug shows where", err=True)
+        sys.exit(1)

@@ -1,7 +1,7 @@
 """What one job needs on one offer: memory, disk, time. Pure: no file, no network, no clock."""
 
 from jobs.spec import ResolvedSpec
-from launcher.estimate import hours, vram
+from launcher.estimate import hours, vram, weights
 from launcher.estimate.tensors import ModelShape
 from launcher.types import DataFacts, Estimate, Offer
 
@@ -21,11 +21,11 @@ def estimate(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offe
     longest += data.template_tokens_per_row
     need = vram.memory(shape, spec, offer.device, prompt_tokens=min(longest, spec.train.seq_len))
     work = hours.work_of(spec, data)
-    sizes = vram.trained_sizes(shape, spec)
+    sizes = weights.trained_sizes(shape, spec)
     trained = sum(n * times for n, times in sizes)
     files = 2 * shape.parameters  # as published: 16 bits a parameter
     download = files if spec.model.init == "pretrained" and _from_hub(spec) else 0
-    checkpoint = vram.checkpoint_bytes(sizes, spec)
+    checkpoint = weights.checkpoint_bytes(sizes, spec)
     upload = 4 * trained + RUN_FILES_BYTES
     return Estimate(
         memory=need.terms,

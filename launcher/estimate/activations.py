@@ -8,6 +8,7 @@ input in fp32; silu and the gate product save their operands; sdpa saves q, k, v
 
 from msgspec import Struct
 
+from jobs.spec import ResolvedSpec
 from launcher.estimate.tensors import ModelShape, Tensor
 
 
@@ -19,6 +20,11 @@ class Widths(Struct, frozen=True, kw_only=True):
     autocast: bool  # matmuls cast their inputs back to `compute`
     dropout: bool  # LoRA dropout above 0
     full: bool  # every weight is trained
+
+
+def micro_tokens(spec: ResolvedSpec) -> int:
+    """Tokens of one forward pass, all rows full."""
+    return min(spec.train.micro_batch, spec.train.effective_batch) * spec.train.seq_len
 
 
 def saved_per_token(shape: ModelShape, w: Widths, targets: tuple[str, ...]) -> int:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from jobs.spec import ResolvedSpec
-from launcher.estimate.activations import Widths, saved_per_token
+from launcher.estimate.activations import Widths, micro_tokens, saved_per_token
 from launcher.estimate.tensors import ModelShape
 from launcher.types import DataFacts, Device, Offer, TimeTerm
 
@@ -39,14 +39,14 @@ class Span(NamedTuple):
 
 
 # Share of the data sheet's dense 16-bit rate reached by the matmuls, (best, expected, worst).
-# throughput_measured_dev.csv, exact lengths of 2048 and more, as the script named above prints them:
+# throughput_measured_dev.csv, exact lengths of 2048 and more, as the script above prints them:
 # qwen-readme LoRA on one A100 0.32-0.56; answerai LoRA and NF4 on 4090 and 3090 0.63-0.75.
 SHARE = Span(0.75, 0.50, 0.31)
 # Seconds to launch one layer, forward, recomputation and backward: qwen-readme LoRA rows at 256
 # tokens, where time no longer falls with length: 1.8B 125 ms / 24 layers, 14B 200 ms / 40.
 LAUNCH_SECONDS_PER_LAYER = Span(0.0025, 0.005, 0.008)
-# Bytes moved per NF4 weight in one micro-step. ms-swift on one A100 (2,039 GB/s), int4 (bnb) against
-# LoRA: qwen-7b 2.41 against 4.31 samples/s, 14b 1.36 against 2.60: 24 ps a weight, twice.
+# Bytes moved per NF4 weight in one micro-step. ms-swift on one A100 (2,039 GB/s), int4 (bnb)
+# against LoRA: qwen-7b 2.41 against 4.31 samples/s, 14b 1.36 against 2.60: 24 ps a weight, twice.
 NF4_BYTES_PER_WEIGHT = Span(25.0, 49.0, 75.0)
 NF4_PASSES = 3  # forward, recomputation, backward: what those rows ran
 
@@ -65,8 +65,8 @@ CPU_SECONDS_PER_WEIGHT = Span(1.0e-9, 2.1e-9, 4.0e-9)
 # Dequantising NF4 on top of that: the slice's intercept rises by 240-280 ms for 89 M weights.
 CPU_NF4_SECONDS_PER_WEIGHT = Span(2.0e-9, 2.9e-9, 6.0e-9)
 
-# 16-bit arithmetic on a CPU without its own instructions for it: 2 steps of a 0.5 B model in bf16
-# were not done after 160 s where fp32 took about 20 (benchmarks/cpu_memory.py, 2026-11-21).
+# 16-bit arithmetic on a CPU without its own instructions for it. Assumption; all that was seen:
+# two steps of 256 tokens, 0.5 B model in bf16 were not done in 165 s of one core (2026-11-21).
 CPU_16BIT_SLOWDOWN = Span(2.0, 8.0, 20.0)
 
 # Assumptions, none measured by us on a rented machine: an image of 4-8 GB compressed at the offer's
@@ -113,7 +113,12 @@ def work_of(spec: ResolvedSpec, data: DataFacts) -> Work:
         train_tokens=round(train_tokens * epochs),
         validation_tokens=validation_tokens,
         validation_rows=validation_rows,
-        micro_steps=max(1, ceil(ceil(sequences / spec.train.micro_batch) * epochs)),
+        micro_steps=max(
+            1,
+            ceil(
+                ceil(sequences / min(spec.train.micro_batch, spec.train.effective_batch)) * epochs
+            ),
+        ),
     )
 
 
@@ -150,7 +155,7 @@ def flops_per_token(shape: ModelShape, spec: ResolvedSpec, context: int) -> floa
 
 def step_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, tokens: int) -> Span:
     """Seconds of one micro-step of `tokens` tokens."""
-    context = tokens if spec.train.packing else tokens // spec.train.micro_batch
+    context = tokens if spec.train.packing else min(tokens, spec.train.seq_len)
     flops = tokens * flops_per_token(shape, spec, context)
     linear = sum(t.parameters for t in shape.tensors() if t.kind == "linear")
     if device.kind == "cpu":
@@ -217,7 +222,7 @@ def evaluation(
     """Seconds for loss and answers of the tuned model, and of the base where compared."""
     subjects = 2 if spec.eval.compare_base else 1
     rows = work.validation_rows
-    step_tokens = spec.train.micro_batch * spec.train.seq_len
+    step_tokens = micro_tokens(spec)
     share = work.validation_tokens / max(1, step_tokens) / 3  # forward alone
     seconds = step_seconds(shape, spec, device, step_tokens) * (share * subjects)
     answers = 0

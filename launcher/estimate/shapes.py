@@ -1,4 +1,4 @@
-"""Where a model's shape comes from: a folder, the embedded facts, or the Hub; and what its name says."""
+"""Where a model's shape comes from (folder, embedded facts, Hub), and what its name claims."""
 
 import importlib
 import re

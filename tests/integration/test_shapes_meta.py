@@ -1,4 +1,4 @@
-"""Our tensor lists against transformers' real classes and PEFT's real adapters, on the meta device."""
+"""Our tensor lists against transformers' classes and PEFT's adapters, on the meta device."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from jobs.spec import SEVEN_PROJECTIONS
 from launcher.estimate.shapes import embedded_config, from_config, known_ids
 
 COUNT = """
-import json, sys, warnings
+import json, re, sys, warnings
 warnings.filterwarnings("ignore")
 import torch
 from peft import LoraConfig, get_peft_model
@@ -22,10 +22,9 @@ for name, fields in json.load(sys.stdin).items():
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
         total = sum(p.numel() for p in model.parameters())
-        names = {n.replace(f".{i}.", ".*.") for i in range(config.num_hidden_layers)
-                 for n, _ in model.named_parameters() if f".{i}." in n or i == 0 and ".layers." not in n}
-        model = get_peft_model(
-            model, LoraConfig(r=fields["r"], target_modules=fields["targets"]), low_cpu_mem_usage=True)
+        names = {re.sub(r"\\.[0-9]+\\.", ".*.", n) for n, _ in model.named_parameters()}
+        lora = LoraConfig(r=fields["r"], target_modules=fields["targets"])
+        model = get_peft_model(model, lora, low_cpu_mem_usage=True)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     found[name] = [total, trainable, sorted(names)]
 print(json.dumps(found))

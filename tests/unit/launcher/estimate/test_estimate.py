@@ -5,7 +5,7 @@ import pytest
 
 from jobs.spec import Data, Lora, Model, Quantization, ResolvedSpec, Train
 from launcher.errors import BadInput
-from launcher.estimate import estimate, hours, vram
+from launcher.estimate import estimate, hours, vram, weights
 from launcher.estimate.shapes import shape_of
 from launcher.estimate.tensors import ModelShape, Tensor
 from launcher.types import GIB, DataFacts, Device, Offer
@@ -95,7 +95,8 @@ def test_fp32_weights_of_1_5b() -> None:
 def test_half_a_billion_on_cpu_is_what_was_measured() -> None:
     model_id = "Qwen/Qwen2.5-0.5B"
     spec = spec_for(model_id, "lora", "fp32", seq_len=256, packing=False, optimizer="adamw_torch")
-    need = vram.memory(shape_for(model_id), msgspec.structs.replace(spec, lora=Lora(r=4)), CPU)
+    spec = msgspec.structs.replace(spec, lora=Lora(r=4), model=Model(id=model_id, init="random"))
+    need = vram.memory(shape_for(model_id), spec, CPU)
     assert need.expected_bytes / GIB == pytest.approx(3.30, rel=0.1)
     assert need.upper_bytes / GIB > 3.31
 
@@ -146,15 +147,15 @@ def test_memory_grows_with_batch_length_and_without_checkpointing() -> None:
 
 def test_nf4_packs_two_values_a_byte_and_a_scale_a_block() -> None:
     tensor = Tensor("a.b.weight", (64, 512), "linear", 1, False)
-    assert vram.nf4_bytes(tensor, double=False) == (16_384, 512 * 4 + 64)
-    assert vram.nf4_bytes(tensor, double=True) == (16_384, 512 + 2 * 4 + 64 + 4)
+    assert weights.nf4_bytes(tensor, double=False) == (16_384, 512 * 4 + 64)
+    assert weights.nf4_bytes(tensor, double=True) == (16_384, 512 + 2 * 4 + 64 + 4)
 
 
 def test_optimizer_state_by_size_and_kind() -> None:
-    assert vram.optimizer_bytes(8192, "adamw_torch", 4) == 8192 * 8
-    assert vram.optimizer_bytes(8192, "adamw_torch", 2) == 8192 * 4
-    assert vram.optimizer_bytes(8192, "paged_adamw_8bit", 2) == 8192 * 2 + 2 * 4 * 32
-    assert vram.optimizer_bytes(4095, "adamw_8bit", 2) == 4095 * 8
+    assert weights.optimizer_bytes(8192, "adamw_torch", 4) == 8192 * 8
+    assert weights.optimizer_bytes(8192, "adamw_torch", 2) == 8192 * 4
+    assert weights.optimizer_bytes(8192, "paged_adamw_8bit", 2) == 8192 * 2 + 2 * 4 * 32
+    assert weights.optimizer_bytes(4095, "adamw_8bit", 2) == 4095 * 8
 
 
 def test_no_matching_target_is_bad_input_naming_the_layers() -> None:

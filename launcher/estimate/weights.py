@@ -1,0 +1,129 @@
+"""What stands in memory throughout: weights, adapters, gradients, optimizer state. Bytes."""
+
+from math import ceil
+
+from jobs.spec import ResolvedSpec
+from launcher.estimate.activations import Widths
+from launcher.estimate.tensors import ModelShape, Tensor
+from launcher.types import MemoryTerm
+
+DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
+
+NF4_BLOCK = 64  # bitsandbytes 0.50 functional.quantize_4bit: values per absmax
+ABSMAX_BLOCK = 256  # the same: absmax values per second-level absmax
+OPTIMIZER_BLOCK = 256  # bitsandbytes optim/optimizer.py init_state, Optimizer2State
+OPTIMIZER_8BIT_FLOOR = 4096  # the same, min_8bit_size: smaller tensors keep fp32 state
+
+
+def widths_of(spec: ResolvedSpec) -> Widths:
+    """Bytes per element of stream and adapters.
+
+    Adapters are fp32 on an unquantised base (peft 0.21 tuners_utils.py cast_adapter_dtype, which
+    trl 1.16 turns off for DeepSpeed ZeRO-3 alone). On a quantised one trl makes them bf16
+    (sft_trainer.py SFTTrainer.__init__, "When using QLoRA"), and jobs/strategies.py widen_adapter
+    makes them fp32 again unless the job computes in bf16.
+    """
+    compute = DTYPE_BYTES[spec.dtype]
+    adapter = 2 if spec.quantization is not None and spec.dtype == "bf16" else 4
+    return Widths(
+        compute=compute,
+        adapter=adapter,
+        autocast=compute == 2,
+        dropout=spec.lora.dropout > 0,
+        full=spec.strategy == "full",
+    )
+
+
+def weights(shape: ModelShape, spec: ResolvedSpec) -> list[MemoryTerm]:
+    """The base model's terms; with NF4 only the layers' linear weights are quantised."""
+    tensors = shape.tensors()
+    # Full training keeps fp32 parameters and computes under autocast (trl loads fp32 by default).
+    width = 4 if spec.strategy == "full" else DTYPE_BYTES[spec.dtype]
+    name = "fp32" if width == 4 else spec.dtype
+    if spec.quantization is None:
+        return [_term("base weights", width * shape.parameters, f"{shape.parameters:,} × {name}")]
+    linear = [t for t in tensors if t.kind == "linear"]
+    packed = [nf4_bytes(t, spec.quantization.double) for t in linear]
+    rest = sum(t.parameters for t in tensors if t.kind != "linear")
+    return [
+        _term(
+            "base weights",
+            sum(p[0] * t.count for p, t in zip(packed, linear, strict=True)),
+            f"{sum(t.parameters for t in linear):,} in 4-bit NF4",
+        ),
+        _term(
+            "quantisation state",
+            sum(p[1] * t.count for p, t in zip(packed, linear, strict=True)),
+            f"a scale per {NF4_BLOCK}"
+            + (", itself in 8 bits" if spec.quantization.double else " in fp32"),
+        ),
+        _term("unquantised parts", width * rest, f"embedding, norms, head: {rest:,} × {name}"),
+    ]
+
+
+def mapped(shape: ModelShape, spec: ResolvedSpec) -> list[MemoryTerm]:
+    """The weight file behind a quantised model, resident while one tensor still points into it."""
+    file_width = 4 if spec.model.init == "random" else 2
+    if spec.quantization is None or DTYPE_BYTES[spec.dtype] != file_width:
+        return []
+    linear = sum(t.parameters for t in shape.tensors() if t.kind == "linear")
+    why = "read to quantise; given back when memory is short"
+    return [_term("mapped weight file", file_width * linear, why)]
+
+
+def trained(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> list[MemoryTerm]:
+    """Terms of what is trained, by the widths of `widths_of`."""
+    sizes = trained_sizes(shape, spec)
+    count = sum(n * times for n, times in sizes)
+    width = 4 if w.full else w.adapter
+    state = sum(optimizer_bytes(n, spec.train.optimizer, width) * times for n, times in sizes)
+    terms = [
+        _term("gradients", width * count, f"{count:,} trained × {width} bytes"),
+        _term("optimizer state", state, f"{spec.train.optimizer}; paged parts counted whole"),
+    ]
+    if not w.full:
+        why = f"{count:,} × {'bf16' if width == 2 else 'fp32'}, r {spec.lora.r}"
+        terms.insert(0, _term("adapters", width * count, why))
+    if w.autocast and width == 4:
+        terms.append(_term("autocast copies", 2 * count, "trained fp32 weights in 16 bits"))
+    return terms
+
+
+def trained_sizes(shape: ModelShape, spec: ResolvedSpec) -> list[tuple[int, int]]:
+    """(elements, how many) of every trained tensor; a LoRA pair is A: r × in, B: out × r."""
+    if spec.strategy == "full":
+        return [(t.numel, t.count) for t in shape.tensors()]
+    targets = [t for t in shape.tensors(spec.lora.targets) if t.target]
+    return [(spec.lora.r * size, t.count) for t in targets for size in t.shape]
+
+
+def optimizer_bytes(numel: int, optimizer: str, parameter_width: int) -> int:
+    """Both AdamW moments of one tensor.
+
+    torch keeps them in the parameter's dtype (optim/adamw.py zeros_like); bitsandbytes in 8 bits
+    with an fp32 scale per block, small tensors in fp32.
+    """
+    if "8bit" not in optimizer:
+        return 2 * parameter_width * numel
+    if numel < OPTIMIZER_8BIT_FLOOR:
+        return 8 * numel
+    return 2 * numel + 2 * 4 * ceil(numel / OPTIMIZER_BLOCK)
+
+
+def nf4_bytes(tensor: Tensor, double: bool) -> tuple[int, int]:
+    """One tensor's packed nibbles and its quantisation state, bytes."""
+    blocks = ceil(tensor.numel / NF4_BLOCK)
+    code = 16 * 4
+    if not double:
+        return ceil(tensor.numel / 2), 4 * blocks + code
+    return ceil(tensor.numel / 2), blocks + 4 * ceil(blocks / ABSMAX_BLOCK) + code + 4
+
+
+def checkpoint_bytes(sizes: list[tuple[int, int]], spec: ResolvedSpec) -> int:
+    """One checkpoint on disk: trained parameters and optimizer state, as fp32 at most."""
+    state = sum(optimizer_bytes(n, spec.train.optimizer, 4) * times for n, times in sizes)
+    return state + 4 * sum(n * times for n, times in sizes)
+
+
+def _term(name: str, size: int, why: str) -> MemoryTerm:
+    return MemoryTerm(name=name, bytes=size, why=why)
