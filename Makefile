@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST_SITE := build/pytest-site
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test unit jobs-test integration clean
+.PHONY: help demo check test unit jobs-test integration lock clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST) | head -2
@@ -49,6 +49,10 @@ integration: .venv/installed-test
 	$(BIN)/python -m pytest tests/integration
 
 test: unit jobs-test integration
+
+# images/requirements.lock anew, from pyproject
+lock: | $(BIN)/python
+	$(BIN)/python images/lock.py
 
 clean:
 	rm -rf .venv build dist runs
