@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST_SITE := build/pytest-site
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test unit jobs-test integration lock clean
+.PHONY: help demo check test unit jobs-test integration residuals lock clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST) | head -2
@@ -49,6 +49,11 @@ integration: .venv/installed-test
 	$(BIN)/python -m pytest tests/integration
 
 test: unit jobs-test integration
+
+# our estimates against published measurements
+residuals: .venv/installed
+	$(BIN)/python -m benchmarks.vram_residuals
+	$(BIN)/python -m benchmarks.throughput_residuals
 
 # images/requirements.lock anew, from pyproject
 lock: | $(BIN)/python

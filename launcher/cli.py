@@ -4,14 +4,17 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from launcher import __version__, recipes
+from launcher import __version__
 from launcher.errors import GATE_FAILED_EXIT, BadInput, LaunchError
-from launcher.types import Plan
+
+if TYPE_CHECKING:
+    from launcher.recipes import Flags
+    from launcher.types import Plan
 
 INTERRUPTED_EXIT = 130
 
@@ -60,8 +63,10 @@ def job_flags(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _flags(given: dict[str, Any]) -> recipes.Flags:
-    return recipes.Flags(**{name: given.pop(name) for name in recipes.Flags.__struct_fields__})
+def _flags(given: dict[str, Any]) -> "Flags":
+    from launcher.recipes import Flags  # YAML and all: not for `--help`
+
+    return Flags(**given)
 
 
 @click.group(cls=DefaultCommand)
@@ -113,7 +118,7 @@ def train(
     if python is not None:
         os.environ["LORALIFT_TRAIN_PYTHON"] = python
     if run_id is not None and not dry_run and api.exists(run_id):
-        if recipe or flags != recipes.Flags():
+        if recipe or flags.given:
             raise BadInput(
                 f"run {run_id} exists and keeps its spec; `launch --run-id {run_id}` alone goes "
                 "on with it, another --run-id starts anew"
@@ -149,7 +154,7 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _shown(made: Plan, show: str) -> str:
+def _shown(made: "Plan", show: str) -> str:
     from launcher import display, render
 
     chosen = made.chosen
@@ -162,14 +167,14 @@ def _shown(made: Plan, show: str) -> str:
     return render.task(made, chosen)
 
 
-def _show(made: Plan, show: str, as_json: bool) -> None:
+def _show(made: "Plan", show: str, as_json: bool) -> None:
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(made) + b"\n")
     else:
         click.echo(_shown(made, show), nl=False)
 
 
-def _confirm(made: Plan) -> None:
+def _confirm(made: "Plan") -> None:
     from results.receipt import dollars
 
     chosen = made.chosen

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from jobs.spec import PhaseRecord, Result, StepRecord
+from launcher.refusals import filtered
 from launcher.types import GIB, Candidate, Estimate, Offer, Plan, Run, View
 from results.receipt import Receipt, dollars, duration
 from results.report import gate_line, quality_rows, receipt_rows, spent_line
@@ -33,10 +34,13 @@ def gib(size: int) -> str:
 
 def offers_table(plan: Plan) -> str:
     """Every candidate with what it needs, costs, and why it was chosen or not."""
-    head = ["", "provider", "instance", "GPU", "strategy", "needs", "of", "share"]
-    rows = [[*head, "time", "worst", "expected", "worst $", "as of", "why"]]
-    rows += [_candidate(c) for c in plan.candidates]
-    return table(rows, right=(5, 6, 7, 8, 9, 10, 11))
+    head = ["", "provider", "instance", "GPU", "strategy", "needs GiB", "usable", "share"]
+    rows = [[*head, "time", "at worst", "expected", "at worst", "price of", "why"]]
+    shown = [c for c in plan.candidates if filtered(c.offer, plan.budget) is None]
+    rows += [_candidate(c) for c in shown]
+    text = table(rows, right=(5, 6, 7, 8, 9, 10, 11))
+    left_out = len(plan.candidates) - len(shown)
+    return text + (f"{left_out} more left out by --on or --gpu\n" if left_out else "")
 
 
 def _candidate(c: Candidate) -> list[str]:

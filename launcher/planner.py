@@ -29,6 +29,7 @@ from launcher.types import (
     Plan,
     Setting,
 )
+from results.receipt import duration
 
 Estimator = Callable[[ResolvedSpec, ModelShape, DataFacts, Offer], Estimate]
 
@@ -150,7 +151,7 @@ def _why_chosen(chosen: Candidate, eligible: list[Candidate], budget: Budget) ->
     held = f"cheapest finished job of {len(eligible)} that hold every limit"
     if not chosen.worst_microusd:
         assert chosen.estimate is not None
-        return f"costs $0 and ends within {chosen.estimate.hours_high:.1f} h; {held}"
+        return f"costs $0 and ends within {duration(chosen.estimate.hours_high)}; {held}"
     cap = usd(budget.max_cost_microusd or 0)
     spot = "; interruptions are not priced yet" if chosen.offer.spot else ""
     return f"worst {usd(chosen.worst_microusd)} within the cap of {cap}; {held}{spot}"

@@ -56,6 +56,11 @@ class Flags(Struct, frozen=True, kw_only=True):
     sets: tuple[str, ...] = ()
 
     @property
+    def given(self) -> bool:
+        """Whether there is any."""
+        return self != Flags()
+
+    @property
     def change_the_job(self) -> bool:
         """Whether any of them changes what is trained, rather than where or for how much."""
         return bool(self.strategy or self.model or self.data or self.sets)

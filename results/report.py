@@ -64,7 +64,7 @@ def quality_rows(result: Result) -> list[list[str]]:
     rows = [["metric", *(SUBJECTS[s] for s in subjects)]]
     for name in names:
         values = [result.metrics[s].get(name) for s in subjects]
-        rows.append([name, *("" if v is None else f"{v:.3f}" for v in values)])
+        rows.append([name, *("n/a" if v is None else f"{v:.3f}" for v in values)])
     return rows
 
 

@@ -4,7 +4,6 @@ import importlib
 import re
 from collections.abc import Callable
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,7 +80,7 @@ class _Facts(msgspec.Struct, frozen=True):
 
 @cache
 def _entries() -> tuple[_Entry, ...]:
-    raw = files("launcher.estimate").joinpath("known_models.json").read_bytes()
+    raw = Path(__file__).with_name("known_models.json").read_bytes()
     return msgspec.json.decode(raw, type=_Facts).models
 
 
