@@ -183,17 +183,20 @@ def list_runs(runs: Sequence[tuple[Run, int]]) -> str:
     rows = [["run", "state", "started", "where", "spent", "results"]]
     for run, cost in runs:
         where = run.attempts[-1].instance if run.attempts else ""
-        state = run.state + (f" ({run.reason})" if run.reason else "")
+        state = _state(run)
         started = run.created_at[:16].replace("T", " ")
         rows.append([run.run_id, state, started, where, dollars(cost), run.folder or ""])
     return table(rows, right=(4,)) if runs else "no runs yet; `launch` starts one\n"
 
 
+def _state(run: Run) -> str:
+    return run.state + (f" ({run.reason})" if run.reason and run.reason != run.state else "")
+
+
 def status_text(view: View) -> str:
     """One run: state, reason, the newest of its metrics, what it has cost."""
     run = view.run
-    reason = f" ({run.reason})" if run.reason else ""
-    lines = [f"{run.run_id}: {run.state}{reason}"]
+    lines = [f"{run.run_id}: {_state(run)}"]
     lines += [run.message] if run.message else []
     last = run.attempts[-1] if run.attempts else None
     if last is not None:

@@ -76,6 +76,11 @@ def resume(run_id: str, say: Say) -> str:
         raise BadInput(f"run {run_id} has succeeded; results in {run.folder or 'its store'}")
     made = book.plan(run_id)
     chosen = require_choice(made)
+    if deadline(made) <= utc_now():
+        raise BadInput(
+            f"the time or money of run {run_id} is used up ({stamp(deadline(made))}); "
+            "start a new run from its recipe"
+        )
     number = len(run.attempts) + 1
     runner = executor(chosen.offer.executor or "")
     book.append(

@@ -53,7 +53,7 @@ def gate_line(
     """One gate in words."""
     bounds = [f"at least {least:g}" if least is not None else ""]
     bounds += [f"at most {most:g}" if most is not None else ""]
-    got = "not measured" if value is None else f"{value:.3f}"
+    got = "has no value" if value is None else f"{value:.3f}"
     return f"{'pass' if passed else 'FAIL'}: {metric} {got}, {' and '.join(filter(None, bounds))}"
 
 

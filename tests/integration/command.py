@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-LAUNCH = [sys.executable, "-m", "launcher"]
+LAUNCH = [str(Path(sys.executable).with_name("launch"))]  # the console script, as people run it
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Command:
 
     @property
     def environment(self) -> dict[str, str]:
-        state = {"XDG_STATE_HOME": str(self.folder / "state"), "PYTHONPATH": str(ROOT)}
+        state = {"XDG_STATE_HOME": str(self.folder / "state")}
         return {**os.environ, **state, "COLUMNS": "200"}
 
     def __call__(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
