@@ -14,9 +14,7 @@ MODEL = "model"  # the whole tuned model (strategy full)
 BASE = "base"  # a generated base model (model.init: random), kept so that the adapter loads
 CHECKPOINTS = "checkpoints"  # checkpoint-<step>/ each with a COMPLETE file when whole
 COMPLETE = "COMPLETE"  # marks a checkpoint whose files are all written
-BASE_ANSWERS = (
-    "base_answers.jsonl"  # the untouched model's answers, reused after a restart
-)
+BASE_ANSWERS = "base_answers.jsonl"  # the untouched model's answers, reused after a restart
 
 PID = "job.pid"  # the job's process id, written first
 LOCK = "job.lock"  # held with flock for as long as the job lives

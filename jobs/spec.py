@@ -5,6 +5,7 @@ a `JobSpec`; the launcher makes it concrete as a `ResolvedSpec`; the job answers
 lines while it works and one `Result` at the end. Times are UTC ISO 8601, memory is bytes.
 """
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -16,9 +17,7 @@ Task = Literal["sft"]
 Strategy = Literal["qlora", "lora", "full"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 DeviceKind = Literal["cuda", "mps", "cpu"]
-Optimizer = Literal[
-    "adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"
-]
+Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"]
 
 PositiveInt = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -137,9 +136,43 @@ class ResolvedSpec(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     dtype: Dtype
     device: DeviceKind
     quantization: Quantization | None
-    deadline: str | None = (
-        None  # absolute; the job stops itself, checkpoint and result first
-    )
+    train_sha256: str | None = None  # of the data files as they were planned with
+    validation_sha256: str | None = None
+    deadline: str | None = None  # absolute; the job stops itself, checkpoint and result first
+
+
+# --- what both sides must count alike --------------------------------------------------------
+
+# In a name `7B`, not in the middle of a word or number: "A3B" (active parameters of a mixture of
+# experts), "8x7B", "v0.3", "4bit" and "1_8B" say nothing safe.
+_NAMED = re.compile(r"(?<![A-Za-z0-9.])(?<!\d_)(\d+(?:\.\d+)?)([bBmM])(?![A-Za-z0-9])")
+
+# Names round: Gemma-2-2b holds 2.61 B (1.31), Llama-3.2-1B 1.24 B, gemma-7b 8.54 B (1.22). A name
+# that is off by a size class (7B against 0.5B, 1.5B or 3B) lies far outside. Assumption.
+NAME_RATIO_LOW, NAME_RATIO_HIGH = 0.7, 1.45
+
+
+def named_parameters(model_id: str) -> float | None:
+    """Parameters that a name claims ("7B" → 7e9, "135M" → 135e6), None where it says nothing."""
+    match = _NAMED.search(model_id.rstrip("/").rsplit("/", 1)[-1])
+    if match is None:
+        return None
+    return float(match[1]) * (1e9 if match[2] in "bB" else 1e6)
+
+
+def name_disagrees(named: float | None, parameters: int) -> bool:
+    """Whether the real count lies outside NAME_RATIO_LOW..HIGH times what the name claims."""
+    return named is not None and not NAME_RATIO_LOW <= parameters / named <= NAME_RATIO_HIGH
+
+
+def held_out_rows(rows: int, share: float) -> int:
+    """How many of `rows` are kept from training: at least one, and one is left to train on.
+
+    Raises ValueError for fewer than two rows.
+    """
+    if rows < 2:
+        raise ValueError("one row cannot be both trained on and held out")
+    return min(max(1, round(rows * share)), rows - 1)
 
 
 # --- rows -----------------------------------------------------------------------------------
@@ -292,14 +325,10 @@ class Result(Struct, frozen=True, kw_only=True):
     resumed_from_step: int = 0
     tokens: int = 0  # tokens seen in training by this attempt, padding not counted
     tokens_per_second: float = 0.0
-    parameters_total: int = (
-        0  # of the base model as loaded, quantised tensors counted whole
-    )
+    parameters_total: int = 0  # of the base model as loaded, quantised tensors counted whole
     parameters_trainable: int = 0
     peak_memory_bytes: int = 0
-    memory_metric: str = (
-        ""  # what the peak means: cuda max_memory_allocated, peak resident set
-    )
+    memory_metric: str = ""  # what the peak means: cuda max_memory_allocated, peak resident set
     seconds_by_phase: dict[str, float] = {}
     versions: dict[str, str] = {}
     warnings: tuple[str, ...] = ()

@@ -5,33 +5,22 @@ A run is a plan, then a submit: `plan` touches nothing, and what it returns is e
 """
 
 import os
+import re
 from datetime import datetime
 
 import msgspec
 
-from jobs.spec import ResolvedSpec
+from jobs.spec import ResolvedSpec, name_disagrees, named_parameters
 from launcher import planner, preflight, recipes
-from launcher.catalog.local import local_offers
+from launcher.catalog.local import survey
 from launcher.catalog.offers import embedded_offers
 from launcher.collecting import collect
 from launcher.errors import BadInput
 from launcher.estimate import shapes
-from launcher.runs import (
-    cancel,
-    exists,
-    follow,
-    logs,
-    require_choice,
-    resume,
-    runs,
-    spent,
-    stamp,
-    status,
-    submit,
-    utc_now,
-)
+from launcher.runs import cancel, require_choice, resume, submit
 from launcher.selection import names_gpu, on_providers, require_known
 from launcher.types import ModelFacts, Offer, Plan
+from launcher.watching import exists, follow, logs, runs, spent, stamp, status, utc_now
 
 __all__ = [
     "cancel",
@@ -51,11 +40,14 @@ __all__ = [
 ]
 
 
+RUN_ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"  # names folders: no dots, no slashes
+
+
 def offers(
     today: str, providers: tuple[str, ...] = (), gpu: str | None = None
 ) -> tuple[Offer, ...]:
     """Everything that could be had: this machine first, then the dated catalog."""
-    found = (*local_offers(today), *embedded_offers())
+    found = (*survey(today).offers, *embedded_offers())
     require_known(found, providers, gpu)
     return tuple(
         offer
@@ -72,6 +64,8 @@ def plan(
     Raises BadInput for what is wrong with recipe, flags, data or model; a plan in which nothing
     fits is returned, not raised: `submit` refuses it.
     """
+    if run_id is not None and not re.fullmatch(RUN_ID, run_id):
+        raise BadInput(f"--run-id {run_id}: expected letters, digits, - and _, 64 at most")
     request = recipes.load(recipe, flags)
     data = preflight.scan_data(request.job.data)
     shape, source = shapes.shape_of(request.job.model)
@@ -79,10 +73,11 @@ def plan(
         id=request.job.model.id,
         architecture=shape.architecture,
         parameters=shape.parameters,
-        named_parameters=shapes.named_parameters(request.job.model.id),
+        named_parameters=named_parameters(request.job.model.id),
         source=source,
     )
-    found = offers(now.date().isoformat())
+    local = survey(now.date().isoformat())
+    found = (*local.offers, *embedded_offers())
     if request.exact is not None:
         found = tuple(o for o in found if o.device.kind == request.exact.device)
     made = planner.plan(
@@ -96,7 +91,7 @@ def plan(
         created_at=stamp(now),
         recipe=request.recipe,
         settings=request.settings,
-        warnings=_warnings(model),
+        warnings=(*_warnings(model), *local.problems),
     )
     if request.exact is not None:
         _require_same(request.exact, made)
@@ -108,7 +103,7 @@ def _new_run_id(name: str, now: datetime) -> str:
 
 
 def _warnings(model: ModelFacts) -> tuple[str, ...]:
-    if not shapes.name_disagrees(model.named_parameters, model.parameters):
+    if not name_disagrees(model.named_parameters, model.parameters):
         return ()
     claimed = model.named_parameters or 0.0
     return (

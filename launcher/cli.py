@@ -4,12 +4,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import msgspec
 
 from launcher import __version__
+from launcher.command_group import DefaultCommand
 from launcher.errors import GATE_FAILED_EXIT, BadInput, LaunchError
 
 if TYPE_CHECKING:
@@ -17,28 +18,7 @@ if TYPE_CHECKING:
     from launcher.types import Plan
 
 INTERRUPTED_EXIT = 130
-
-
-class DefaultCommand(click.Group):
-    """`launch sample.yaml` means `launch train sample.yaml`: a first word that names no command,
-    or no word at all, belongs to the main command."""
-
-    default = "train"
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0] not in self.commands and args[0] not in ("--help", "--version")):
-            args = [self.default, *args]
-        return super().parse_args(ctx, args)
-
-    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_usage("launch", "[RECIPE …] [OPTIONS]  |  COMMAND …")
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        main = self.commands[self.default]
-        rows = [r for p in main.get_params(ctx) if (r := p.get_help_record(ctx)) is not None]
-        with formatter.section("Options"):
-            formatter.write_dl([r for r in rows if not r[0].startswith("--help")])
-        self.format_commands(ctx, formatter)
+ENDED_BADLY_EXITS = {"BAD_INPUT": 2, "BUDGET_EXCEEDED": 3}  # else 1
 
 
 JOB_FLAGS = (
@@ -71,8 +51,7 @@ def _flags(given: dict[str, Any]) -> "Flags":
 
 @click.group(cls=DefaultCommand)
 @click.version_option(__version__, message="%(version)s")
-@click.option("--debug", is_flag=True, hidden=True)
-def launch(debug: bool) -> None:
+def launch() -> None:
     """Train a LoRA or QLoRA adapter in the cheapest place that fits, under a total dollar cap.
 
     With no RECIPE: launch.yaml in this folder, else a sample job that needs no network, no GPU
@@ -84,7 +63,7 @@ def launch(debug: bool) -> None:
 @launch.command("train", hidden=True)
 @click.argument("recipe", nargs=-1)
 @job_flags
-@click.option("--store", metavar="DIR", default="runs", show_default=True, help="Where runs go.")
+@click.option("--store", metavar="DIR", help="Where runs go.  [default: runs]")
 @click.option("--hub", metavar="ORG/NAME", help="Publish there (not in this version).")
 @click.option("--dry-run", is_flag=True, help="Plan and show; start nothing.")
 @click.option(
@@ -95,10 +74,10 @@ def launch(debug: bool) -> None:
 @click.option("--detach", is_flag=True, help="Start and return.")
 @click.option("--run-id", metavar="ID", help="Name the run; go on with one that ended early.")
 @click.option("--python", metavar="PATH", help="Interpreter of a training environment to use.")
-@click.option("--debug", is_flag=True, help="Tracebacks with errors.")
+@click.option("--debug", is_flag=True, help="Tracebacks with errors (any command).")
 def train(
     recipe: tuple[str, ...],
-    store: str,
+    store: str | None,
     hub: str | None,
     dry_run: bool,
     show: str,
@@ -114,14 +93,14 @@ def train(
     from launcher import api
 
     flags = _flags(given)
-    _refuse_what_is_not_there_yet(recipe, hub, store)
+    _refuse_what_is_not_there_yet(recipe, hub, store or "")
     if python is not None:
         os.environ["LORALIFT_TRAIN_PYTHON"] = python
     if run_id is not None and not dry_run and api.exists(run_id):
-        if recipe or flags.given:
+        if recipe or flags.given or store:
             raise BadInput(
-                f"run {run_id} exists and keeps its spec; `launch --run-id {run_id}` alone goes "
-                "on with it, another --run-id starts anew"
+                f"run {run_id} exists and keeps its spec and store; `launch --run-id {run_id}` "
+                "alone goes on with it, another --run-id starts anew"
             )
         api.resume(run_id, _say)
         _see_through(run_id, as_json, detach)
@@ -135,7 +114,7 @@ def train(
     choice = api.require_choice(made)
     if choice.worst_microusd and not yes:
         _confirm(made)
-    api.submit(made, Path(store), _say)
+    api.submit(made, Path(store or "runs"), _say)
     _see_through(made.run_id, as_json, detach)
 
 
@@ -148,6 +127,10 @@ def _refuse_what_is_not_there_yet(recipe: tuple[str, ...], hub: str | None, stor
         )
     if "://" in store:
         raise BadInput(f"--store {store}: only folders in this version; give a DIR")
+
+
+def _write_json(value: Any) -> None:
+    click.echo(msgspec.json.encode(value))
 
 
 def _say(line: str) -> None:
@@ -169,7 +152,7 @@ def _shown(made: "Plan", show: str) -> str:
 
 def _show(made: "Plan", show: str, as_json: bool) -> None:
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(made) + b"\n")
+        _write_json(made)
     else:
         click.echo(_shown(made, show), nl=False)
 
@@ -193,9 +176,9 @@ def _see_through(run_id: str, as_json: bool, detach: bool) -> None:
     if detach or not _follow(run_id):
         _say(f"{run_id} goes on by itself: launch logs {run_id} -f, launch collect {run_id}")
         if as_json:
-            sys.stdout.buffer.write(
-                msgspec.json.encode({"run_id": run_id, "state": "RUNNING"}) + b"\n"
-            )
+            _write_json({"run_id": run_id, "state": "RUNNING"})
+        if not detach and not sys.stdin.isatty():  # interrupted with nobody to ask: not done
+            sys.exit(INTERRUPTED_EXIT)
         return
     home = api.collect(run_id)
     _finish(run_id, home, as_json)
@@ -206,22 +189,27 @@ def _follow(run_id: str) -> bool:
     from launcher import api
     from launcher.progress import watch, watcher
 
-    rate = api.status(run_id).run.attempts[-1].microusd_per_hour / 3600
     while True:
+        view = api.status(run_id)
+        rate = view.run.attempts[-1].microusd_per_hour / 3600
         try:
-            watch(api.follow(run_id), watcher(_say), rate)
+            watch(api.follow(run_id), watcher(_say), view.spent_microusd, rate)
             return True
         except KeyboardInterrupt:
-            answer = "d"
-            if sys.stdin.isatty():
-                choices = click.Choice(["d", "c", "f"])
-                question = "\n[d]etach, [c]ancel the run, or [f]ollow on?"
-                answer = click.prompt(question, type=choices, default="d", err=True)
-            if answer == "d":
-                return False
-            if answer == "c":
-                api.cancel(run_id)
-                return True
+            answer = _ask_what_now() if sys.stdin.isatty() else "d"
+        if answer == "d":
+            return False
+        if answer == "c" and not api.status(run_id).run.ended:
+            api.cancel(run_id)
+
+
+def _ask_what_now() -> str:
+    choices = click.Choice(["d", "c", "f"])
+    question = "\n[d]etach, [c]ancel the run, or [f]ollow on?"
+    try:
+        return str(click.prompt(question, type=choices, default="d", err=True))
+    except click.Abort:  # Ctrl-C again: let go, the run is not ours to end
+        return "d"
 
 
 def _finish(run_id: str, home: Path, as_json: bool) -> None:
@@ -241,16 +229,16 @@ def _finish(run_id: str, home: Path, as_json: bool) -> None:
             "result": view.result,
             "receipt": receipt,
         }
-        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+        _write_json(answer)
     else:
         click.echo("\n" + display.receipt_text(receipt, view.result))
         click.echo(f"results: {home}")
     if view.run.state != "SUCCEEDED":
         _say(f"error: run {run_id} {view.run.state}: {view.run.message}")
-        if view.run.reason not in ("BAD_INPUT", "CANCELLED"):
+        if view.run.reason not in ("BAD_INPUT", "CANCELLED", "BUDGET_EXCEEDED"):
             _say(f"log: {home / layout.LOG}, its end:\n{view.log_tail}")
             _say(f"next: launch --run-id {run_id} goes on from the last checkpoint")
-        sys.exit(2 if view.run.reason == "BAD_INPUT" else 1)
+        sys.exit(ENDED_BADLY_EXITS.get(view.run.reason or "", 1))
     if view.run.reason == "GATE_FAILED":
         _say(f"trained, but {view.run.message}")
         sys.exit(GATE_FAILED_EXIT)
@@ -270,7 +258,7 @@ def estimate(recipe: str | None, as_json: bool, **given: Any) -> None:
     made = api.plan(recipe, _flags(given), now=api.utc_now())
     judged = [c for c in made.candidates if c.estimate is not None]
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(made) + b"\n")
+        _write_json(made)
     elif judged:
         click.echo(display.estimate_text(made, judged[0]))
         click.echo(display.offers_table(made), nl=False)
@@ -288,7 +276,7 @@ def offers(providers: tuple[str, ...], gpu: str | None, as_json: bool) -> None:
 
     found = api.offers(api.utc_now().date().isoformat(), providers, gpu)
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode({"offers": found}) + b"\n")
+        _write_json({"offers": found})
     else:
         click.echo(display.list_offers(found), nl=False)
 
@@ -301,7 +289,7 @@ def runs(as_json: bool) -> None:
 
     found = api.runs()
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode({"runs": found}) + b"\n")
+        _write_json({"runs": found})
     else:
         now = api.utc_now()
         click.echo(display.list_runs([(run, api.spent(run, now)) for run in found]), nl=False)
@@ -316,7 +304,7 @@ def status(run_id: str, as_json: bool) -> None:
 
     view = api.status(run_id)
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(view) + b"\n")
+        _write_json(view)
     else:
         click.echo(display.status_text(view), nl=False)
 
@@ -373,7 +361,7 @@ def doctor(as_json: bool) -> None:
 
     checks = examine(api.utc_now().date().isoformat())
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode({"checks": checks}) + b"\n")
+        _write_json({"checks": checks})
     else:
         rows = [[c.name, c.state, c.found, c.next] for c in checks]
         click.echo(display.table([["check", "state", "found", "next"], *rows]), nl=False)
@@ -383,26 +371,34 @@ def doctor(as_json: bool) -> None:
 
 def main() -> None:
     """The console script: one place turns every error into a line and an exit code."""
-    debug = "--debug" in sys.argv[1:]
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
     try:
-        launch.main(standalone_mode=False)
+        # Not launch.main(): click's own would turn a closed pipe into exit 1.
+        with launch.make_context("launch", arguments) as context:
+            launch.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
     except LaunchError as error:
-        if debug:
-            raise
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code, debug)
     except click.ClickException as error:
-        click.echo(f"error: {error.format_message()}", err=True)
-        sys.exit(2)
+        _fail(error.format_message(), 2, debug)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped; nothing more was started", err=True)
+        _say("stopped; `launch runs` shows what is going on")
         sys.exit(INTERRUPTED_EXIT)
     except BrokenPipeError:  # a reader such as `head` has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        if debug:
-            raise
         what = f"{type(error).__name__}: {error}"
-        click.echo(f"error: {what}\nThis is a fault of the program; --debug shows where", err=True)
-        sys.exit(1)
+        _fail(f"{what}\nThis is a fault of the program; --debug shows where", 1, debug)
+
+
+def _fail(message: str, exit_code: int, debug: bool) -> NoReturn:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    click.echo(f"error: {message}".encode(errors="backslashreplace"), err=True)
+    sys.exit(exit_code)

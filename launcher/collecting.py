@@ -1,19 +1,22 @@
 """Results come home: collect, and the receipt that reconciles estimate and actual."""
 
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 from jobs import layout
-from jobs.spec import Result, encode
+from jobs.spec import Result, StepRecord, encode
 from launcher.display import offers_table
 from launcher.errors import BadInput, OutsideFailed
 from launcher.executors import executor
-from launcher.ledger import Collected
-from launcher.runs import ledger, read_result, reconcile, require_choice, spent, stamp, utc_now
+from launcher.ledger import Collected, Ledger
+from launcher.runs import require_choice
 from launcher.types import Plan, Run
+from launcher.watching import ledger, reconcile, spent, stamp, utc_now
 from results.collect import CollectError, verify
 from results.collect import collect as bring_home
 from results.receipt import Line, Receipt
+from results.records import read_result, records
 from results.report import render
 
 
@@ -21,58 +24,79 @@ def collect(run_id: str, store: Path | None = None) -> Path:
     """Bring an ended run home to its store, with plan, receipt, report and checksums.
 
     The working folder goes only when a succeeded run has arrived whole; one that ended early
-    keeps it, to go on from. Raises BadInput while the job is alive, OutsideFailed when the store
-    cannot be written.
+    keeps it, to go on from. A run that is home already is verified, and copied when `store` is
+    another place. Raises BadInput while the job is alive, OutsideFailed when the store cannot be
+    written or what is there is not what was collected.
     """
     book = ledger()
     run = reconcile(book, book.run(run_id))
     if not run.ended:
         raise BadInput(f"run {run_id} is {run.state}; collect it when it has ended, or cancel it")
+    place = store.absolute() if store is not None else Path(run.store)
     last = run.attempts[-1]
-    work = executor(last.executor).folder(last.handle)
-    if not work.is_dir():
-        return _already_home(run)
-    made = book.plan(run_id)
-    account = receipt(run, made, read_result(work))
+    runner = executor(last.executor)
+    work = runner.folder(last.handle)
+    if work.is_dir():
+        with runner.exclusive(last.handle):  # two collectors, or one and a new attempt
+            if work.is_dir():
+                return _collect(book, book.run(run_id), work, place)
+    return _from_home(book.run(run_id), place)
+
+
+def _collect(book: Ledger, run: Run, work: Path, place: Path) -> Path:
+    made = book.plan(run.run_id)
+    account = receipt(run, made, work)
     documents = {layout.PLAN: encode(made), layout.RECEIPT: encode(account)}
     documents[layout.REPORT] = render(work, account, offers_table(made)).encode()
-    place = store.absolute() if store is not None else Path(run.store)
-    try:
-        home = bring_home(work, place, run_id, documents)
-        wrong = verify(home)
-    except (OSError, CollectError) as error:
-        raise OutsideFailed(
-            f"run {run_id} cannot be collected to {place}: {error}; everything is still in {work}. "
-            f"Mend that, then `launch collect {run_id}`"
-        ) from None
-    if wrong:
-        raise OutsideFailed(
-            f"run {run_id} did not arrive whole in {home}: {wrong[0]}; it is in {work}"
-        )
-    book.append(run_id, stamp(utc_now()), Collected(folder=str(home)))
+    home = _bring(work, place, run.run_id, documents)
+    book.append(run.run_id, stamp(utc_now()), Collected(folder=str(home)))
     if run.state == "SUCCEEDED":
-        shutil.rmtree(work)
+        _remove(work)
     return home
 
 
-def _already_home(run: Run) -> Path:
+def _bring(source: Path, place: Path, run_id: str, documents: dict[str, bytes]) -> Path:
+    try:
+        home = bring_home(source, place, run_id, documents)
+        wrong = verify(home)
+    except (OSError, CollectError) as error:
+        raise OutsideFailed(
+            f"run {run_id} cannot be collected to {place}: {error}\n"
+            f"everything is still in {source}; mend that, then `launch collect {run_id}`"
+        ) from None
+    if wrong:
+        raise OutsideFailed(f"{home} did not arrive whole: {wrong[0]}; all is in {source}")
+    return home
+
+
+def _remove(work: Path) -> None:
+    """Gone in one step: a half-removed working folder must not be taken for a run."""
+    aside = work.with_name(f".{work.name}.collected")
+    shutil.rmtree(aside, ignore_errors=True)
+    work.rename(aside)
+    shutil.rmtree(aside)
+
+
+def _from_home(run: Run, place: Path) -> Path:
     home = Path(run.folder) if run.folder else None
     if home is None or not home.is_dir():
         raise OutsideFailed(f"the files of run {run.run_id} are gone: {run.folder or run.store}")
     wrong = verify(home)
     if wrong:
         raise OutsideFailed(f"{home} is not what was collected: {'; '.join(wrong[:3])}")
-    return home
+    if place in (home.parent, Path(run.store)):
+        return home
+    names = (layout.PLAN, layout.RECEIPT, layout.REPORT)
+    return _bring(home, place, run.run_id, {name: (home / name).read_bytes() for name in names})
 
 
-def receipt(run: Run, made: Plan, result: Result | None) -> Receipt:
+def receipt(run: Run, made: Plan, folder: Path) -> Receipt:
     """Estimate against actual, over all attempts."""
     chosen = require_choice(made)
     estimate = chosen.estimate
     assert estimate is not None, "a chosen candidate has an estimate"
-    phases = result.seconds_by_phase if result is not None else {}
-    training = next((t for t in estimate.time if t.name == "training"), None)
-    cost = spent(run, utc_now())
+    result = read_result(folder)
+    hours, counted = _time(run, result)
     lines = [
         Line(
             name="memory",
@@ -87,9 +111,23 @@ def receipt(run: Run, made: Plan, result: Result | None) -> Receipt:
             unit="hours",
             planned=estimate.hours_expected,
             planned_upper=estimate.hours_high,
-            actual=sum(phases.values()) / 3600 if phases else None,
-            note="the job, load to done",
+            actual=hours,
+            note=counted,
         ),
+    ]
+    training = next((t for t in estimate.time if t.name == "training"), None)
+    if training is not None:
+        lines.append(
+            Line(
+                name="of it training",
+                unit="hours",
+                planned=training.expected_hours,
+                planned_upper=training.high_hours,
+                actual=_training_hours(folder),
+            )
+        )
+    cost = spent(run, utc_now())
+    lines.append(
         Line(
             name="dollars",
             unit="microusd",
@@ -97,19 +135,8 @@ def receipt(run: Run, made: Plan, result: Result | None) -> Receipt:
             planned_upper=chosen.worst_microusd,
             actual=cost,
             note="metered from machine times" if cost else "",
-        ),
-    ]
-    if training is not None:
-        lines.insert(
-            2,
-            Line(
-                name="of it training",
-                unit="hours",
-                planned=training.expected_hours,
-                planned_upper=training.high_hours,
-                actual=phases["train"] / 3600 if "train" in phases else None,
-            ),
         )
+    )
     return Receipt(
         run_id=run.run_id,
         state=run.state,
@@ -121,3 +148,21 @@ def receipt(run: Run, made: Plan, result: Result | None) -> Receipt:
         spent_microusd=cost,
         lines=tuple(lines),
     )
+
+
+def _time(run: Run, result: Result | None) -> tuple[float, str]:
+    """One attempt's own account of its phases; of several, the time their machines were held."""
+    if len(run.attempts) == 1 and result is not None and result.seconds_by_phase:
+        seconds = sum(result.seconds_by_phase.values())
+        return seconds / 3600, "the job, load to done"
+    seconds = 0.0
+    for attempt in run.attempts:
+        end = datetime.fromisoformat(attempt.gone_at) if attempt.gone_at else utc_now()
+        seconds += (end - datetime.fromisoformat(attempt.started_at)).total_seconds()
+    return seconds / 3600, f"{len(run.attempts)} attempts, set-up included"
+
+
+def _training_hours(folder: Path) -> float | None:
+    """Training time of all attempts, as far as their steps were kept."""
+    steps = [r for r in records(folder / layout.METRICS) if isinstance(r, StepRecord)]
+    return steps[-1].seconds / 3600 if steps else None

@@ -6,7 +6,7 @@ granularity and minimum; disk is billed as long as the machine, egress once.
 
 from math import ceil
 
-from launcher.types import GIB, MIB, Estimate, Offer
+from launcher.types import GIB, MIB, Budget, Candidate, Estimate, Offer
 
 # Root disk of a rented machine: SkyPilot's images and drivers need some 50 GB; the default of
 # many of its examples. Assumption.
@@ -35,7 +35,24 @@ def billed_seconds(offer: Offer, hours: float) -> int:
 def cost_microusd(offer: Offer, estimate: Estimate, hours: float) -> int:
     """Micro-dollars for one finished job that keeps the offer's machine for `hours`."""
     seconds = billed_seconds(offer, hours)
-    disk_rate = offer.microusd_per_gib_disk_hour * disk_gib(estimate)
-    compute = -(-(offer.microusd_per_hour + disk_rate) * seconds // 3600)
-    egress = -(-offer.microusd_per_gib_egress * egress_bytes(estimate) // GIB)
-    return compute + egress
+    compute = -(-_hourly_microusd(offer, estimate) * seconds // 3600)
+    return compute + _egress_microusd(offer, estimate)
+
+
+def affordable_hours(candidate: Candidate, budget: Budget) -> float:
+    """Hours that the budget allows on the candidate's offer, all that it bills counted."""
+    cap, estimate = budget.max_cost_microusd, candidate.estimate
+    assert estimate is not None, "only an estimated candidate is priced"
+    hourly = _hourly_microusd(candidate.offer, estimate)
+    if cap is None or hourly == 0:
+        return budget.max_hours
+    left = max(0, cap - _egress_microusd(candidate.offer, estimate))
+    return min(budget.max_hours, left / hourly)
+
+
+def _hourly_microusd(offer: Offer, estimate: Estimate) -> int:
+    return offer.microusd_per_hour + offer.microusd_per_gib_disk_hour * disk_gib(estimate)
+
+
+def _egress_microusd(offer: Offer, estimate: Estimate) -> int:
+    return -(-offer.microusd_per_gib_egress * egress_bytes(estimate) // GIB)

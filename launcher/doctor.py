@@ -9,7 +9,7 @@ from typing import Literal
 from msgspec import Struct
 
 from launcher import paths
-from launcher.catalog.local import local_offers
+from launcher.catalog.local import survey
 from launcher.catalog.offers import embedded_offers
 from launcher.errors import LaunchError
 from launcher.executors import environment
@@ -71,13 +71,14 @@ def _disk() -> Check:
 
 
 def _devices(today: str) -> list[Check]:
-    checks = []
-    for offer in local_offers(today):
+    found = survey(today)
+    checks = [Check(name="gpu", state="broken", found=p) for p in found.problems]
+    for offer in found.offers:
         device = offer.device
         free = f"{device.usable_bytes / GIB:.1f} of {device.total_bytes / GIB:.1f} GiB usable"
         note = f"; {offer.note}" if offer.note else ""
         checks.append(Check(name=device.kind, state="ok", found=f"{device.name}, {free}{note}"))
-    if not any(check.name in ("cuda", "mps") for check in checks):
+    if not any(check.name in ("gpu", "cuda", "mps") for check in checks):
         checks.append(
             Check(name="gpu", state="missing", found="none here", next="training uses the CPU")
         )

@@ -3,20 +3,16 @@
 LaunchError
 ├── BadInput        exit 2: a recipe, a flag, a data file or a model folder is wrong
 ├── NothingFits     exit 3: no offer fits the model, the cap or the hours
-├── OutsideFailed   exit 4: a system outside this program failed
-└── RunFailed       exit 1: the run itself failed
+└── OutsideFailed   exit 4: a system outside this program failed
 
-A gate that fails is no error but an outcome: `GATE_FAILED_EXIT`.
+A run that fails is no error of the launcher but an outcome: exit 1, or 5 when it trained and a
+gate failed.
 """
 
 GATE_FAILED_EXIT = 5
 
 
 class LaunchError(Exception):
-    exit_code = 1
-
-
-class RunFailed(LaunchError):
     exit_code = 1
 
 

@@ -85,6 +85,7 @@ class MachineChanged(Struct, frozen=True, kw_only=True, tag_field="kind", tag="m
 
 
 class StateChanged(Struct, frozen=True, kw_only=True, tag_field="kind", tag="state_changed"):
+    attempt: int
     state: RunState
     reason: Reason | None = None
     message: str | None = None
@@ -150,24 +151,45 @@ class Ledger:
     def append(self, run_id: str, at: str, *events: Event) -> None:
         """Write events and what follows from them, all or nothing.
 
-        A state that cannot follow the present one is dropped, not an error: two terminals may
-        see the same job end, and the first to say so is right.
+        A state that cannot follow the present one, or of an attempt that is not the latest, is
+        dropped, not an error: two terminals may see the same job end, and the first to say so is
+        right. Raises BadInput for a run or attempt that is there already, OutsideFailed when the
+        ledger cannot be written.
         """
-        with self._transaction():
-            for event in events:
-                if isinstance(event, StateChanged) and not self._may_become(run_id, event.state):
-                    continue
-                body = msgspec.json.encode(event).decode()
-                kind = str(event.__struct_config__.tag)
-                self._db.execute(
-                    "INSERT INTO events (run_id, at, kind, body) VALUES (?, ?, ?, ?)",
-                    (run_id, at, kind, body),
-                )
-                self._project(run_id, at, event)
+        try:
+            with self._transaction():
+                for event in events:
+                    self._append(run_id, at, event)
+        except sqlite3.IntegrityError as error:
+            raise BadInput(f"run {run_id} is being started by someone else: {error}") from None
+        except sqlite3.Error as error:
+            raise OutsideFailed(f"the ledger cannot be written: {error}") from None
 
-    def _may_become(self, run_id: str, state: RunState) -> bool:
-        row = self._db.execute("SELECT state FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-        return row is not None and state in _NEXT[row[0]]
+    def _append(self, run_id: str, at: str, event: Event) -> None:
+        if isinstance(event, StateChanged) and not self._may_become(run_id, event):
+            return
+        if isinstance(event, MachineChanged) and self._is_gone(run_id, event.attempt):
+            return
+        body = msgspec.json.encode(event).decode()
+        self._db.execute(
+            "INSERT INTO events (run_id, at, kind, body) VALUES (?, ?, ?, ?)",
+            (run_id, at, str(event.__struct_config__.tag), body),
+        )
+        self._project(run_id, at, event)
+
+    def _may_become(self, run_id: str, event: StateChanged) -> bool:
+        row = self._db.execute(
+            "SELECT state, (SELECT max(attempt) FROM attempts a WHERE a.run_id = r.run_id) "
+            "FROM runs r WHERE run_id = ?",
+            (run_id,),
+        ).fetchone()
+        return row is not None and event.state in _NEXT[row[0]] and event.attempt == row[1]
+
+    def _is_gone(self, run_id: str, attempt: int) -> bool:
+        row = self._db.execute(
+            "SELECT state FROM machines WHERE run_id = ? AND attempt = ?", (run_id, attempt)
+        ).fetchone()
+        return row is not None and row[0] == "GONE"
 
     def _project(self, run_id: str, at: str, event: Event) -> None:
         run = self._db.execute
@@ -190,8 +212,7 @@ class Ledger:
             case MachineChanged(attempt=attempt, state=state):
                 gone = at if state == "GONE" else None
                 run(
-                    "UPDATE machines SET state = ?, gone_at = coalesce(gone_at, ?) "
-                    "WHERE run_id = ? AND attempt = ?",
+                    "UPDATE machines SET state = ?, gone_at = ? WHERE run_id = ? AND attempt = ?",
                     (state, gone, run_id, attempt),
                 )
             case StateChanged(state=state, reason=reason, message=message):

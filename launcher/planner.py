@@ -69,6 +69,8 @@ def plan(
     for offer in offers:
         for strategy in strategies(job):
             spec = resolve(job, strategy, offer, run_id)
+            if not isinstance(spec, str):
+                spec = _bound_to(spec, data)
             estimate = None if isinstance(spec, str) else estimator(spec, shape, data, offer)
             judged.append(_judge(offer, strategy, spec, estimate, budget))
     candidates = _ranked(judged, budget)
@@ -83,6 +85,13 @@ def plan(
         candidates=candidates,
         settings=settings,
         warnings=(*warnings, *_price_warnings(candidates, today or created_at[:10])),
+    )
+
+
+def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:
+    """The spec names the very data that was planned with: a rerun is exact or refused."""
+    return msgspec.structs.replace(
+        spec, train_sha256=data.sha256, validation_sha256=data.validation_sha256
     )
 
 

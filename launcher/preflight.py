@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from jobs.spec import Data, Row, full_text, parse_row, supervised_text
+from jobs.spec import Data, Row, full_text, held_out_rows, parse_row, supervised_text
 from launcher.errors import BadInput
 from launcher.types import DataFacts
 
@@ -17,23 +17,23 @@ def scan_data(data: Data) -> DataFacts:
     """
     train = _Scan(data.train)
     if data.validation is not None:
-        validation = _Scan(data.validation)
-        held_out, validation_characters = validation.rows, validation.characters
+        held = _Scan(data.validation)
+        rows, characters, sha256 = held.rows, held.characters, held.sha256
+        kept_rows, kept_characters = train.rows, train.characters
     else:
-        held_out = max(1, round(train.rows * data.validation_share))
-        validation_characters = round(train.characters * held_out / train.rows)
-    from_train = held_out if data.validation is None else 0
-    if train.rows <= from_train:
-        raise BadInput(f"{data.train}: {train.rows} row is too few to hold out a validation set")
+        rows, sha256 = train.held_out(data), None
+        characters = round(train.characters * rows / train.rows)
+        kept_rows, kept_characters = train.rows - rows, train.characters - characters
     return DataFacts(
         train_path=data.train,
         validation_path=data.validation,
-        train_rows=train.rows - from_train,
-        validation_rows=held_out,
-        train_characters=train.characters - (validation_characters if from_train else 0),
+        train_rows=kept_rows,
+        validation_rows=rows,
+        train_characters=kept_characters,
         longest_characters=train.longest,
-        validation_characters=validation_characters,
+        validation_characters=characters,
         sha256=train.sha256,
+        validation_sha256=sha256,
     )
 
 
@@ -59,6 +59,12 @@ class _Scan:
         if self.rows == 0:
             raise BadInput(f"{path}: the data set is empty; expected one JSON object a line")
         self.sha256 = digest.hexdigest()
+
+    def held_out(self, data: Data) -> int:
+        try:
+            return held_out_rows(self.rows, data.validation_share)
+        except ValueError as error:
+            raise BadInput(f"{data.train}: {error}") from None
 
 
 def _lines(path: str) -> Iterator[tuple[int, bytes]]:

@@ -21,12 +21,18 @@ class Watcher(Protocol):
     def close(self) -> None: ...
 
 
-def watch(records: Iterable[Record | None], watcher: Watcher, microusd_per_second: float) -> None:
-    """Show records until they end."""
+def watch(
+    records: Iterable[Record | None],
+    watcher: Watcher,
+    spent_microusd: int,
+    microusd_per_second: float,
+) -> None:
+    """Show records until they end, and the dollars so far: what was spent, and the clock's."""
     began = time.monotonic()
     try:
         for record in records:
-            watcher.see(record, round((time.monotonic() - began) * microusd_per_second))
+            since = round((time.monotonic() - began) * microusd_per_second)
+            watcher.see(record, spent_microusd + since)
     finally:
         watcher.close()
 

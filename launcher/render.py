@@ -14,7 +14,7 @@ import yaml
 from jobs.spec import ResolvedSpec
 from launcher import paths
 from launcher.catalog.providers import PROVIDERS
-from launcher.costs import disk_gib
+from launcher.costs import affordable_hours, disk_gib
 from launcher.errors import BadInput
 from launcher.types import MICROUSD, Candidate, Plan
 
@@ -67,12 +67,8 @@ def task(
 
 
 def timeout_seconds(plan: Plan, candidate: Candidate) -> int:
-    """Seconds the job may run: --max-hours, or what the cap pays for at the offer's rate."""
-    seconds = int(plan.budget.max_hours * 3600)
-    cap, rate = plan.budget.max_cost_microusd, candidate.offer.microusd_per_hour
-    if cap is not None and rate:
-        seconds = min(seconds, cap * 3600 // rate)
-    return seconds
+    """Seconds the job may run: --max-hours, or what the cap pays for."""
+    return int(affordable_hours(candidate, plan.budget) * 3600)
 
 
 def _resources(plan: Plan, candidate: Candidate) -> dict[str, Any]:

@@ -80,6 +80,7 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     longest_characters: int  # of one row
     validation_characters: int
     sha256: str  # of the training file
+    validation_sha256: str | None = None
     tokens_per_character: float = 0.25
     template_tokens_per_row: int = 12
 

@@ -25,6 +25,7 @@ def get(tree: Mapping[str, Any], key: str) -> Any:
 
 _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_MISSING = re.compile(r"^Object missing required field `(model|data)`$")
 _GOT_TYPE = re.compile(r", got `[^`]*`$")
 
 
@@ -48,7 +49,7 @@ def convert(tree: Mapping[str, Any], kind: type[T], sources: Mapping[str, str], 
             key = path
             what = f"{_expected(kind, path, what)}, got {get(tree, path)!r}"
         else:
-            key = "recipe"
+            key, what = "recipe", _MISSING.sub(r"no `\1`: give it in the recipe or with --\1", what)
         where = sources.get(key) or next(
             (source for k, source in sources.items() if k.startswith(key)), label
         )

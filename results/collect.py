@@ -7,12 +7,15 @@ last, says that it is. Never copies anything but the names in jobs.layout.
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from jobs import layout
+from results.records import read_result
 
 FILES = (layout.SPEC, layout.METRICS, layout.RESULT, layout.LOG, layout.SAMPLES)
 FOLDERS = (layout.ADAPTER, layout.MODEL, layout.BASE)
@@ -26,10 +29,12 @@ class CollectError(Exception):
 def collect(work: Path, store: Path, run_id: str, documents: Mapping[str, bytes]) -> Path:
     """Copy the job's files and write `documents` (name → content) beside them.
 
-    Returns the run's folder. An earlier collection of the same run is replaced as a whole.
-    Raises CollectError or OSError; the working folder is never touched.
+    Returns the run's folder. An earlier collection of the same run is replaced as a whole; a
+    folder that is not one is never touched. Raises CollectError or OSError.
     """
     home = store / run_id
+    if home.exists() and not _is_run(home, run_id):
+        raise CollectError(f"{home} exists and is not run {run_id}")
     aside = store / f".{run_id}{layout.TEMPORARY_SUFFIX}"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -40,7 +45,8 @@ def collect(work: Path, store: Path, run_id: str, documents: Mapping[str, bytes]
         if (work / name).is_dir():
             shutil.copytree(work / name, aside / name, ignore=_leave_out)
             _compare(work / name, aside / name)
-    _point_adapter_home(work, aside, home)
+    _require_adapter(aside)
+    _point_adapter_home(aside, home)
     for name, content in documents.items():
         (aside / name).write_bytes(content)
     write_sums(aside)
@@ -57,7 +63,31 @@ def _leave_out(folder: str, names: list[str]) -> set[str]:
     return {name for name in names if name.endswith((*_UNSAFE, layout.TEMPORARY_SUFFIX))}
 
 
-def _point_adapter_home(work: Path, aside: Path, home: Path) -> None:
+def require_free_place(store: Path, run_id: str) -> None:
+    """Raises OSError when a run of that id could not be brought to `store`."""
+    if (store / run_id).exists():
+        raise FileExistsError(f"{store / run_id} exists already; choose another --run-id")
+    store.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=store):
+        pass
+
+
+def _is_run(home: Path, run_id: str) -> bool:
+    try:
+        receipt = msgspec.json.decode((home / layout.RECEIPT).read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        return False
+    return receipt.get("run_id") == run_id
+
+
+def _require_adapter(aside: Path) -> None:
+    """What the result names must have come along."""
+    result = read_result(aside)
+    if result is not None and result.adapter is not None and not (aside / result.adapter).is_dir():
+        raise CollectError(f"the result names {result.adapter}/, which is not there")
+
+
+def _point_adapter_home(aside: Path, home: Path) -> None:
     """A base that the job generated comes along; the adapter must find it there."""
     config = aside / layout.ADAPTER / "adapter_config.json"
     if not (config.is_file() and (aside / layout.BASE).is_dir()):

@@ -5,21 +5,31 @@ from pathlib import Path
 
 import msgspec
 
-from jobs.spec import Record
+from jobs import layout
+from jobs.spec import Record, Result
 
 
 class Tail:
-    """Whole lines of a file that grows; read again from the start when it was cut shorter."""
+    """Whole lines of a file that grows; read again from the start when another took its place."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
+        self._inode = -1
+
+    def move(self, path: Path) -> None:
+        """Go on at the same line in a copy of the file elsewhere."""
+        if path != self._path:
+            self._path, self._inode = path, -1
 
     def new(self) -> list[bytes]:
         """The lines since the last call, without the one still being written."""
         try:
             with open(self._path, "rb") as file:
-                if file.seek(0, os.SEEK_END) < self._offset:
+                found = os.fstat(file.fileno())
+                replaced = self._inode not in (-1, found.st_ino)
+                self._inode = found.st_ino
+                if replaced or found.st_size < self._offset:
                     self._offset = 0
                 file.seek(self._offset)
                 whole, _, _ = file.read().rpartition(b"\n")
@@ -35,3 +45,11 @@ def records(metrics: Path) -> list[Record]:
     """All records of a metrics.jsonl so far."""
     decode = msgspec.json.Decoder(Record).decode
     return [decode(line) for line in Tail(metrics).new() if line]
+
+
+def read_result(folder: Path) -> Result | None:
+    """What a job left in its folder; None where it left nothing that can be read."""
+    try:
+        return msgspec.json.decode((folder / layout.RESULT).read_bytes(), type=Result)
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return None

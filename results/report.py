@@ -8,7 +8,7 @@ import msgspec
 from jobs import layout
 from jobs.spec import EvalRecord, Record, Result, StepRecord
 from results.receipt import Receipt, dollars, figure
-from results.records import records
+from results.records import read_result, records
 
 _BARS = "▁▂▃▄▅▆▇█"
 SUBJECTS = {"base": "base model", "constant": "best constant answer", "tuned": "fine-tuned"}
@@ -16,7 +16,7 @@ SUBJECTS = {"base": "base model", "constant": "best constant answer", "tuned": "
 
 def render(folder: Path, receipt: Receipt, offers_table: str) -> str:
     """The report as Markdown. `offers_table` is the plan's table, as text."""
-    result = _result(folder)
+    result = read_result(folder)
     seen = records(folder / layout.METRICS)
     parts = [
         f"# Run {receipt.run_id}: {receipt.state}"
@@ -30,11 +30,6 @@ def render(folder: Path, receipt: Receipt, offers_table: str) -> str:
         _environment(result),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _result(folder: Path) -> Result | None:
-    path = folder / layout.RESULT
-    return msgspec.json.decode(path.read_bytes(), type=Result) if path.is_file() else None
 
 
 def _verdict(result: Result | None) -> str:

@@ -1,4 +1,4 @@
-"""Where a model's shape comes from (folder, embedded facts, Hub), and what its name claims."""
+"""Where a model's shape comes from: a folder, the embedded facts, or the Hub."""
 
 import importlib
 import re
@@ -18,21 +18,12 @@ __all__ = [
     "embedded_config",
     "from_config",
     "known_ids",
-    "name_disagrees",
-    "named_parameters",
     "shape_of",
 ]
 
 Source = Literal["config.json", "embedded", "hub"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-# Not in the middle of a word or number: "A3B" (active parameters of an MoE), "8x7B", "v0.3", "4k"
-# and "1_8B" say nothing safe.
-_NAMED = re.compile(r"(?<![A-Za-z0-9.])(?<!\d_)(\d+(?:\.\d+)?)([bBmM])(?![A-Za-z0-9])")
-
-# Names round: Gemma-2-2b holds 2.61 B (1.31), Llama-3.2-1B 1.24 B, gemma-7b 8.54 B (1.22). A name
-# that is off by a size class (7B against 0.5B, 1.5B or 3B) lies far outside. Assumption.
-NAME_RATIO_LOW, NAME_RATIO_HIGH = 0.7, 1.45
 
 
 def shape_of(
@@ -133,16 +124,3 @@ def _hub_error(model_id: str, error: Exception) -> LaunchError:
         f"model: asking the Hub for {model_id}/config.json failed: {said}\n"
         "try again, or name a folder with its config.json: --model DIR"
     )
-
-
-def named_parameters(model_id: str) -> float | None:
-    """Parameters that a name claims ("7B" → 7e9, "135M" → 135e6), None where it says nothing."""
-    match = _NAMED.search(model_id.rstrip("/").rsplit("/", 1)[-1])
-    if match is None:
-        return None
-    return float(match[1]) * (1e9 if match[2] in "bB" else 1e6)
-
-
-def name_disagrees(named: float | None, parameters: int) -> bool:
-    """Whether the real count lies outside NAME_RATIO_LOW..HIGH times what the name claims."""
-    return named is not None and not NAME_RATIO_LOW <= parameters / named <= NAME_RATIO_HIGH

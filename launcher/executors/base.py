@@ -1,6 +1,7 @@
 """What every executor does. A handle is a URL that finds the job again from any process."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +17,8 @@ class Sight(Struct, frozen=True, kw_only=True):
     """What can be seen of a job now."""
 
     alive: bool
+    started: bool  # the job itself has begun, not only its set-up
     result: Result | None
-    log_tail: str
 
 
 class Executor(Protocol):
@@ -30,11 +31,17 @@ class Executor(Protocol):
         Returns when it is started, not when it works. Raises OutsideFailed.
         """
 
+    def clear(self, handle: str) -> None:
+        """Remove the answer of an ended attempt, so that it is not taken for the next one's."""
+
     def look(self, handle: str) -> Sight:
         """The job's state; never blocks for long."""
 
     def cancel(self, handle: str) -> None:
         """Ask the job to stop, then make it. Returns when it is gone."""
+
+    def exclusive(self, handle: str) -> AbstractContextManager[None]:
+        """Nobody else collects or restarts the job meanwhile. Raises OutsideFailed if one does."""
 
     def folder(self, handle: str) -> Path:
         """The job's working folder on this machine, with whatever it has written so far."""

@@ -56,7 +56,13 @@ def training_python(named: str | None, say: Callable[[str], None]) -> Path:
 def _make(home: Path, say: Callable[[str], None]) -> None:
     say(f"making the training environment in {home} (once, some minutes and about 2 GB)")
     shutil.rmtree(home, ignore_errors=True)
-    venv.create(home, with_pip=True, symlinks=True)
+    try:
+        venv.create(home, with_pip=True, symlinks=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise OutsideFailed(
+            f"no virtual environment could be made in {home}: {error}\n"
+            "on Debian: apt-get install python3-venv; or name an interpreter with --python"
+        ) from None
     names = [line for line in lock_file().read_text().splitlines() if line[:1].isalnum()]
     torch = [name for name in names if name.startswith("torch==")]
     # torch first: resolved together with the rest, pip would prefer its newest build.
@@ -64,7 +70,10 @@ def _make(home: Path, say: Callable[[str], None]) -> None:
         say(f"installing {what[0] if len(what) == 1 else 'the rest of the lock'}")
         command = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *what]
         command.insert(5, "--disable-pip-version-check")
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        except OSError as error:
+            raise OutsideFailed(f"{command[0]} cannot be run: {error.strerror}") from None
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise OutsideFailed(

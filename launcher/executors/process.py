@@ -12,22 +12,20 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
-
 from jobs import layout
-from jobs.spec import ResolvedSpec, Result, encode
+from jobs.spec import ResolvedSpec, encode
 from launcher import paths
 from launcher.errors import OutsideFailed
 from launcher.executors.base import Say, Sight
 from launcher.executors.environment import training_python
 from launcher.types import Offer
+from results.records import read_result
 
 PYTHON_VARIABLE = "LORALIFT_TRAIN_PYTHON"  # names another interpreter, as --python does
 GRACE_SECONDS = 150.0  # the job gives itself 120 to finish its step and write its result
-LOG_TAIL_LINES = 12
 
 _CODE = "code"  # a private copy of the job's package
 _SCHEME = "process:"
@@ -47,12 +45,15 @@ class ProcessExecutor:
         work = paths.work_folder(spec.run_id)
         work.mkdir(parents=True, exist_ok=True)
         with open(work / layout.LOCK, "w") as lock:
-            # Someone who only looks holds it for an instant: ask for a second before giving up.
-            if not _wait(lambda: _lock(lock.fileno(), fcntl.LOCK_EX), seconds=1.0):
-                raise OutsideFailed(f"a job of {spec.run_id} is alive in {work}")
+            _hold(lock.fileno(), work, seconds=1.0)
+            self.clear(self.handle(spec.run_id))
             python = training_python(os.environ.get(PYTHON_VARIABLE), say)
             _lay_out(work, spec)
             self._children[self.handle(spec.run_id)] = _spawn(python, work, offer, lock.fileno())
+
+    def clear(self, handle: str) -> None:
+        for stale in (layout.RESULT, layout.PID):
+            (self.folder(handle) / stale).unlink(missing_ok=True)
 
     def look(self, handle: str) -> Sight:
         child = self._children.get(handle)
@@ -60,11 +61,28 @@ class ProcessExecutor:
             child.poll()  # reap: a zombie would be mistaken for nothing at all
         work = self.folder(handle)
         alive = _is_locked(work)  # before the result is read: a job writes it, then ends
-        return Sight(alive=alive, result=_result(work), log_tail=_tail(work / layout.LOG))
+        started = (work / layout.PID).exists()
+        return Sight(alive=alive, started=started, result=read_result(work))
+
+    @contextlib.contextmanager
+    def exclusive(self, handle: str) -> Iterator[None]:
+        work = self.folder(handle)
+        with contextlib.ExitStack() as stack:
+            try:
+                lock = stack.enter_context(open(work / layout.LOCK, "a"))
+            except FileNotFoundError:  # someone was faster and took the folder home
+                lock = None
+            if lock is not None:
+                _hold(lock.fileno(), work, seconds=60.0)
+            yield
 
     def cancel(self, handle: str) -> None:
         work = self.folder(handle)
-        _wait(lambda: (work / layout.PID).exists() or not _is_locked(work), seconds=10.0)
+        if not _wait(lambda: (work / layout.PID).exists() or not _is_locked(work), seconds=10.0):
+            raise OutsideFailed(
+                f"the job in {work} has not begun: the launcher that started it is still setting "
+                "up its environment; interrupt that one"
+            )
         for what, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 10.0)):
             _signal(work, what)
             if _wait(lambda: not self.look(handle).alive, seconds):
@@ -78,9 +96,7 @@ def command(python: str = "python") -> list[str]:
 
 
 def _lay_out(work: Path, spec: ResolvedSpec) -> None:
-    """Spec and code into the working folder; an answer of an earlier attempt out of it."""
-    for stale in (layout.RESULT, layout.PID):
-        (work / stale).unlink(missing_ok=True)
+    """Spec and a private copy of the code into the working folder."""
     shutil.rmtree(work / _CODE, ignore_errors=True)
     shutil.copytree(
         paths.job_code(), work / _CODE / "jobs", ignore=shutil.ignore_patterns("__pycache__")
@@ -122,6 +138,12 @@ def _wait(until: Callable[[], bool], seconds: float) -> bool:
     return done
 
 
+def _hold(lock: int, work: Path, seconds: float) -> None:
+    # Someone who only looks holds it for an instant: ask again before giving up.
+    if not _wait(lambda: _lock(lock, fcntl.LOCK_EX), seconds):
+        raise OutsideFailed(f"another process is at work in {work}; wait for it, or cancel the run")
+
+
 def _lock(file: int, how: int) -> bool:
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
@@ -143,20 +165,3 @@ def _signal(work: Path, what: signal.Signals) -> None:
         return
     with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
         os.kill(int((work / layout.PID).read_text()), what)
-
-
-def _result(work: Path) -> Result | None:
-    try:
-        return msgspec.json.decode((work / layout.RESULT).read_bytes(), type=Result)
-    except FileNotFoundError:
-        return None
-
-
-def _tail(path: Path) -> str:
-    try:
-        with open(path, "rb") as log:
-            log.seek(max(0, os.path.getsize(path) - 16_384))
-            lines = log.read().decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return ""
-    return "\n".join(lines[-LOG_TAIL_LINES:])

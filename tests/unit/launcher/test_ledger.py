@@ -33,7 +33,12 @@ def begin(book: Ledger, plan: Plan, run_id: str = "run-1") -> None:
         microusd_per_hour=0,
     )
     book.append(run_id, AT, RunCreated(plan=plan, store="/runs"), started)
-    book.append(run_id, AT, StateChanged(state="PROVISIONING"), StateChanged(state="RUNNING"))
+    book.append(
+        run_id,
+        AT,
+        StateChanged(attempt=1, state="PROVISIONING"),
+        StateChanged(attempt=1, state="RUNNING"),
+    )
 
 
 def test_a_run_comes_back_from_another_process(path: Path, small_plan: Plan) -> None:
@@ -51,7 +56,7 @@ def test_events_rebuild_what_the_projection_says(path: Path, small_plan: Plan) -
     book = Ledger(path)
     begin(book, small_plan)
     book.append("run-1", AT, MachineChanged(attempt=1, state="GONE"))
-    book.append("run-1", AT, StateChanged(state="FAILED", reason="LOST", message="gone"))
+    book.append("run-1", AT, StateChanged(attempt=1, state="FAILED", reason="LOST", message="gone"))
     book.append("run-1", AT, Collected(folder="/runs/run-1"))
     kinds = [type(event).__name__ for _, event in book.events("run-1")]
     assert kinds == [
@@ -71,10 +76,31 @@ def test_events_rebuild_what_the_projection_says(path: Path, small_plan: Plan) -
 def test_an_ended_run_keeps_its_first_ending(path: Path, small_plan: Plan) -> None:
     book = Ledger(path)
     begin(book, small_plan)
-    book.append("run-1", AT, StateChanged(state="SUCCEEDED"))
-    book.append("run-1", AT, StateChanged(state="FAILED", reason="LOST"))
+    book.append("run-1", AT, StateChanged(attempt=1, state="SUCCEEDED"))
+    book.append("run-1", AT, StateChanged(attempt=1, state="FAILED", reason="LOST"))
     assert book.run("run-1").state == "SUCCEEDED"
     assert len(book.events("run-1")) == 5  # what did not happen is not written
+
+
+def test_an_older_attempt_has_no_say(path: Path, small_plan: Plan) -> None:
+    book = Ledger(path)
+    begin(book, small_plan)
+    book.append("run-1", AT, MachineChanged(attempt=1, state="GONE"))
+    book.append("run-1", AT, StateChanged(attempt=1, state="FAILED", reason="LOST"))
+    second = AttemptStarted(
+        attempt=2,
+        executor="process",
+        handle="process:/w",
+        provider="local",
+        instance="cpu",
+        microusd_per_hour=0,
+    )
+    book.append("run-1", AT, second, StateChanged(attempt=2, state="PROVISIONING"))
+    book.append("run-1", AT, StateChanged(attempt=1, state="FAILED", reason="LOST"))
+    book.append("run-1", AT, MachineChanged(attempt=1, state="UP"))
+    run = book.run("run-1")
+    assert run.state == "PROVISIONING"
+    assert [a.machine for a in run.attempts] == ["GONE", "REQUESTED"]
 
 
 def test_events_cannot_be_changed_or_removed(path: Path, small_plan: Plan) -> None:
@@ -89,7 +115,7 @@ def test_events_cannot_be_changed_or_removed(path: Path, small_plan: Plan) -> No
 def test_a_failed_append_leaves_nothing(path: Path, small_plan: Plan) -> None:
     book = Ledger(path)
     begin(book, small_plan)
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(BadInput, match="started by someone else"):
         book.append(
             "run-1", AT, Collected(folder="/x"), RunCreated(plan=small_plan, store="/again")
         )

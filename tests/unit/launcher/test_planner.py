@@ -68,7 +68,7 @@ def test_this_machine_wins_when_it_fits_and_holds_the_hours():
     made = planned([cloud("RTX4090", 0.74), local("RTX4080", 15)], TEN)
     assert made.chosen is not None
     assert made.chosen.offer.provider == "local"
-    assert made.chosen.reason.startswith("costs $0 and ends within 3.4 h")
+    assert made.chosen.reason.startswith("costs $0 and ends within 3 h 23 m")
 
 
 def test_a_card_in_use_is_refused_with_what_is_free():

@@ -35,7 +35,7 @@ def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
         (GOOD + '{"prompt": "a", "completion": " "}\n', "line 2: no text to learn from"),
         ('{"messages": [{"role": "user", "content": "q"}]}\n', "line 1: no text to learn from"),
         ("", "the data set is empty"),
-        (GOOD, "too few"),
+        (GOOD, "cannot be both trained on and held out"),
     ],
 )
 def test_what_is_wrong_with_which_line(tmp_path: Path, text: str, expected: str) -> None:

@@ -4,7 +4,10 @@ from pathlib import Path
 import pytest
 
 from jobs import layout
-from results.collect import collect, verify
+from jobs.spec import Result, encode
+from results.collect import CollectError, collect, verify
+
+RECEIPT = {layout.RECEIPT: b'{"run_id": "run-1"}'}
 
 
 @pytest.fixture
@@ -45,11 +48,35 @@ def test_the_adapter_finds_its_base_at_home(work: Path, tmp_path: Path) -> None:
 
 
 def test_again_replaces_the_whole(work: Path, tmp_path: Path) -> None:
-    home = collect(work, tmp_path / "runs", "run-1", {"old.json": b"{}"})
-    assert collect(work, tmp_path / "runs", "run-1", {}) == home
+    home = collect(work, tmp_path / "runs", "run-1", RECEIPT | {"old.json": b"{}"})
+    assert collect(work, tmp_path / "runs", "run-1", RECEIPT) == home
     assert not (home / "old.json").exists()
     assert verify(home) == []
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["run-1"]
+
+
+@pytest.mark.parametrize("inside", [{"thesis.txt": b""}, {layout.RECEIPT: b'{"run_id": "other"}'}])
+def test_a_folder_that_is_not_the_run_is_never_touched(
+    work: Path, tmp_path: Path, inside: dict[str, bytes]
+) -> None:
+    mine = tmp_path / "runs" / "run-1"
+    mine.mkdir(parents=True)
+    for name, content in inside.items():
+        (mine / name).write_bytes(content)
+    with pytest.raises(CollectError, match="is not run run-1"):
+        collect(work, tmp_path / "runs", "run-1", RECEIPT)
+    assert {p.name: p.read_bytes() for p in mine.iterdir()} == inside
+
+
+def test_a_run_without_the_adapter_its_result_names_does_not_come_home(
+    work: Path, tmp_path: Path
+) -> None:
+    result = Result(run_id="run-1", status="success", adapter="adapter")
+    (work / layout.RESULT).write_bytes(encode(result))
+    (work / "adapter").rename(work / "half")
+    with pytest.raises(CollectError, match="adapter/, which is not there"):
+        collect(work, tmp_path / "runs", "run-1", RECEIPT)
+    assert not (tmp_path / "runs" / "run-1").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.spec import SEVEN_PROJECTIONS, Model
+from jobs.spec import SEVEN_PROJECTIONS, Model, name_disagrees, named_parameters
 from launcher.errors import BadInput, OutsideFailed
 from launcher.estimate.shapes import (
     embedded_config,
     from_config,
     known_ids,
-    name_disagrees,
-    named_parameters,
     shape_of,
 )
 

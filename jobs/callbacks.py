@@ -1,0 +1,102 @@
+"""What happens between training steps: records, whole checkpoints, an orderly stop."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from jobs import checkpoint
+from jobs.memory import peak_memory
+from jobs.outcome import Outcome, require_finite
+from jobs.progress import Progress, now
+from jobs.spec import StepRecord
+from jobs.stop import Stop
+
+
+class StepRecords(TrainerCallback):
+    """Writes a StepRecord for every logged step; keeps steps and tokens for the result."""
+
+    def __init__(self, progress: Progress, outcome: Outcome) -> None:
+        self._progress = progress
+        self._outcome = outcome
+        self._seconds_before = progress.training_seconds()
+        self._tokens_seen = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._first_step = state.global_step
+        self._began_at = self._logged_at = time.monotonic()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        if logs is None or "loss" not in logs:
+            return
+        moment = time.monotonic()
+        trained = moment - self._began_at
+        tokens = int(logs.get("num_tokens", 0))
+        done = state.global_step - self._first_step
+        norm = logs.get("grad_norm")
+        record = StepRecord(
+            at=now(),
+            step=state.global_step,
+            steps_total=state.max_steps,
+            epoch=float(state.epoch or 0.0),
+            loss=require_finite(float(logs["loss"]), f"the loss at step {state.global_step}"),
+            learning_rate=float(logs["learning_rate"]),
+            # fp16's loss scaler skips steps whose gradient overflows: they have no norm
+            grad_norm=float(norm) if norm is not None and math.isfinite(norm) else None,
+            tokens_per_second=(tokens - self._tokens_seen) / max(moment - self._logged_at, 1e-9),
+            memory_bytes=peak_memory()[0],
+            seconds=self._seconds_before + trained,
+            eta_seconds=trained / max(done, 1) * (state.max_steps - state.global_step),
+        )
+        self._progress.write(record)
+        print(f"step {record.step}/{record.steps_total} loss {record.loss:.4f}", flush=True)
+        self._logged_at, self._tokens_seen = moment, tokens
+        self._outcome.steps, self._outcome.tokens = record.step, tokens
+        self._outcome.tokens_per_second = tokens / max(trained, 1e-9)
+
+
+class WholeCheckpoints(TrainerCallback):
+    """Marks each checkpoint when it is whole, and only then removes old ones."""
+
+    def __init__(self, folder: Path, every_steps: int, kept: int) -> None:
+        self._folder = folder
+        self._every_steps = every_steps
+        self._kept = kept
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        # The averages of a record must not reach across a checkpoint: a run that resumes there
+        # has only the steps after it, and its curve would differ.
+        if state.global_step % self._every_steps == 0:
+            control.should_log = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        checkpoint.mark_complete(self._folder / f"{checkpoint.PREFIX}{state.global_step}")
+        checkpoint.keep_newest(self._folder, self._kept)
+
+
+class OrderlyStop(TrainerCallback):
+    """When asked to stop: this step's record, a checkpoint, then the end of training."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self._stop.stopped is not None:
+            control.should_log = control.should_save = control.should_training_stop = True

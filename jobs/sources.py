@@ -1,0 +1,61 @@
+"""Where the model and the data are, told apart before anything heavy is imported.
+
+A missing relative folder is easily taken for a Hub id, and then retries the network for half a
+minute: what looks like a path is only ever looked for on disk.
+"""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from jobs.outcome import BadInput
+from jobs.spec import ResolvedSpec
+
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")  # a name, or an organisation and a name
+PATH_START = (".", "~", os.sep)
+
+
+def model_folder(model_id: str, run_folder: Path) -> Path | None:
+    """The absolute folder that the id names, or None when it is a Hub id.
+
+    Raises `BadInput` when it looks like a path and no model is there.
+    """
+    folder = (run_folder / Path(model_id).expanduser()).resolve()
+    if not folder.exists() and HUB_ID.fullmatch(model_id) and not model_id.startswith(PATH_START):
+        return None
+    if not folder.is_dir():
+        raise BadInput(f"model.id: no folder {folder}")
+    if not (folder / "config.json").is_file():
+        raise BadInput(f"model.id: {folder} has no config.json")
+    return folder
+
+
+def data_file(value: str, key: str, run_folder: Path, sha256: str | None) -> Path:
+    """The absolute file. Raises `BadInput`, naming the spec's key, when it is not there or not the
+    one that was planned with."""
+    path = (run_folder / Path(value).expanduser()).resolve()
+    if not path.is_file():
+        raise BadInput(f"{key}: no file {path}")
+    if sha256 is not None:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                raise BadInput(f"{key}: {path} has changed since the run was planned")
+    return path
+
+
+def set_environment(job: ResolvedSpec, model_is_local: bool) -> None:
+    """Before the libraries are imported: quiet, no telemetry, no network where none is needed."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    os.environ["BITSANDBYTES_NOWELCOME"] = "1"
+    if model_is_local:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    # Idle OpenMP threads spin by default: with another process on the same cores a training step
+    # took 25 s instead of 1 (2 cores, 2026-11-21).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if job.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -1,0 +1,225 @@
+"""qlora, lora, full: what is loaded, in which type, and what is trained."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    set_seed,
+)
+from trl import SFTConfig
+
+from jobs import layout
+from jobs.outcome import BadInput
+from jobs.spec import ResolvedSpec, name_disagrees, named_parameters
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+# Names that model makers gave a token for padding; taken where a tokenizer has one but says its
+# pad token is the end token. Qwen, Llama 3, Gemma and T5, BERT, Phi-3, Pythia.
+PAD_NAMES = (
+    "<|endoftext|>",
+    "<|finetune_right_pad_id|>",
+    "<pad>",
+    "[PAD]",
+    "<|pad|>",
+    "<|padding|>",
+    "<|placeholder6|>",
+)
+
+# Three epochs of LoRA on the sample task, 4 layers: training loss 0.048 and 65 % of answers right
+# with 4; 0.18 and 4 % with 1 (initializer_range 0.05, for 1 also 0.1; 2026-11-21).
+WIDER_EMBEDDINGS = 4.0
+
+# The sample with a layer more, 2.2 M parameters, on two cores: 71 s with one thread, 81 to 93 s
+# with two, which wait for each other (OMP_NUM_THREADS, 2026-11-21). Where it turns: assumption.
+ONE_THREAD_BELOW_PARAMETERS = 20_000_000
+
+
+def load_tokenizer(source: str, revision: str | None) -> Any:
+    """The tokenizer, with a pad token that is not its end token.
+
+    A pad token that is the end token makes common collators drop the end token from the labels,
+    and the model never learns to stop. No embedding is added: padding is masked everywhere, so
+    any other token serves.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    if tokenizer.eos_token is None:
+        raise BadInput(f"model.id: the tokenizer of {source} has no end token")
+    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
+        tokenizer.pad_token = _other_token(tokenizer)
+    return tokenizer
+
+
+def _other_token(tokenizer: Any) -> str:
+    vocabulary = tokenizer.get_vocab()
+    named = [name for name in PAD_NAMES if name in vocabulary]
+    special = [t for t in (tokenizer.unk_token, tokenizer.bos_token) if t is not None]
+    plain = [tokenizer.convert_ids_to_tokens(i) for i in (0, 1)]
+    return next(t for t in (*named, *special, *plain) if t != tokenizer.eos_token)
+
+
+def build_base(config_folder: Path, target: Path, seed: int) -> Path:
+    """Random weights for a folder's architecture, saved so that the adapter loads; made once.
+
+    Embeddings and head are drawn `WIDER_EMBEDDINGS` times wider than the config says: a frozen
+    base with every weight alike lets no token through its residual stream.
+    """
+    if target.is_dir():
+        return target
+    aside = target.with_name(target.name + layout.TEMPORARY_SUFFIX)
+    shutil.rmtree(aside, ignore_errors=True)
+    set_seed(seed)
+    config = AutoConfig.from_pretrained(config_folder)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    ends = {id(m.weight): m.weight for m in _ends(model)}
+    for weight in ends.values():  # one where they are tied
+        weight.data.mul_(WIDER_EMBEDDINGS)
+    model.save_pretrained(aside)
+    AutoTokenizer.from_pretrained(config_folder).save_pretrained(aside)
+    return aside.replace(target)
+
+
+def _ends(model: Any) -> tuple[Any, Any]:
+    return model.get_input_embeddings(), model.get_output_embeddings()
+
+
+def load_model(job: ResolvedSpec, source: str, revision: str | None) -> Any:
+    """The base model on the job's device: 4-bit where the spec says so, else in its dtype.
+
+    For `full` the weights are fp32 and only the arithmetic is 16-bit: an update of 1e-5 vanishes
+    in bf16's 8 significant bits.
+    """
+    dtype = torch.float32 if job.strategy == "full" else DTYPES[job.dtype]
+    return AutoModelForCausalLM.from_pretrained(
+        source,
+        revision=revision,
+        dtype=dtype,
+        quantization_config=quantization(job),
+        device_map={"": device(job)},
+        attn_implementation="sdpa",
+    )
+
+
+def limit_threads(job: ResolvedSpec, parameters: int) -> None:
+    """One thread for a model too small to share out, unless OMP_NUM_THREADS says otherwise."""
+    small = job.device == "cpu" and parameters < ONE_THREAD_BELOW_PARAMETERS
+    if small and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+
+
+def quantization(job: ResolvedSpec) -> BitsAndBytesConfig | None:
+    if job.quantization is None:
+        return None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=job.quantization.kind,
+        bnb_4bit_use_double_quant=job.quantization.double,
+        bnb_4bit_compute_dtype=DTYPES[job.dtype],
+    )
+
+
+def device(job: ResolvedSpec) -> str:
+    there = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
+    if not there[job.device]():
+        raise BadInput(f"device: torch {torch.__version__} finds no {job.device} here")
+    return "cuda:0" if job.device == "cuda" else job.device
+
+
+def adapter(job: ResolvedSpec) -> LoraConfig | None:
+    if job.strategy == "full":
+        return None
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=job.lora.r,
+        lora_alpha=job.lora.alpha,
+        lora_dropout=job.lora.dropout,
+        target_modules=list(job.lora.targets),
+        bias="none",
+    )
+
+
+def widen_adapter(job: ResolvedSpec, model: Any) -> None:
+    """fp32 adapters, unless the job computes in bf16.
+
+    TRL casts the adapter of a quantised model to bf16. With fp16 the loss scaler needs fp32
+    gradients, and with fp32 the cast would only cost precision.
+    """
+    if job.dtype != "bf16":
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.float32)
+
+
+def training_arguments(job: ResolvedSpec, run_folder: Path) -> SFTConfig:
+    train = job.train
+    micro = min(train.micro_batch, train.effective_batch)
+    if train.effective_batch % micro:
+        raise BadInput(
+            f"train.effective_batch {train.effective_batch} is no multiple of "
+            f"train.micro_batch {micro}"
+        )
+    warmed = train.schedule == "constant" and train.warmup_share > 0
+    return SFTConfig(
+        output_dir=str(run_folder / layout.CHECKPOINTS),
+        num_train_epochs=train.epochs,
+        learning_rate=train.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if warmed else train.schedule,
+        # Below 1 it is a share of all steps (transformers 5 has no warmup_ratio).
+        warmup_steps=min(train.warmup_share, 0.999),
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        optim=train.optimizer,
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=micro,
+        gradient_accumulation_steps=train.effective_batch // micro,
+        max_length=train.seq_len,
+        packing=train.packing,
+        eval_packing=False,
+        assistant_only_loss=False,  # the labels are made already, see jobs/data.py
+        activation_checkpointing=train.activation_checkpointing,
+        bf16=job.dtype == "bf16",
+        fp16=job.dtype == "fp16",
+        use_cpu=job.device == "cpu",
+        dataloader_pin_memory=job.device == "cuda",
+        logging_steps=train.log_every_steps,
+        logging_nan_inf_filter=False,  # a loss that is no number ends the job, see callbacks
+        save_steps=train.checkpoint_every_steps,
+        save_total_limit=None,  # jobs/callbacks.py removes old ones, once the new one is whole
+        seed=job.seed,
+        data_seed=job.seed,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def count_parameters(model: Any) -> int:
+    """All parameters, 4-bit ones at the size they stand for rather than their packed bytes."""
+    return sum(_full_size(p) for p in model.parameters())
+
+
+def _full_size(parameter: Any) -> int:
+    state = getattr(parameter, "quant_state", None)
+    return int(state.shape.numel()) if state is not None else int(parameter.numel())
+
+
+def name_warning(model_id: str, parameters: int) -> str | None:
+    """A warning when the id names another size than the model has."""
+    named = named_parameters(model_id)
+    if named is None or not name_disagrees(named, parameters):
+        return None
+    return (
+        f"{model_id} names {named / 1e9:g} B parameters, but the model holds "
+        f"{parameters / 1e9:.3g} B"
+    )

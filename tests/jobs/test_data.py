@@ -1,0 +1,197 @@
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from jobs.data import IGNORED, Encoder, hold_out, read_lines
+from jobs.outcome import BadInput
+from jobs.spec import JobSpec
+
+JOBS = Path(__file__).parents[2] / "jobs"
+SAMPLE = JOBS / "sample"
+
+pytestmark = pytest.mark.filterwarnings("default")  # the libraries' own are not ours to mend
+
+CHAT = {
+    "messages": [
+        {"role": "user", "content": "What about dogs?"},
+        {"role": "assistant", "content": "floor 2 only"},
+        {"role": "user", "content": "And cats?"},
+        {"role": "assistant", "content": "the same"},
+    ]
+}
+# As models ship it: nothing marks the assistant's turn.
+UNMARKED = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def load():
+    from jobs.strategies import load_tokenizer
+
+    return lambda: load_tokenizer(str(SAMPLE / "model"), None)
+
+
+@pytest.fixture
+def tokenizer(load):
+    return load()
+
+
+@pytest.fixture
+def rows(tmp_path):
+    def write(*lines):
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(f"{x if isinstance(x, str) else json.dumps(x)}\n" for x in lines))
+        return path
+
+    return write
+
+
+def supervised(tokenizer, encoded):
+    """What carries loss, as text, and the labels' own tokens where they stand."""
+    for token, label in zip(encoded["input_ids"], encoded["labels"], strict=True):
+        assert label in (token, IGNORED)
+    return tokenizer.decode([label for label in encoded["labels"] if label != IGNORED])
+
+
+@pytest.mark.parametrize(
+    ("lines", "what"),
+    [
+        ([CHAT, '{"messages": ['], r"rows\.jsonl:2: .*truncated"),
+        ([CHAT, "", "not json"], r"rows\.jsonl:3: .*malformed"),
+        ([{"prompt": "a"}], r"rows\.jsonl:1: .*`completion`"),
+        ([{"question": "a"}], r"rows\.jsonl:1: expected `messages`"),
+        ([{"messages": [{"role": "robot", "content": "a"}]}], r"rows\.jsonl:1: .*robot"),
+        ([], r"rows\.jsonl: no rows"),
+        (["", " "], r"rows\.jsonl: no rows"),
+    ],
+)
+def test_bad_rows_name_file_and_line(rows, lines, what):
+    with pytest.raises(BadInput, match=what):
+        read_lines(rows(*lines))
+
+
+def test_holding_out_is_by_seed_and_leaves_both_sides_something(rows):
+    lines = read_lines(rows(*[{"text": str(i)} for i in range(10)]))
+    train, held = hold_out(lines, 0.3, seed=1)
+    assert sorted(x.number for x in train + held) == list(range(1, 11))
+    assert len(held) == 3
+    assert hold_out(lines, 0.3, seed=1) == (train, held)
+    assert hold_out(lines, 0.3, seed=2) != (train, held)
+    assert [len(part) for part in hold_out(lines[:2], 0.01, seed=1)] == [1, 1]
+    with pytest.raises(BadInput, match="one row"):
+        hold_out(lines[:1], 0.1, seed=1)
+
+
+@pytest.mark.parametrize("template", [None, UNMARKED], ids=["marked", "unmarked"])
+def test_every_answer_is_supervised_with_its_end_token(tokenizer, rows, template):
+    tokenizer.chat_template = template or tokenizer.chat_template
+    encoded = Encoder(tokenizer, 512, True).encode(read_lines(rows(CHAT))[0])
+    text = supervised(tokenizer, encoded)
+    assert text.replace("\n", "") == "floor 2 only<|im_end|>the same<|im_end|>"
+    assert encoded["labels"].count(tokenizer.eos_token_id) == 2
+
+
+def test_a_known_template_gets_trl_s_marked_copy(tokenizer, rows):
+    from trl.chat_template_utils import qwen2_5_chat_template
+
+    tokenizer.chat_template = qwen2_5_chat_template
+    text = supervised(tokenizer, Encoder(tokenizer, 512, True).encode(read_lines(rows(CHAT))[0]))
+    assert "floor 2 only<|im_end|>" in text
+    assert "cats" not in text
+
+
+def test_the_pad_token_is_never_the_end_token(load, tmp_path):
+    from jobs.strategies import load_tokenizer
+
+    for pad in ("<|im_end|>", None):
+        tokenizer = load()
+        tokenizer.pad_token = pad
+        tokenizer.save_pretrained(tmp_path)
+        again = load_tokenizer(str(tmp_path), None)
+        assert again.pad_token == "<|endoftext|>"
+        assert again.eos_token == "<|im_end|>"
+        assert len(again) == len(tokenizer)
+
+
+def test_a_row_without_anything_to_learn_is_refused(tokenizer, rows):
+    question = {"messages": CHAT["messages"][:1]}
+    lines = read_lines(rows(CHAT, question))
+    with pytest.raises(BadInput, match=r"rows\.jsonl:2: no supervised tokens$"):
+        Encoder(tokenizer, 512, True).encode(lines[1])
+
+
+def test_so_is_one_that_truncation_leaves_without_labels(tokenizer, rows):
+    long = {"prompt": "word " * 40, "completion": "answer"}
+    with pytest.raises(BadInput, match=r"rows\.jsonl:1: no supervised tokens after cutting"):
+        Encoder(tokenizer, 32, True).encode(read_lines(rows(long))[0])
+
+
+def test_prompt_and_completion_supervise_the_completion(tokenizer, rows):
+    line = read_lines(rows({"prompt": "Dogs?", "completion": " floor 2 only"}))[0]
+    encoder = Encoder(tokenizer, 512, True)
+    assert supervised(tokenizer, encoder.encode(line)) == " floor 2 only<|im_end|>"
+    assert encoder.question(line).reference == " floor 2 only"
+
+
+def test_text_is_supervised_throughout(tokenizer, rows):
+    line = read_lines(rows({"text": "All of it."}))[0]
+    encoder = Encoder(tokenizer, 512, True)
+    assert supervised(tokenizer, encoder.encode(line)) == "All of it.<|im_end|>"
+    assert encoder.question(line) is None
+
+
+def test_a_question_ends_where_the_last_answer_begins(tokenizer, rows):
+    question = Encoder(tokenizer, 512, True).question(read_lines(rows(CHAT))[0])
+    assert question.text == "And cats?"
+    assert question.reference == "the same"
+    assert question.prompt.endswith("And cats?<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_chats_need_a_template(tokenizer, rows):
+    tokenizer.chat_template = None
+    with pytest.raises(BadInput, match=r"rows\.jsonl:1: the model has no chat template"):
+        Encoder(tokenizer, 512, True).encode(read_lines(rows(CHAT))[0])
+
+
+def test_tokens_and_labels_are_those_that_trl_makes(tokenizer, tmp_path):
+    """The sample and a completion row, against SFTTrainer's own preparation."""
+    from datasets import Dataset
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(SAMPLE / "model"))
+    lines = read_lines(SAMPLE / "train.jsonl")[:20]
+    chats = [msgspec.to_builtins(line.row) for line in lines]
+    completions = [{"prompt": "Dogs? ", "completion": "floor 2 only"}]
+    path = tmp_path / "completions.jsonl"
+    path.write_text(json.dumps(completions[0]))
+    for table, own in ((chats, lines), (completions, read_lines(path))):
+        args = SFTConfig(
+            output_dir=str(tmp_path),
+            assistant_only_loss=table is chats,
+            max_length=512,
+            bf16=False,
+            use_cpu=True,
+            report_to="none",
+        )
+        trainer = SFTTrainer(
+            model=model, args=args, train_dataset=Dataset.from_list(table),
+            processing_class=tokenizer,
+        )  # fmt: skip
+        encoder = Encoder(tokenizer, 512, True)
+        for line, theirs in zip(own, trainer.train_dataset, strict=True):
+            assert encoder.encode(line) == {k: theirs[k] for k in ("input_ids", "labels")}
+
+
+def test_the_sample_s_longest_row_is_not_cut(tokenizer):
+    job = msgspec.convert(yaml.safe_load((JOBS / "recipes" / "sample.yaml").read_text()), JobSpec)
+    encoder = Encoder(tokenizer, 10_000, True)
+    lines = read_lines(SAMPLE / "train.jsonl") + read_lines(SAMPLE / "validation.jsonl")
+    assert max(len(encoder.encode(line)["input_ids"]) for line in lines) <= job.train.seq_len
+    answers = [tokenizer(encoder.question(line).reference)["input_ids"] for line in lines]
+    assert max(map(len, answers)) + 1 <= job.eval.max_new_tokens

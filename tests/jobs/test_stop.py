@@ -1,0 +1,94 @@
+import signal
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from jobs.outcome import BadInput, Stopped
+from jobs.stop import Stop
+
+
+@pytest.fixture
+def given_up():
+    return []
+
+
+@pytest.fixture
+def stop(given_up):
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
+    stop = Stop(given_up.append)
+    yield stop
+    stop.end()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_signal_ends_the_job_at_once_outside_training(stop):
+    stop.listen()
+    with pytest.raises(Stopped, match="SIGTERM") as caught:
+        signal.raise_signal(signal.SIGTERM)
+    assert caught.value.reason == "CANCELLED"
+
+
+def test_in_training_it_waits_for_the_step(stop):
+    stop.listen()
+    reached = []
+
+    def train():
+        with stop.finishing_steps():
+            signal.raise_signal(signal.SIGTERM)
+            reached.append(stop.stopped)
+
+    with pytest.raises(Stopped):
+        train()
+    assert reached[0] is not None
+
+
+def test_an_error_in_training_is_not_hidden_by_a_stop(stop):
+    def train():
+        with stop.finishing_steps():
+            stop.request("CANCELLED", "cancelled")
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        train()
+
+
+def test_the_deadline_is_absolute(stop):
+    later = datetime.now(UTC) + timedelta(seconds=0.2)
+    stop.until(later.isoformat())
+    with pytest.raises(Stopped) as caught:
+        threading.Event().wait(10)
+    assert caught.value.reason == "DEADLINE"
+
+
+def test_a_past_deadline_stops_at_once(stop):
+    with pytest.raises(Stopped, match="2020-01-01"):
+        stop.until("2020-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("deadline", ["tomorrow", "2030-01-01T00:00:00"])
+def test_a_deadline_without_meaning_is_bad_input(stop, deadline):
+    with pytest.raises(BadInput):
+        stop.until(deadline)
+
+
+def test_a_thread_ends_what_does_not_react(given_up):
+    ended = threading.Event()
+    stop = Stop(lambda stopped: (given_up.append(stopped), ended.set()), grace_seconds=0.05)
+
+    def hang():
+        with stop.finishing_steps():
+            stop.request("CANCELLED", "cancelled")
+            assert ended.wait(10)
+
+    with pytest.raises(Stopped):
+        hang()
+    assert given_up[0].reason == "CANCELLED"
+
+
+def test_nothing_interrupts_the_writing_of_the_result(stop):
+    stop.listen()
+    stop.end()
+    signal.raise_signal(signal.SIGTERM)
+    assert stop.stopped is None

@@ -1,0 +1,308 @@
+"""Whole jobs as child processes: short ones, on a slice of the sample."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from jobs import layout
+from jobs.checkpoint import last_complete, step_of
+from jobs.progress import read_records
+from jobs.spec import EvalRecord, PhaseRecord, Result, StepRecord
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "jobs" / "sample"
+PHASES = ["load", "data", "evaluate_base", "train", "save", "evaluate", "done"]
+
+pytestmark = pytest.mark.filterwarnings("default")  # the libraries' own are not ours to mend
+
+
+def write_job(folder, train_rows=64, **changes):
+    """A short job, packed and quantised, with dropout: all that could differ between runs."""
+    folder.mkdir()
+    for name, count in (("train", train_rows), ("validation", 8)):
+        lines = (SAMPLE / f"{name}.jsonl").read_text().splitlines(keepends=True)[:count]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    spec = {
+        "run_id": folder.name,
+        "model": {"id": str(SAMPLE / "model"), "init": "random"},
+        "data": {"train": "train.jsonl", "validation": "validation.jsonl"},
+        "strategy": "qlora",
+        "quantization": {"kind": "nf4", "double": True},
+        "dtype": "fp32",
+        "device": "cpu",
+        "train": {
+            "epochs": 2,
+            "learning_rate": 4e-3,
+            "seq_len": 128,
+            "effective_batch": 2,
+            "micro_batch": 1,
+            "activation_checkpointing": True,
+            "log_every_steps": 2,
+            "checkpoint_every_steps": 5,
+        },
+        "eval": {"max_new_tokens": 8, "batch": 4},
+        "gates": [{"metric": "json_citation_rate", "min": 0.9}],
+    }
+    spec.update(changes)
+    (folder / layout.SPEC).write_text(json.dumps(spec))
+    return folder
+
+
+def start(folder, **environment):
+    with (folder / layout.LOG).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "jobs.train", layout.SPEC],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            # One thread: what is computed must not hang on what else the machine does.
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
+        )
+
+
+def finish(folder, **environment):
+    code = start(folder, **environment).wait(timeout=120)
+    return code, result(folder)
+
+
+def result(folder):
+    return msgspec.json.decode((folder / layout.RESULT).read_bytes(), type=Result)
+
+
+def curve(folder):
+    records = [r for r in read_records(folder / layout.METRICS) if isinstance(r, StepRecord)]
+    return [(r.step, r.loss, r.learning_rate, r.grad_norm) for r in records]
+
+
+def wait_for_step(folder, step, process):
+    while process.poll() is None:
+        if any(row[0] >= step for row in curve(folder)):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"the job ended before step {step}:\n{(folder / layout.LOG).read_text()}")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def whole(folders):
+    """A job that nothing disturbed."""
+    folder = write_job(folders / "whole")
+    code, _ = finish(folder)
+    assert code == 0, (folder / layout.LOG).read_text()
+    return folder
+
+
+def test_a_job_says_what_it_did(whole):
+    found = result(whole)
+    assert (found.status, found.failure, found.run_id) == ("success", None, "whole")
+    assert list(found.seconds_by_phase) == PHASES
+    records = read_records(whole / layout.METRICS)
+    assert [r.phase for r in records if isinstance(r, PhaseRecord)] == PHASES
+    assert [r.step for r in records if isinstance(r, EvalRecord)] == [0, found.steps]
+    assert found.steps == curve(whole)[-1][0] > 15
+    assert curve(whole)[-1][1] < curve(whole)[0][1]
+    assert found.tokens > 2 * 64 * 20
+    assert found.peak_memory_bytes > 100e6
+    assert found.memory_metric == "peak resident set"
+    assert set(found.metrics) == {"base", "tuned", "constant"}
+    assert found.metrics["tuned"]["loss"] < found.metrics["base"]["loss"]
+    assert [gate.metric for gate in found.gates] == ["json_citation_rate"]
+    assert {"python", "torch", "trl", "peft", "bitsandbytes"} <= set(found.versions)
+
+
+def test_quantised_parameters_are_counted_whole(whole):
+    layers = 3 * (4 * 256 * 256 + 3 * 256 + 3 * 256 * 256 + 2 * 256)  # with biases and norms
+    found = result(whole)
+    assert found.parameters_total == layers + 2 * 768 * 256 + 256
+    assert found.parameters_trainable == 3 * 7 * 16 * (256 + 256)
+
+
+def test_nothing_that_must_be_unpickled_lies_beside_the_weights(whole):
+    names = {p.name for p in (whole / layout.ADAPTER).iterdir()}
+    assert "adapter_model.safetensors" in names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    assert not list(whole.rglob("*.part"))
+
+
+def test_the_log_is_quiet(whole):
+    for line in (whole / layout.LOG).read_text().splitlines():
+        assert line.startswith(("step ", "20")), line
+
+
+def test_checkpoints_are_whole_and_few(whole):
+    kept = sorted(step_of(p) for p in (whole / layout.CHECKPOINTS).iterdir())
+    assert len(kept) == 2
+    assert kept[-1] == result(whole).steps
+    assert step_of(last_complete(whole / layout.CHECKPOINTS)) == kept[-1]
+
+
+def test_the_adapter_loads_and_answers_the_same(whole):
+    import torch
+    from peft import PeftConfig, PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    base = PeftConfig.from_pretrained(whole / layout.ADAPTER).base_model_name_or_path
+    assert base == str(whole / layout.BASE)
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype=torch.float32, quantization_config=quantised, device_map="cpu"
+    )
+    model = PeftModel.from_pretrained(model, whole / layout.ADAPTER).eval()
+    tokenizer = AutoTokenizer.from_pretrained(whole / layout.ADAPTER)
+    samples = [json.loads(s) for s in (whole / layout.SAMPLES).read_text().splitlines()]
+    assert len(samples) == 8
+    for sample in samples:
+        ids = tokenizer.apply_chat_template(
+            [{"role": "user", "content": sample["question"]}],
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=True,
+        )
+        with torch.inference_mode():
+            output = model.generate(**ids, max_new_tokens=8, do_sample=False)
+        new = output[0, ids["input_ids"].shape[1] :]
+        assert tokenizer.decode(new, skip_special_tokens=True) == sample["tuned"]
+        assert sample["tuned"] != sample["base"]
+
+
+def test_killed_and_started_again_it_draws_the_same_curve(whole, folders):
+    folder = write_job(folders / "killed")
+    process = start(folder)
+    wait_for_step(folder, 8, process)
+    process.kill()
+    process.wait()
+    assert not (folder / layout.RESULT).exists()
+    torn = folder / layout.CHECKPOINTS / "checkpoint-99"
+    torn.mkdir()
+    base_answers = (folder / layout.BASE_ANSWERS).read_bytes()
+
+    code, found = finish(folder)
+    assert code == 0, (folder / layout.LOG).read_text()
+    assert found.resumed_from_step in (5, 10, 15)
+    assert not torn.exists()
+    assert (folder / layout.BASE_ANSWERS).read_bytes() == base_answers
+    assert curve(folder) == curve(whole)
+    assert found.metrics == result(whole).metrics
+
+
+def test_sigterm_finishes_the_step_and_saves(whole, folders):
+    folder = write_job(folders / "cancelled")
+    process = start(folder)
+    wait_for_step(folder, 2, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 1
+    found = result(folder)
+    assert found.failure.reason == "CANCELLED"
+    saved = last_complete(folder / layout.CHECKPOINTS)
+    assert step_of(saved) == found.steps == curve(folder)[-1][0]
+    # Stopping makes one record more, for the last steps; those before it are as they were.
+    assert curve(folder)[:-1] == curve(whole)[: len(curve(folder)) - 1]
+
+
+def test_a_deadline_in_any_phase_leaves_a_result(folders):
+    deadline = datetime.now(UTC) + timedelta(seconds=2)  # while the libraries are imported
+    folder = write_job(folders / "late", deadline=deadline.isoformat())
+    code, found = finish(folder)
+    assert (code, found.failure.reason) == (1, "DEADLINE")
+    assert list(found.seconds_by_phase) == ["load"]
+
+
+def test_a_lost_result_is_made_again_without_training(whole, folders):
+    """As after a crash in evaluation: the last checkpoint is at the last step."""
+    before, lines = result(whole), curve(whole)
+    (whole / layout.RESULT).unlink()
+    code, found = finish(whole)
+    assert code == 0, (whole / layout.LOG).read_text()
+    assert found.resumed_from_step == found.steps == before.steps
+    assert found.metrics == before.metrics
+    assert curve(whole) == lines
+
+
+def test_a_finished_job_is_not_done_again(whole):
+    before = (whole / layout.RESULT).stat().st_mtime_ns
+    assert start(whole).wait(timeout=20) == 0
+    assert (whole / layout.RESULT).stat().st_mtime_ns == before
+
+
+def test_full_training_on_completions_with_rows_held_out(folders):
+    folder = write_job(
+        folders / "full",
+        strategy="full",
+        quantization=None,
+        data={"train": "pairs.jsonl", "validation_share": 0.2},
+        lora={"dropout": 0.0},
+        train={"effective_batch": 8, "micro_batch": 4, "packing": False, "seq_len": 64,
+               "epochs": 1, "optimizer": "adamw_torch"},
+    )  # fmt: skip
+    pairs = [{"prompt": f"{i} and one is ", "completion": f"{i + 1}"} for i in range(40)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in pairs))
+    code, found = finish(folder)
+    assert code == 0, (folder / layout.LOG).read_text()
+    assert found.adapter == layout.MODEL
+    assert found.parameters_trainable == found.parameters_total
+    assert (folder / layout.MODEL / "model.safetensors").is_file()
+    assert found.steps == 4
+    assert set(found.metrics["tuned"]) == {"loss", "exact_match"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"data": {"train": "broken.jsonl"}}, "broken.jsonl:2: "),
+        ({"data": {"train": "empty.jsonl"}}, "empty.jsonl: no rows"),
+        ({"model": {"id": "./no-such-model"}}, "model.id: no folder"),
+        ({"model": {"id": "org/model", "init": "random"}}, "init: random needs a folder"),
+        ({"strategy": "qora"}, "Invalid enum value 'qora'"),
+        ({"wire_version": 99}, "wire_version 99"),
+    ],
+)
+def test_bad_input_is_told_in_a_second(tmp_path, changes, what):
+    folder = write_job(tmp_path / "bad", **changes)
+    (folder / "broken.jsonl").write_text('{"text": "whole"}\n{"text": \n')
+    (folder / "empty.jsonl").write_text("")
+    code, found = finish(folder)
+    assert (code, found.failure.reason) == (2, "BAD_INPUT")
+    assert what in found.failure.message
+    assert found.versions == {}  # torch was not even imported
+
+
+def test_two_jobs_do_not_share_a_folder(tmp_path):
+    folder = write_job(tmp_path / "held")
+    with (folder / layout.LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert start(folder).wait(timeout=20) == 2
+    assert not (folder / layout.RESULT).exists()
+
+
+def test_a_lock_that_is_handed_over_is_held(tmp_path):
+    """By a launcher, which took it before the job was started."""
+    folder = write_job(tmp_path / "handed", strategy="qora")
+    with contextlib.ExitStack() as stack:
+        lock = stack.enter_context((folder / layout.LOCK).open("w"))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [sys.executable, "-P", "-m", "jobs.train", layout.SPEC]
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            layout.LOCK_VARIABLE: str(lock.fileno()),
+        }
+        subprocess.run(command, cwd=folder, env=environment, pass_fds=(lock.fileno(),), timeout=20)
+    assert result(folder).failure.reason == "BAD_INPUT"
