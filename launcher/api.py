@@ -14,9 +14,11 @@ from jobs.spec import ResolvedSpec, name_disagrees, named_parameters
 from launcher import planner, preflight, recipes
 from launcher.catalog.local import survey
 from launcher.catalog.offers import embedded_offers
+from launcher.catalog.providers import display_name
 from launcher.collecting import collect
 from launcher.errors import BadInput
 from launcher.estimate import shapes
+from launcher.executors import EXECUTORS
 from launcher.runs import cancel, require_choice, resume, submit
 from launcher.selection import names_gpu, on_providers, require_known
 from launcher.types import ModelFacts, Offer, Plan
@@ -95,7 +97,16 @@ def plan(
     )
     if request.exact is not None:
         _require_same(request.exact, made)
-    return made
+    return _saying_what_cannot_be_submitted(made)
+
+
+def _saying_what_cannot_be_submitted(made: Plan) -> Plan:
+    chosen = made.chosen
+    if chosen is None or chosen.offer.executor in EXECUTORS:
+        return made
+    where = display_name(chosen.offer.provider)
+    said = f"{where} is planned and priced, but this version cannot rent it; `--on local` trains"
+    return msgspec.structs.replace(made, warnings=(*made.warnings, f"{said} on this machine"))
 
 
 def _new_run_id(name: str, now: datetime) -> str:

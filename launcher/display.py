@@ -28,6 +28,11 @@ def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
+def count(parameters: int) -> str:
+    """A model's size as people name it."""
+    return f"{parameters / 1e9:.2f} B" if parameters >= 1e9 else f"{parameters / 1e6:.1f} M"
+
+
 def gib(size: int) -> str:
     return f"{size / GIB:.1f}"
 
@@ -75,7 +80,7 @@ def plan_text(plan: Plan) -> str:
         f"run       {plan.run_id}",
         f"recipe    {plan.recipe}",
         f"model     {plan.model.id} ({plan.model.architecture}, "
-        f"{plan.model.parameters / 1e9:.2f} B parameters, from {plan.model.source})",
+        f"{count(plan.model.parameters)} parameters, from {plan.model.source})",
         f"data      {data.train_rows} training and {data.validation_rows} validation rows, "
         f"longest {data.longest_characters} characters",
         f"strategy  {job.strategy}, r {job.lora.r}, alpha {job.lora.alpha}, "

@@ -39,7 +39,11 @@ def files(launch: Command) -> Path:
         ((SAMPLE, "--data", "answerless.jsonl"), "answerless.jsonl line 7: no text to learn from"),
         (("--model", "./no-such-model"), "no folder"),
         (("--strategy", "qlorra"), "expected one of auto, qlora, lora, full, got 'qlorra'"),
-        (("no_model.yaml",), "model"),
+        (("no_model.yaml",), "no_model.yaml: recipe: no `model`: give it in the recipe or with"),
+        (("--data", "good.jsonl"), "no `model`"),
+        (("sttus", "x"), "did you mean `launch status`?"),
+        (("publish", "x"), "`launch publish` is not in this version"),
+        (("--run-id", "../x"), "--run-id ../x: expected letters, digits"),
         (("missing.yaml",), "recipe missing.yaml not found"),
         (("--on", "runpd"), "runpod"),
         (("--gpu", "RTX4099"), "RTX4090"),
@@ -82,6 +86,30 @@ def test_a_model_that_is_not_what_its_name_says(launch: Command, files: Path) ->
     assert plan["candidates"][0]["estimate"]["parameters_total"] == 494_032_768
 
 
+def test_a_folder_that_stands_where_the_run_would_go(launch: Command) -> None:
+    mine = launch.folder / "runs" / "mine"
+    mine.mkdir(parents=True)
+    (mine / "thesis.txt").write_text("all of it")
+    done = launch("--run-id", "mine")
+    assert done.returncode == 2
+    assert "exists already; choose another --run-id" in done.stderr
+    assert (mine / "thesis.txt").read_text() == "all of it"
+    assert json.loads(launch("runs", "--json").stdout) == {"runs": []}
+
+
+def test_debug_adds_a_traceback_and_keeps_the_code(launch: Command) -> None:
+    done = launch("status", "nobody", "--debug")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+
+
+def test_a_reader_that_has_had_enough_is_no_error(launch: Command) -> None:
+    started = launch.start("offers")
+    started.stdout.close()
+    assert started.wait(timeout=60) == 0
+    started.stderr.close()
+
+
 def test_nothing_fits_is_exit_3_with_ways_out(launch: Command) -> None:
     arguments = ("--model", "Qwen/Qwen2.5-72B-Instruct", "--on", "runpod", "--max-cost", "0.01")
     done = launch(*arguments, "--dry-run")
@@ -92,7 +120,9 @@ def test_nothing_fits_is_exit_3_with_ways_out(launch: Command) -> None:
 
 def test_a_cloud_that_this_version_cannot_submit_to_is_said(launch: Command) -> None:
     arguments = ("--model", "Qwen/Qwen2.5-7B-Instruct", "--on", "runpod", "--max-cost", "10")
-    assert launch(*arguments, "--dry-run").returncode == 0
+    planned = launch(*arguments, "--dry-run")
+    assert planned.returncode == 0
+    assert "WARNING RunPod is planned and priced, but this version cannot rent it" in planned.stdout
     done = launch(*arguments, "--yes")
     assert done.returncode == 2
     assert "cannot submit through `skypilot`" in done.stderr

@@ -1,7 +1,7 @@
 import msgspec
 
 from jobs.spec import StepRecord
-from launcher.display import offers_table, plan_text, step_line, table
+from launcher.display import count, offers_table, plan_text, step_line, table
 from launcher.types import Plan
 
 
@@ -54,3 +54,7 @@ def test_a_step_in_one_line() -> None:
     )
     line = "step 3/10  loss 1.5000  1,234 tokens/s  70 s left  $0.01"
     assert step_line(record, 12_345) == line
+
+
+def test_a_models_size_as_people_name_it() -> None:
+    assert [count(n) for n in (7_615_616_512, 494_032_768)] == ["7.62 B", "494.0 M"]
