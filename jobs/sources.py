@@ -54,8 +54,8 @@ def set_environment(job: ResolvedSpec, model_is_local: bool) -> None:
     os.environ["BITSANDBYTES_NOWELCOME"] = "1"
     if model_is_local:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    # Idle OpenMP threads spin by default: with another process on the same cores a training step
-    # took 25 s instead of 1 (2 cores, 2026-11-21).
+    # Idle OpenMP threads spin by default; seen here: with another process on the same two cores a
+    # training step took up to 25 s instead of 1 (2026-11-21; that spinning was why is inferred).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if job.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -34,12 +34,12 @@ PAD_NAMES = (
     "<|placeholder6|>",
 )
 
-# Three epochs of LoRA on the sample task, 4 layers: training loss 0.048 and 65 % of answers right
-# with 4; 0.18 and 4 % with 1 (initializer_range 0.05, for 1 also 0.1; 2026-11-21).
+# Found by trying, on the sample task: with 1 the adapter learnt the form of the answers and not the
+# answers, with 4 it learnt both (2026-11-21; the runs differed in more than this).
 WIDER_EMBEDDINGS = 4.0
 
-# The sample with a layer more, 2.2 M parameters, on two cores: 71 s with one thread, 81 to 93 s
-# with two, which wait for each other (OMP_NUM_THREADS, 2026-11-21). Where it turns: assumption.
+# Found by trying, on two shared cores: two threads were slower than one on a model of 2.2 M
+# parameters, and with a busy neighbour far slower (2026-11-21). Where it turns is an assumption.
 ONE_THREAD_BELOW_PARAMETERS = 20_000_000
 
 

@@ -8,7 +8,6 @@ from launcher.types import (
     GIB,
     Budget,
     Candidate,
-    DataFacts,
     Device,
     Estimate,
     MemoryTerm,
@@ -17,6 +16,7 @@ from launcher.types import (
     Plan,
     TimeTerm,
 )
+from tests.unit.launcher.planning import DATA
 
 
 @pytest.fixture
@@ -65,16 +65,6 @@ def small_plan(offer: Offer) -> Plan:
         verdict="chosen",
         reason="cheapest",
     )
-    data = DataFacts(
-        train_path="/rows.jsonl",
-        validation_path=None,
-        train_rows=90,
-        validation_rows=10,
-        train_characters=900,
-        longest_characters=20,
-        validation_characters=100,
-        sha256="0" * 64,
-    )
     return Plan(
         run_id="run-1",
         created_at="2026-11-21T00:00:00.000+00:00",
@@ -88,7 +78,7 @@ def small_plan(offer: Offer) -> Plan:
             named_parameters=None,
             source="embedded",
         ),
-        data=data,
+        data=DATA,
         candidates=(chosen, msgspec.structs.replace(chosen, verdict="rejected", reason="dearer")),
         settings=(),
         warnings=(),
