@@ -107,7 +107,7 @@ def train(
         return
     made = api.plan(recipe[0] if recipe else None, flags, run_id=run_id, now=api.utc_now())
     if dry_run:
-        _show(made, show, as_json)
+        _write_json(made) if as_json else click.echo(_shown(made, show), nl=False)
         api.require_choice(made)
         return
     click.echo(_shown(made, show), err=as_json)
@@ -148,13 +148,6 @@ def _shown(made: "Plan", show: str) -> str:
 
         return encode(chosen.spec).decode()
     return render.task(made, chosen)
-
-
-def _show(made: "Plan", show: str, as_json: bool) -> None:
-    if as_json:
-        _write_json(made)
-    else:
-        click.echo(_shown(made, show), nl=False)
 
 
 def _confirm(made: "Plan") -> None:

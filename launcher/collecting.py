@@ -1,7 +1,6 @@
 """Results come home: collect, and the receipt that reconciles estimate and actual."""
 
 import shutil
-from datetime import datetime
 from pathlib import Path
 
 from jobs import layout
@@ -155,10 +154,7 @@ def _time(run: Run, result: Result | None) -> tuple[float, str]:
     if len(run.attempts) == 1 and result is not None and result.seconds_by_phase:
         seconds = sum(result.seconds_by_phase.values())
         return seconds / 3600, "the job, load to done"
-    seconds = 0.0
-    for attempt in run.attempts:
-        end = datetime.fromisoformat(attempt.gone_at) if attempt.gone_at else utc_now()
-        seconds += (end - datetime.fromisoformat(attempt.started_at)).total_seconds()
+    seconds = sum(attempt.seconds(utc_now()) for attempt in run.attempts)
     return seconds / 3600, f"{len(run.attempts)} attempts, set-up included"
 
 

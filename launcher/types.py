@@ -4,6 +4,7 @@ Money is integer micro-dollars (`*_microusd`), memory is bytes, durations are ho
 is made and seconds where something was measured. Dates are ISO 8601.
 """
 
+from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
@@ -205,6 +206,11 @@ class Attempt(Struct, frozen=True, kw_only=True):
     microusd_per_hour: int
     machine: MachineState
     gone_at: str | None
+
+    def seconds(self, now: datetime) -> float:
+        """How long its machine was held: from the request until it was gone, or to `now`."""
+        end = datetime.fromisoformat(self.gone_at) if self.gone_at else now
+        return max(0.0, (end - datetime.fromisoformat(self.started_at)).total_seconds())
 
 
 class Run(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from jobs import layout
-from jobs.spec import Record, Result
+from jobs.spec import Record
 from launcher import paths
 from launcher.executors import executor
 from launcher.executors.base import Sight
@@ -131,12 +131,7 @@ def run_folder(run: Run) -> Path:
 
 def spent(run: Run, now: datetime) -> int:
     """Micro-dollars over all attempts, machines still up counted to `now`."""
-    total = 0
-    for attempt in run.attempts:
-        end = datetime.fromisoformat(attempt.gone_at) if attempt.gone_at else now
-        seconds = (end - datetime.fromisoformat(attempt.started_at)).total_seconds()
-        total += spend_microusd(attempt.microusd_per_hour, max(0.0, seconds))
-    return total
+    return sum(spend_microusd(a.microusd_per_hour, a.seconds(now)) for a in run.attempts)
 
 
 def follow(run_id: str) -> Iterator[Record | None]:
@@ -169,8 +164,3 @@ def logs(run_id: str, *, follow: bool) -> Iterator[bytes]:
         if run.ended or not follow:
             return
         time.sleep(POLL_SECONDS)
-
-
-def last_result(run: Run) -> Result | None:
-    """What the run's last attempt left, if anything."""
-    return read_result(run_folder(run))
