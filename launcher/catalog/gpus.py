@@ -1,4 +1,7 @@
-"""GPU facts, one row a card, each with the NVIDIA, AMD or Apple document it comes from.
+"""GPU facts, one row a card, each naming the NVIDIA or AMD document that states them.
+
+Written down from memory in November 2026 and not yet held against those documents, but for
+A40 and A10G's bandwidth: a rate here is a claim to check, not a measurement.
 
 Rates are peak dense 16-bit tensor TFLOP/s without sparsity (where a data sheet prints only the
 figure with sparsity, half of it) and, on GeForce cards, with FP32 accumulation, which training

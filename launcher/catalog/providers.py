@@ -1,6 +1,7 @@
 """What a provider can do and bills apart from the machine: one row each, with its source.
 
-Read in November 2026. Provisioning times and download rates are assumptions until runs have been
+RunPod's and Lambda's billing terms were read in November 2026; AWS's and GCP's disk and egress
+prices are from memory and to be checked. Provisioning times and download rates are assumptions until runs have been
 measured: low, expected and high seconds from the request to the first command on the machine, and
 MB/s from the Hub, wide on purpose.
 """
