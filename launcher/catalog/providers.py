@@ -1,9 +1,9 @@
 """What a provider can do and bills apart from the machine: one row each, with its source.
 
 RunPod's and Lambda's billing terms were read in November 2026; AWS's and GCP's disk and egress
-prices are from memory and to be checked. Provisioning times and download rates are assumptions until runs have been
-measured: low, expected and high seconds from the request to the first command on the machine, and
-MB/s from the Hub, wide on purpose.
+prices are from memory and to be checked. Provisioning times and download rates are assumptions
+until runs have been measured: low, expected and high seconds from the request to the first
+command on the machine, and MB/s from the Hub, wide on purpose.
 """
 
 from msgspec import Struct
