@@ -95,7 +95,9 @@ def train(
     flags = _flags(given)
     _refuse_what_is_not_there_yet(recipe, hub, store or "")
     if python is not None:
-        os.environ["LORALIFT_TRAIN_PYTHON"] = python
+        from launcher.executors.environment import PYTHON_VARIABLE
+
+        os.environ[PYTHON_VARIABLE] = python
     if run_id is not None and not dry_run and api.exists(run_id):
         if recipe or flags.given or store:
             raise BadInput(

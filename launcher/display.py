@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from jobs.spec import PhaseRecord, Result, StepRecord
-from launcher.refusals import filtered
+from launcher.refusals import filtered, gib
 from launcher.types import GIB, Candidate, Estimate, Offer, Plan, Run, View
 from results.receipt import Receipt, dollars, duration
 from results.report import gate_line, quality_rows, receipt_rows, spent_line
@@ -31,10 +31,6 @@ def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
 def count(parameters: int) -> str:
     """A model's size as people name it."""
     return f"{parameters / 1e9:.2f} B" if parameters >= 1e9 else f"{parameters / 1e6:.1f} M"
-
-
-def gib(size: int) -> str:
-    return f"{size / GIB:.1f}"
 
 
 def offers_table(plan: Plan) -> str:

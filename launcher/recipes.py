@@ -94,9 +94,7 @@ def load(recipe: str | None, flags: Flags) -> Request:
     latest = {setting.key: setting for setting in settings}  # one line a key: who won, over whom
     parsed = convert(tree, Recipe, sources, label)
     _require_files(parsed, sources)
-    job = msgspec.convert(
-        {f: getattr(parsed, f) for f in JobSpec.__struct_fields__}, JobSpec, from_attributes=True
-    )
+    job = msgspec.convert(parsed, JobSpec, from_attributes=True)
     return Request(
         job=job, budget=_budget(parsed.budget), recipe=label, settings=tuple(latest.values())
     )

@@ -28,11 +28,6 @@ class Survey(Struct, frozen=True):
     problems: tuple[str, ...]
 
 
-def local_offers(today: str) -> tuple[Offer, ...]:
-    """This machine's offers. `today` is an ISO date, the date of their price of nothing."""
-    return survey(today).offers
-
-
 def survey(today: str) -> Survey:
     """GPUs through NVML or Metal, then the CPU; and the reasons why a GPU is not offered."""
     devices, problems = _nvidia(os.environ)

@@ -26,10 +26,9 @@ LOSS_VOCABULARY_CHUNK, LOSS_TOKEN_CHUNK = 32_768, 4_096
 # measured 9.29 (benchmarks/cpu_heap.py loss, 4 x 512, 2026-11-21).
 LOSS_TILE_BYTES = 8 * 4 + 1
 # fp32 logits, log-softmax, gradient and the 16-bit gradient: 14 bytes reproduce the five peaks
-# traced in fake-tensor mode (FACTS 9) within 1 %, see benchmarks/vram_residuals.py.
+# traced in fake-tensor mode within 1 %, see benchmarks/vram_residuals.py.
 PLAIN_LOSS_BYTES = 14
 
-CPU_SLACK = 0.15
 # Share of what comes and goes that torch's caching allocator holds on top: the exact-length rows
 # that state their counter (answerai, reserved per GPU) need 0.26 (LoRA) and 0.49 (NF4); the middle.
 CUDA_SLACK = 0.37

@@ -1,5 +1,6 @@
 """Where jobs run. Executors are a table of names, imported on use."""
 
+from functools import cache
 from importlib import import_module
 
 from launcher.errors import BadInput
@@ -9,8 +10,12 @@ from launcher.executors.base import Executor
 EXECUTORS = {"process": "launcher.executors.process:ProcessExecutor"}
 
 
+@cache
 def executor(name: str) -> Executor:
-    """The executor of that name. Raises BadInput where this version has none."""
+    """The executor of that name, one for the life of the process: it remembers its children.
+
+    Raises BadInput where this version has none.
+    """
     if name not in EXECUTORS:
         raise BadInput(
             f"this version cannot submit through `{name}` yet, only plan for it; "

@@ -16,6 +16,7 @@ from pathlib import Path
 from launcher import paths
 from launcher.errors import BadInput, OutsideFailed
 
+PYTHON_VARIABLE = "LORALIFT_TRAIN_PYTHON"  # names another interpreter, as --python does
 _READY = "ready"  # written last
 
 

@@ -20,11 +20,10 @@ from jobs.spec import ResolvedSpec, encode
 from launcher import paths
 from launcher.errors import OutsideFailed
 from launcher.executors.base import Say, Sight
-from launcher.executors.environment import training_python
+from launcher.executors.environment import PYTHON_VARIABLE, training_python
 from launcher.types import Offer
 from results.records import read_result
 
-PYTHON_VARIABLE = "LORALIFT_TRAIN_PYTHON"  # names another interpreter, as --python does
 GRACE_SECONDS = 150.0  # the job gives itself 120 to finish its step and write its result
 
 _CODE = "code"  # a private copy of the job's package
@@ -58,7 +57,7 @@ class ProcessExecutor:
     def look(self, handle: str) -> Sight:
         child = self._children.get(handle)
         if child is not None:
-            child.poll()  # reap: a zombie would be mistaken for nothing at all
+            child.poll()  # reap it
         work = self.folder(handle)
         alive = _is_locked(work)  # before the result is read: a job writes it, then ends
         started = (work / layout.PID).exists()
@@ -90,11 +89,6 @@ class ProcessExecutor:
         raise OutsideFailed(f"the job in {work} does not end; its process id is in {layout.PID}")
 
 
-def command(python: str = "python") -> list[str]:
-    """What starts a job, run inside its working folder with the code's folder on PYTHONPATH."""
-    return [python, "-P", "-m", "jobs.train", layout.SPEC]
-
-
 def _lay_out(work: Path, spec: ResolvedSpec) -> None:
     """Spec and a private copy of the code into the working folder."""
     shutil.rmtree(work / _CODE, ignore_errors=True)
@@ -118,7 +112,7 @@ def _spawn(python: Path, work: Path, offer: Offer, lock: int) -> subprocess.Pope
     with open(work / layout.LOG, "ab") as log:
         try:
             return subprocess.Popen(
-                command(str(python)),
+                [str(python), "-P", "-m", "jobs.train", layout.SPEC],
                 cwd=work,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -1,9 +1,9 @@
-from launcher.catalog.local import local_offers
+from launcher.catalog.local import survey
 from launcher.types import GIB
 
 
 def test_the_cpu_is_always_offered_for_nothing():
-    offer = local_offers("2026-11-21")[-1]
+    offer = survey("2026-11-21").offers[-1]
     assert (offer.provider, offer.instance, offer.executor) == ("local", "cpu", "process")
     assert offer.microusd_per_hour == 0
     assert offer.as_of == "2026-11-21"
