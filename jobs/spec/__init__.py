@@ -1,0 +1,98 @@
+"""The wire format between launcher and training environment. Depends on msgspec alone.
+
+Humans write YAML recipes that become a `JobSpec`; the launcher makes it concrete as a
+`ResolvedSpec`; the job answers with `Record` lines while it works and one `Result` at the end.
+Times are UTC ISO 8601, memory is bytes. One module a purpose; import the names from here.
+"""
+
+from jobs.spec.counting import (
+    NAME_RATIO_HIGH,
+    NAME_RATIO_LOW,
+    held_out_rows,
+    name_disagrees,
+    named_parameters,
+)
+from jobs.spec.job import (
+    SEVEN_PROJECTIONS,
+    WIRE_VERSION,
+    Data,
+    DeviceKind,
+    Dtype,
+    Evaluation,
+    Gate,
+    JobSpec,
+    Lora,
+    Model,
+    Optimizer,
+    PositiveInt,
+    Quantization,
+    ResolvedSpec,
+    Share,
+    Strategy,
+    Task,
+    Train,
+)
+from jobs.spec.records import (
+    EvalRecord,
+    Failure,
+    FailureReason,
+    GateResult,
+    PhaseRecord,
+    Record,
+    Result,
+    StepRecord,
+    encode,
+)
+from jobs.spec.rows import (
+    Message,
+    MessagesRow,
+    PromptCompletionRow,
+    Row,
+    TextRow,
+    full_text,
+    parse_row,
+    supervised_text,
+)
+
+__all__ = [
+    "NAME_RATIO_HIGH",
+    "NAME_RATIO_LOW",
+    "SEVEN_PROJECTIONS",
+    "WIRE_VERSION",
+    "Data",
+    "DeviceKind",
+    "Dtype",
+    "EvalRecord",
+    "Evaluation",
+    "Failure",
+    "FailureReason",
+    "Gate",
+    "GateResult",
+    "JobSpec",
+    "Lora",
+    "Message",
+    "MessagesRow",
+    "Model",
+    "Optimizer",
+    "PhaseRecord",
+    "PositiveInt",
+    "PromptCompletionRow",
+    "Quantization",
+    "Record",
+    "ResolvedSpec",
+    "Result",
+    "Row",
+    "Share",
+    "StepRecord",
+    "Strategy",
+    "Task",
+    "TextRow",
+    "Train",
+    "encode",
+    "full_text",
+    "held_out_rows",
+    "name_disagrees",
+    "named_parameters",
+    "parse_row",
+    "supervised_text",
+]

@@ -1,0 +1,134 @@
+"""What a job is: intent (`JobSpec`), and the same made concrete for one offer (`ResolvedSpec`)."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+WIRE_VERSION = 1
+
+Task = Literal["sft"]
+Strategy = Literal["qlora", "lora", "full"]
+Dtype = Literal["bf16", "fp16", "fp32"]
+DeviceKind = Literal["cuda", "mps", "cpu"]
+Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"]
+
+PositiveInt = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+SEVEN_PROJECTIONS = (
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "down_proj",
+)
+
+
+class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which base model: a Hub id or a folder, and where its weights come from.
+
+    `init: random` builds the architecture of the folder's config.json with random weights from
+    the run's seed: for the sample job, tests and benchmarks, which have no weights to load.
+    """
+
+    id: Annotated[str, Meta(min_length=1)]
+    revision: str | None = None
+    init: Literal["pretrained", "random"] = "pretrained"
+
+
+class Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Training and validation rows: JSON-lines files, one row each (see `parse_row`).
+
+    Without `validation`, `validation_share` of the training rows is held out by the run's seed.
+    """
+
+    train: Annotated[str, Meta(min_length=1)]
+    validation: str | None = None
+    validation_share: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.1
+
+
+class Lora(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Low-rank adapters (Hu et al. 2021): the update is alpha / r × B A on each target."""
+
+    r: PositiveInt = 16
+    alpha: PositiveInt = 32
+    dropout: Share = 0.05
+    targets: Annotated[tuple[str, ...], Meta(min_length=1)] = SEVEN_PROJECTIONS
+
+
+class Quantization(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the frozen base is stored: 4-bit NormalFloat (Dettmers et al. 2023)."""
+
+    kind: Literal["nf4"] = "nf4"
+    double: bool = True
+
+
+class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One training stage. The defaults are the decision record's QLoRA settings."""
+
+    epochs: Annotated[float, Meta(gt=0.0)] = 2.0
+    learning_rate: Annotated[float, Meta(gt=0.0, lt=1.0)] = 2e-4
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    warmup_share: Share = 0.03
+    weight_decay: Annotated[float, Meta(ge=0.0)] = 0.0
+    max_grad_norm: Annotated[float, Meta(gt=0.0)] = 1.0
+    optimizer: Optimizer = "paged_adamw_8bit"
+    seq_len: Annotated[int, Meta(ge=8)] = 2048
+    effective_batch: PositiveInt = 16  # rows per optimizer step
+    micro_batch: PositiveInt = 1  # rows per forward pass
+    activation_checkpointing: bool = True
+    packing: bool = True
+    assistant_only_loss: bool = True
+    log_every_steps: PositiveInt = 1
+    checkpoint_every_steps: PositiveInt = 25
+    checkpoints_kept: PositiveInt = 2
+
+
+class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base against tuned on the validation rows: loss, and answers generated greedily."""
+
+    generate: bool = True
+    max_new_tokens: PositiveInt = 128
+    batch: PositiveInt = 16
+    limit: PositiveInt | None = None  # rows to generate for; None is all
+    compare_base: bool = True
+
+
+class Gate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A bound that the tuned model's metric must hold."""
+
+    metric: Annotated[str, Meta(min_length=1)]
+    min: float | None = None
+    max: float | None = None
+
+
+class JobSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Intent: what to train. No price, no cloud, nothing of a machine."""
+
+    model: Model
+    data: Data
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = "run"
+    task: Task = "sft"
+    strategy: Literal["auto", "qlora", "lora", "full"] = "qlora"
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    lora: Lora = Lora()
+    train: Train = Train()
+    eval: Evaluation = Evaluation()
+    gates: tuple[Gate, ...] = ()
+    seed: Annotated[int, Meta(ge=0)] = 17
+
+
+class ResolvedSpec(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The job made concrete for one offer: the only thing that enters a training environment."""
+
+    wire_version: int = WIRE_VERSION
+    run_id: str
+    strategy: Strategy
+    dtype: Dtype
+    device: DeviceKind
+    quantization: Quantization | None
+    train_sha256: str | None = None  # of the data files as they were planned with
+    validation_sha256: str | None = None
+    deadline: str | None = None  # absolute; the job stops itself, checkpoint and result first

@@ -1,0 +1,95 @@
+"""What a job says: records while it works, one result when it ends."""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from jobs.spec.job import WIRE_VERSION
+
+# --- while the job works --------------------------------------------------------------------
+
+
+class PhaseRecord(Struct, frozen=True, kw_only=True, tag_field="event", tag="phase"):
+    """The job enters a phase: load, data, evaluate_base, train, save, evaluate, done."""
+
+    at: str
+    phase: str
+
+
+class StepRecord(Struct, frozen=True, kw_only=True, tag_field="event", tag="step"):
+    """One optimizer step (or `log_every_steps` of them, averaged)."""
+
+    at: str
+    step: int
+    steps_total: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    grad_norm: float | None
+    tokens_per_second: float
+    memory_bytes: int  # peak so far: CUDA allocated, else resident set
+    seconds: float  # training time so far, all attempts
+    eta_seconds: float
+
+
+class EvalRecord(Struct, frozen=True, kw_only=True, tag_field="event", tag="eval"):
+    """Loss on the validation rows at a step."""
+
+    at: str
+    step: int
+    loss: float
+
+
+Record = PhaseRecord | StepRecord | EvalRecord
+
+
+# --- when the job ends ----------------------------------------------------------------------
+
+FailureReason = Literal["BAD_INPUT", "OUT_OF_MEMORY", "DEADLINE", "CANCELLED", "ERROR"]
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    reason: FailureReason
+    message: str  # one line for people
+    traceback: str = ""
+
+
+class GateResult(Struct, frozen=True, kw_only=True):
+    metric: str
+    min: float | None
+    max: float | None
+    value: float | None  # None: the job did not measure it
+    passed: bool
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What the job leaves behind, always: written aside and then moved into place.
+
+    `metrics` maps a subject (`base`, `tuned`, `constant`: the best answer that ignores the
+    question) to its metrics by name.
+    """
+
+    wire_version: int = WIRE_VERSION
+    run_id: str
+    status: Literal["success", "error"]
+    failure: Failure | None = None
+    metrics: dict[str, dict[str, float]] = {}
+    gates: tuple[GateResult, ...] = ()
+    adapter: str | None = None  # folder name below the run's folder
+    steps: int = 0
+    resumed_from_step: int = 0
+    tokens: int = 0  # tokens seen in training by this attempt, padding not counted
+    tokens_per_second: float = 0.0
+    parameters_total: int = 0  # of the base model as loaded, quantised tensors counted whole
+    parameters_trainable: int = 0
+    peak_memory_bytes: int = 0
+    memory_metric: str = ""  # what the peak means: cuda max_memory_allocated, peak resident set
+    seconds_by_phase: dict[str, float] = {}
+    versions: dict[str, str] = {}
+    warnings: tuple[str, ...] = ()
+
+
+def encode(value: Struct) -> bytes:
+    """Canonical JSON, indented for people, with a final newline."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
