@@ -14,7 +14,7 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
 from jobs import layout, metrics
-from jobs.data import Question
+from jobs.encode import Question
 from jobs.evaluate import generate
 from jobs.sample.make import answer
 from jobs.sample.policies import OFF_TOPIC, POLICIES

@@ -11,7 +11,7 @@ from jobs import checkpoint
 from jobs.memory import peak_memory
 from jobs.outcome import Outcome, require_finite
 from jobs.progress import Progress, now
-from jobs.spec import StepRecord
+from jobs.spec import EvalRecord, StepRecord
 from jobs.stop import Stop
 
 
@@ -80,13 +80,70 @@ class WholeCheckpoints(TrainerCallback):
         # The averages of a record must not reach across a checkpoint: a run that resumes there
         # has only the steps after it, and its curve would differ.
         if state.global_step % self._every_steps == 0:
-            control.should_log = True
+            control.should_log = control.should_save = True
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         checkpoint.mark_complete(self._folder / f"{checkpoint.PREFIX}{state.global_step}")
-        checkpoint.keep_newest(self._folder, self._kept)
+        checkpoint.keep_newest(self._folder, self._kept, state.best_global_step)
+
+
+class Epochs(TrainerCallback):
+    """A record of every evaluation in training."""
+
+    def __init__(self, progress: Progress, checkpoints: Path) -> None:
+        self._progress = progress
+        self._checkpoints = checkpoints
+        self._training = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._training = True
+        if state.best_global_step:  # a checkpoint names the folder that it was written in
+            best = self._checkpoints / f"{checkpoint.PREFIX}{state.best_global_step}"
+            state.best_model_checkpoint = str(best)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if not self._training or metrics is None:
+            return
+        found = {n.removeprefix("eval_"): v for n, v in metrics.items() if _is_quality(n)}
+        loss = require_finite(found.pop("loss"), f"the validation loss at step {state.global_step}")
+        epoch = float(state.epoch or 0.0)
+        self._progress.write(
+            EvalRecord(at=now(), step=state.global_step, loss=loss, epoch=epoch, metrics=found)
+        )
+        shown = " ".join(f"{n} {v:.4f}" for n, v in found.items() if "/" not in n)
+        print(f"epoch {epoch:.2f} validation loss {loss:.4f} {shown}".rstrip(), flush=True)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._training = False
+
+
+# What transformers and TRL measure of the evaluation itself.
+_NOT_QUALITY = (
+    "runtime",
+    "samples_per_second",
+    "steps_per_second",
+    "num_tokens",
+    "entropy",
+    "mean_token_accuracy",
+    "model_preparation_time",
+)
+
+
+def _is_quality(name: str) -> bool:
+    return name.startswith("eval_") and name.removeprefix("eval_") not in _NOT_QUALITY
 
 
 class OrderlyStop(TrainerCallback):

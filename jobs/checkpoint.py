@@ -60,9 +60,11 @@ def last_complete(checkpoints: Path) -> Path | None:
     return None
 
 
-def keep_newest(checkpoints: Path, count: int) -> None:
-    """Remove all but the `count` newest; called after the newest is marked complete."""
+def keep_newest(checkpoints: Path, count: int, best: int | None = None) -> None:
+    """Remove all but the `count` newest and the best step's; after the newest is complete."""
     for checkpoint in sorted(_all(checkpoints), key=step_of, reverse=True)[count:]:
+        if step_of(checkpoint) == best:
+            continue
         # Without its marker a half-removed one cannot be taken for whole.
         (checkpoint / layout.COMPLETE).unlink(missing_ok=True)
         shutil.rmtree(checkpoint)

@@ -1,30 +1,15 @@
-"""Rows to tokens and labels, so that what carries loss is known for every line of the file.
-
-The labels are made here rather than by the trainer: TRL drops a row that truncation left without
-labels, and cannot say which line it was. Templates, masks and end tokens follow TRL's own
-preparation (`SFTTrainer._prepare_dataset`, trl 1.16); a test holds the two against each other.
-"""
+"""The rows of a job: read from its files, held apart for training, validation and test."""
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from jobs.outcome import BadInput
 from jobs.sources import data_file
-from jobs.spec import (
-    MessagesRow,
-    PromptCompletionRow,
-    ResolvedSpec,
-    Row,
-    held_out_rows,
-    parse_row,
-)
-
-IGNORED = -100  # torch.nn.CrossEntropyLoss's default ignore_index
+from jobs.spec import ResolvedSpec, Row, Task, held_out_rows, parse_row
 
 
 @dataclass(frozen=True)
@@ -40,16 +25,20 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked in evaluation: the prompt as the model sees it, and the expected answer."""
+class Rows:
+    """The lines to train on, to choose by, and to look at once at the end (may be none)."""
 
-    text: str
-    prompt: str
-    reference: str
-    templated: bool  # the prompt holds its special tokens already
+    train: list[Line]
+    validation: list[Line]
+    test: list[Line]
+
+    @property
+    def judged(self) -> list[Line]:
+        """What the result's metrics and gates are taken on."""
+        return self.test or self.validation
 
 
-def read_lines(path: Path) -> list[Line]:
+def read_lines(path: Path, task: Task = "sft") -> list[Line]:
     """All rows of a JSON-lines file; empty lines are passed over.
 
     Raises `BadInput` with file and line number, or when there is no row at all.
@@ -60,7 +49,7 @@ def read_lines(path: Path) -> list[Line]:
             if not text.strip():
                 continue
             try:
-                lines.append(Line(parse_row(text), path, number))
+                lines.append(Line(parse_row(text, task), path, number))
             except (msgspec.DecodeError, ValueError) as error:
                 raise BadInput(f"{path}:{number}: {error}") from error
     if not lines:
@@ -68,174 +57,37 @@ def read_lines(path: Path) -> list[Line]:
     return lines
 
 
-def hold_out(lines: Sequence[Line], share: float, seed: int) -> tuple[list[Line], list[Line]]:
-    """Training and validation lines, drawn by the seed, each in the file's order."""
+def hold_out(lines: Sequence[Line], shares: Sequence[float], seed: int) -> list[list[Line]]:
+    """The lines to train on, then those of each share, drawn by the seed, in the file's order."""
     try:
-        count = held_out_rows(len(lines), share)
+        counts = held_out_rows(len(lines), *shares)
     except ValueError as error:
         raise BadInput(f"{lines[0].path}: {error}") from None
-    held = set(random.Random(seed).sample(range(len(lines)), count))
-    kept = [line for i, line in enumerate(lines) if i not in held]
-    return kept, [line for i, line in enumerate(lines) if i in held]
+    order = random.Random(seed).sample(range(len(lines)), sum(counts))
+    held: dict[int, int] = {}  # line → its share
+    for share, count in enumerate(counts, start=1):
+        held |= dict.fromkeys(order[:count], share)
+        order = order[count:]
+    return [
+        [line for i, line in enumerate(lines) if held.get(i, 0) == share]
+        for share in range(len(counts) + 1)
+    ]
 
 
-def read_data(job: ResolvedSpec, run_folder: Path) -> tuple[list[Line], list[Line]]:
-    """Training and validation lines of the files that the spec was planned with."""
+def read_data(job: ResolvedSpec, run_folder: Path) -> Rows:
+    """The lines of the files that the spec was planned with, and of those that it holds out."""
     data = job.data
-    lines = read_lines(data_file(data.train, "data.train", run_folder, job.train_sha256))
-    if data.validation is None:
-        return hold_out(lines, data.validation_share, job.seed)
-    path = data_file(data.validation, "data.validation", run_folder, job.validation_sha256)
-    return lines, read_lines(path)
 
+    def read(name: str, path: str, sha256: str | None) -> list[Line]:
+        return read_lines(data_file(path, f"data.{name}", run_folder, sha256), job.task)
 
-class Encoder:
-    """Turns rows into token ids and labels for one tokenizer."""
-
-    def __init__(self, tokenizer: Any, seq_len: int, assistant_only: bool) -> None:
-        self._tokenizer = tokenizer
-        self._seq_len = seq_len
-        self._assistant_only = assistant_only
-        self._template, self._has_marks = training_template(tokenizer)
-
-    def encode(self, line: Line) -> dict[str, list[int]]:
-        """`input_ids` and `labels`, both cut to the sequence length.
-
-        Raises `BadInput` when no label is left, so that the row would teach nothing.
-        """
-        row = line.row
-        if isinstance(row, MessagesRow):
-            ids, labels = self._chat(line, row)
-        elif isinstance(row, PromptCompletionRow):
-            ids, labels = self._completion(row)
-        else:
-            ids = self._ids(row.text + self._end_after(row.text))
-            labels = list(ids)
-        kept = labels[: self._seq_len]
-        # The first token is never predicted, so a label there is none.
-        if all(label == IGNORED for label in kept[1:]):
-            cut = any(label != IGNORED for label in labels[1:])
-            why = f"after cutting {len(ids)} tokens to seq_len {self._seq_len}" if cut else ""
-            raise BadInput(f"{line}: no supervised tokens {why}".rstrip())
-        return {"input_ids": ids[: self._seq_len], "labels": kept}
-
-    def question(self, line: Line) -> Question | None:
-        """What to ask of this row, or None where there is nothing to answer."""
-        row = line.row
-        if isinstance(row, PromptCompletionRow):
-            return Question(row.prompt, row.prompt, row.completion, templated=False)
-        if not isinstance(row, MessagesRow) or row.messages[-1].role != "assistant":
-            return None
-        before = msgspec.to_builtins(row.messages[:-1])
-        prompt = self._render(line, before, add_generation_prompt=True)
-        asked = next((m["content"] for m in reversed(before) if m["role"] == "user"), "")
-        return Question(asked, prompt, row.messages[-1].content, templated=True)
-
-    def _chat(self, line: Line, row: MessagesRow) -> tuple[list[int], list[int]]:
-        messages = msgspec.to_builtins(row.messages)
-        text = self._render(line, messages)
-        if not self._assistant_only:
-            ids = self._ids(text, special=False)
-            return ids, list(ids)
-        if not self._has_marks:
-            return self._by_spans(text, self._assistant_spans(line, messages, text))
-        encoded = self._tokenizer.apply_chat_template(
-            messages,
-            chat_template=self._template,
-            tokenize=True,
-            return_dict=True,
-            return_assistant_tokens_mask=True,
-        )
-        ids, mask = encoded["input_ids"], encoded["assistant_masks"]
-        return ids, [i if m else IGNORED for i, m in zip(ids, mask, strict=True)]
-
-    def _by_spans(self, text: str, spans: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids = encoded["input_ids"]
-        inside = [
-            any(start >= a and end <= b for a, b in spans)
-            for start, end in encoded["offset_mapping"]
-        ]
-        return ids, [i if hit else IGNORED for i, hit in zip(ids, inside, strict=True)]
-
-    def _assistant_spans(
-        self, line: Line, messages: list[dict[str, str]], text: str
-    ) -> list[tuple[int, int]]:
-        """Where the assistant's turns stand in the text, end token included.
-
-        For a template without marks that TRL has no marked copy of: a turn is what rendering one
-        message more adds to the generation prompt.
-        """
-        spans = []
-        for i, message in enumerate(messages):
-            if message["role"] != "assistant":
-                continue
-            before = self._render(line, messages[:i], add_generation_prompt=True)
-            after = self._render(line, messages[: i + 1])
-            if not (after.startswith(before) and text.startswith(after)):
-                raise BadInput(
-                    f"{line}: the chat template does not show where the assistant's turn stands; "
-                    "set train.assistant_only_loss: false, or use prompt and completion"
-                )
-            spans.append((len(before), len(after)))
-        return spans
-
-    def _completion(self, row: PromptCompletionRow) -> tuple[list[int], list[int]]:
-        prompt = self._ids(row.prompt)
-        ids = self._ids(row.prompt + row.completion + self._end_after(row.completion))
-        # A token may merge across the border: the completion starts where the two part.
-        same = next(
-            (i for i, (a, b) in enumerate(zip(prompt, ids, strict=False)) if a != b),
-            min(len(prompt), len(ids)),
-        )
-        return ids, [IGNORED] * same + ids[same:]
-
-    def _end_after(self, text: str) -> str:
-        end: str = self._tokenizer.eos_token
-        return "" if text.endswith(end) else end
-
-    def _ids(self, text: str, special: bool = True) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=special)["input_ids"]
-        return ids
-
-    def _render(self, line: Line, messages: list[dict[str, str]], **options: bool) -> str:
-        if self._tokenizer.chat_template is None:
-            raise BadInput(
-                f"{line}: the model has no chat template; use rows with prompt and completion"
-            )
-        try:
-            text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, **options)
-        except Exception as error:  # templates raise errors of their own kinds
-            raise BadInput(f"{line}: the chat template refuses this row: {error}") from error
-        return text
-
-
-def training_template(tokenizer: Any) -> tuple[str | None, bool]:
-    """The template to train with (None: the tokenizer's own), and whether it marks the answers."""
-    from trl.chat_template_utils import get_training_chat_template, has_generation_markers
-
-    own = tokenizer.chat_template
-    if own is None or has_generation_markers(own):
-        return None, own is not None
-    try:
-        return get_training_chat_template(tokenizer), True
-    except ValueError:  # TRL knows no marked copy of this template
-        return None, False
-
-
-def answers_of(lines: Sequence[Line]) -> list[str]:
-    """The answers that training shows, for the best constant one."""
-    answers = []
-    for line in lines:
-        if isinstance(line.row, PromptCompletionRow):
-            answers.append(line.row.completion)
-        elif isinstance(line.row, MessagesRow) and line.row.messages[-1].role == "assistant":
-            answers.append(line.row.messages[-1].content)
-    return answers
-
-
-def dataset(encoder: Encoder, lines: Sequence[Line]) -> Any:
-    """A `datasets.Dataset` with `input_ids` and `labels`, which TRL packs and batches as it is."""
-    from datasets import Dataset
-
-    return Dataset.from_list([encoder.encode(line) for line in lines])
+    sets = {"train": read("train", data.train, job.train_sha256)}
+    if data.validation is not None:
+        sets["validation"] = read("validation", data.validation, job.validation_sha256)
+    if data.test is not None:
+        sets["test"] = read("test", data.test, job.test_sha256)
+    shares = data.held_out_shares
+    if shares:
+        parts = hold_out(sets["train"], list(shares.values()), job.seed)
+        sets |= dict(zip(("train", *shares), parts, strict=True))
+    return Rows(sets["train"], sets["validation"], sets.get("test", []))

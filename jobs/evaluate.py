@@ -10,7 +10,7 @@ import msgspec
 import torch
 from transformers import GenerationConfig
 
-from jobs.data import Question
+from jobs.encode import Question
 from jobs.outcome import write_aside
 from jobs.spec import Evaluation
 
@@ -18,15 +18,6 @@ from jobs.spec import Evaluation
 class BaseAnswer(msgspec.Struct, frozen=True):
     key: str
     answer: str
-
-
-class Sample(msgspec.Struct, frozen=True):
-    """One row of samples.jsonl; an answer that was not asked for is null."""
-
-    question: str
-    reference: str
-    base: str | None
-    tuned: str
 
 
 @contextlib.contextmanager
@@ -100,16 +91,6 @@ def base_answers(
             file.write(_line(BaseAnswer(key, answer)))
             file.flush()
     return [known[key] for key in keys]
-
-
-def write_samples(
-    path: Path, questions: Sequence[Question], base: Sequence[str] | None, tuned: Sequence[str]
-) -> None:
-    rows = [
-        Sample(q.text, q.reference, base[i] if base is not None else None, tuned[i])
-        for i, q in enumerate(questions)
-    ]
-    write_aside(path, b"".join(_line(row) for row in rows))
 
 
 def _key(question: Question, settings: Evaluation) -> str:

@@ -17,6 +17,24 @@ from jobs.spec import Gate, GateResult
 CONSTANTS_TRIED = 1000
 
 
+NAMES = (
+    "exact_match",
+    "json_parse_rate",
+    "json_citation_rate",
+    "citation_coverage",
+    "refusal_precision",
+    "refusal_recall",
+)
+
+# Errors; every other metric is a share of what is right.
+_LOWER = ("loss", "perplexity", "mae", "rmse")
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller value of the metric is the better one; `mae/clarity` is one of `mae`."""
+    return metric.partition("/")[0] in _LOWER
+
+
 @dataclass(frozen=True)
 class Reply:
     """An answer, read as the JSON object that it should be."""

@@ -6,6 +6,7 @@ import re
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from jobs import layout, spec
 
@@ -83,6 +84,9 @@ class Outcome:
     run_id: str = ""
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     gates: tuple[spec.GateResult, ...] = ()
+    evaluated_on: Literal["validation", "test"] = "validation"
+    fit: spec.Fit | None = None
+    best_step: int | None = None
     adapter: str | None = None
     steps: int = 0
     resumed_from_step: int = 0

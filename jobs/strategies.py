@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
     set_seed,
 )
-from trl import SFTConfig
 
 from jobs import layout
 from jobs.outcome import BadInput
@@ -91,21 +91,42 @@ def _ends(model: Any) -> tuple[Any, Any]:
     return model.get_input_embeddings(), model.get_output_embeddings()
 
 
-def load_model(job: ResolvedSpec, source: str, revision: str | None) -> Any:
+# The module that scores, in transformers' sequence classifiers: trained whole, never in 4 bits.
+HEAD = "score"
+
+
+def load_model(job: ResolvedSpec, source: str, revision: str | None, tokenizer: Any) -> Any:
     """The base model on the job's device: 4-bit where the spec says so, else in its dtype.
 
     For `full` the weights are fp32 and only the arithmetic is 16-bit: an update of 1e-5 vanishes
-    in bf16's 8 significant bits.
+    in bf16's 8 significant bits. A regression student gets a fresh head of one output a dimension,
+    drawn from the seed.
     """
-    dtype = torch.float32 if job.strategy == "full" else DTYPES[job.dtype]
-    return AutoModelForCausalLM.from_pretrained(
+    options: dict[str, Any] = {
+        "revision": revision,
+        "dtype": torch.float32 if job.strategy == "full" else DTYPES[job.dtype],
+        "quantization_config": quantization(job),
+        "device_map": {"": device(job)},
+        "attn_implementation": "sdpa",
+    }
+    if job.regression is None:
+        return AutoModelForCausalLM.from_pretrained(source, **options)
+    names = dict(enumerate(job.regression.dimensions))
+    set_seed(job.seed)
+    model = AutoModelForSequenceClassification.from_pretrained(
         source,
-        revision=revision,
-        dtype=dtype,
-        quantization_config=quantization(job),
-        device_map={"": device(job)},
-        attn_implementation="sdpa",
+        problem_type="regression",
+        id2label=names,
+        label2id={name: i for i, name in names.items()},
+        pad_token_id=tokenizer.pad_token_id,  # the score is read at the last token before it
+        **options,
     )
+    if not isinstance(getattr(model, HEAD, None), torch.nn.Linear):
+        raise BadInput(
+            f"model.id: {type(model).__name__} has no linear layer `{HEAD}` to score with; "
+            "use a decoder model such as Qwen2.5, Llama, Mistral or SmolLM2"
+        )
+    return model
 
 
 def limit_threads(job: ResolvedSpec, parameters: int) -> None:
@@ -120,6 +141,7 @@ def quantization(job: ResolvedSpec) -> BitsAndBytesConfig | None:
         return None
     return BitsAndBytesConfig(
         load_in_4bit=True,
+        llm_int8_skip_modules=None if job.regression is None else [HEAD],
         bnb_4bit_quant_type=job.quantization.kind,
         bnb_4bit_use_double_quant=job.quantization.double,
         bnb_4bit_compute_dtype=DTYPES[job.dtype],
@@ -141,7 +163,7 @@ def adapter(job: ResolvedSpec) -> LoraConfig | None:
     if job.strategy == "full":
         return None
     return LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type="CAUSAL_LM" if job.regression is None else "SEQ_CLS",
         r=job.lora.r,
         lora_alpha=job.lora.alpha,
         lora_dropout=job.lora.dropout,
@@ -150,58 +172,25 @@ def adapter(job: ResolvedSpec) -> LoraConfig | None:
     )
 
 
+def with_adapter(job: ResolvedSpec, model: Any) -> Any:
+    """The model with its adapter; as it is for `full`. TRL does this itself for its own trainer.
+
+    peft keeps adapters in fp32 (autocast_adapter_dtype) and trains the head beside them.
+    """
+    config = adapter(job)
+    return model if config is None else get_peft_model(model, config)
+
+
 def widen_adapter(job: ResolvedSpec, model: Any) -> None:
     """fp32 adapters, unless the job computes in bf16.
 
     TRL casts the adapter of a quantised model to bf16. With fp16 the loss scaler needs fp32
-    gradients, and with fp32 the cast would only cost precision.
+    gradients, and with fp32 the cast would only cost precision. A regression head is fp32 always:
+    it is trained from nothing, and bf16 would lose its small updates.
     """
-    if job.dtype != "bf16":
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.to(torch.float32)
-
-
-def training_arguments(job: ResolvedSpec, run_folder: Path) -> SFTConfig:
-    train = job.train
-    micro = min(train.micro_batch, train.effective_batch)
-    if train.effective_batch % micro:
-        raise BadInput(
-            f"train.effective_batch {train.effective_batch} is no multiple of "
-            f"train.micro_batch {micro}"
-        )
-    warmed = train.schedule == "constant" and train.warmup_share > 0
-    return SFTConfig(
-        output_dir=str(run_folder / layout.CHECKPOINTS),
-        num_train_epochs=train.epochs,
-        learning_rate=train.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if warmed else train.schedule,
-        # Below 1 it is a share of all steps (transformers 5 has no warmup_ratio).
-        warmup_steps=min(train.warmup_share, 0.999),
-        weight_decay=train.weight_decay,
-        max_grad_norm=train.max_grad_norm,
-        optim=train.optimizer,
-        per_device_train_batch_size=micro,
-        per_device_eval_batch_size=micro,
-        gradient_accumulation_steps=train.effective_batch // micro,
-        max_length=train.seq_len,
-        packing=train.packing,
-        eval_packing=False,
-        assistant_only_loss=False,  # the labels are made already, see jobs/data.py
-        activation_checkpointing=train.activation_checkpointing,
-        bf16=job.dtype == "bf16",
-        fp16=job.dtype == "fp16",
-        use_cpu=job.device == "cpu",
-        dataloader_pin_memory=job.device == "cuda",
-        logging_steps=train.log_every_steps,
-        logging_nan_inf_filter=False,  # a loss that is no number ends the job, see callbacks
-        save_steps=train.checkpoint_every_steps,
-        save_total_limit=None,  # jobs/callbacks.py removes old ones, once the new one is whole
-        seed=job.seed,
-        data_seed=job.seed,
-        report_to="none",
-        disable_tqdm=True,
-    )
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and (job.dtype != "bf16" or f"{HEAD}." in name):
+            parameter.data = parameter.data.to(torch.float32)
 
 
 def count_parameters(model: Any) -> int:

@@ -1,24 +1,85 @@
-"""TRL's SFTTrainer, without what a job in a log does not want."""
+"""TRL's and transformers' trainers, without what a job in a log does not want."""
 
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import datasets
+import torch
 import transformers
 from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
+LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "l1": torch.nn.functional.l1_loss,
+    "mse": torch.nn.functional.mse_loss,
+    "huber": torch.nn.functional.huber_loss,
+}
 
-class Trainer(SFTTrainer):
-    """Prints no dictionaries, writes no model cards."""
+
+class SftTrainer(SFTTrainer):
+    """Prints no dictionaries, writes no model cards.
+
+    `measure()` gives what each evaluation in training has beside the loss, by name.
+    """
+
+    measure: Callable[[], dict[str, float]] | None = None
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.remove_callback(PrinterCallback)
 
+    def evaluation_loop(self, *positional: Any, **named: Any) -> EvalLoopOutput:
+        output = super().evaluation_loop(*positional, **named)
+        if self.measure is not None and self.is_in_train:
+            output.metrics.update({f"eval_{n}": v for n, v in self.measure().items()})
+        return output
+
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """The run's report says more."""
+
+
+class RegressionTrainer(transformers.Trainer):
+    """The mean error of all outputs by the loss of one's choice, in fp32.
+
+    transformers' own `problem_type: regression` is mean squared error alone.
+    """
+
+    def __init__(self, loss: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._loss = LOSSES[loss]
+        self._tokens = 0
+        # The model's forward takes any keyword, which transformers reads as "it divides the loss
+        # by the accumulated batch itself"; ours is a mean over one micro-batch.
+        self.model_accepts_loss_kwargs = False
+        self.remove_callback(PrinterCallback)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        labels = inputs.pop("labels")
+        output = model(**inputs)
+        if model.training:
+            self._tokens += int(inputs["attention_mask"].sum())
+        loss = self._loss(output.logits.float(), labels.float())
+        return (loss, {"logits": output.logits}) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *positional: Any, **named: Any) -> None:
+        super().log({**logs, "num_tokens": self._tokens}, *positional, **named)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """The run's report says more."""
+
+
+def padded(tokenizer: Any) -> transformers.DataCollatorWithPadding:
+    """Rows of one batch, padded on the right to the longest of them."""
+    return transformers.DataCollatorWithPadding(tokenizer)
 
 
 def quiet() -> None:

@@ -69,7 +69,7 @@ def plan(
     if run_id is not None and not re.fullmatch(RUN_ID, run_id):
         raise BadInput(f"--run-id {run_id}: expected letters, digits, - and _, 64 at most")
     request = recipes.load(recipe, flags)
-    data = preflight.scan_data(request.job.data)
+    data = preflight.scan_data(request.job)
     shape, source = shapes.shape_of(request.job.model)
     model = ModelFacts(
         id=request.job.model.id,

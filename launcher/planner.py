@@ -91,7 +91,10 @@ def plan(
 def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:
     """The spec names the very data that was planned with: a rerun is exact or refused."""
     return msgspec.structs.replace(
-        spec, train_sha256=data.sha256, validation_sha256=data.validation_sha256
+        spec,
+        train_sha256=data.sha256,
+        validation_sha256=data.validation_sha256,
+        test_sha256=data.test_sha256,
     )
 
 

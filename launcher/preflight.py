@@ -5,49 +5,75 @@ from collections.abc import Iterator
 
 import msgspec
 
-from jobs.spec import Data, Row, full_text, held_out_rows, parse_row, supervised_text
+from jobs.spec import (
+    JobSpec,
+    Row,
+    ScoresRow,
+    full_text,
+    held_out_rows,
+    parse_row,
+    scores_of,
+    supervised_text,
+)
 from launcher.errors import BadInput
 from launcher.types import DataFacts
 
 
-def scan_data(data: Data) -> DataFacts:
+def scan_data(job: JobSpec) -> DataFacts:
     """Read every row once: counts and characters for the plan, and what is wrong with which line.
 
     Raises BadInput for a broken line, a row that can teach nothing, and an empty file.
     """
-    train = _Scan(data.train)
-    if data.validation is not None:
-        held = _Scan(data.validation)
-        rows, characters, sha256 = held.rows, held.characters, held.sha256
-        kept_rows, kept_characters = train.rows, train.characters
-    else:
-        rows, sha256 = train.held_out(data), None
-        characters = round(train.characters * rows / train.rows)
-        kept_rows, kept_characters = train.rows - rows, train.characters - characters
+    data = job.data
+    train = _Scan(data.train, job)
+    given = {"validation": data.validation, "test": data.test}
+    sets = {name: _facts(_Scan(path, job)) for name, path in given.items() if path is not None}
+    shares = data.held_out_shares
+    for name, count in zip(
+        shares, _held_out(data.train, train.rows, *shares.values()), strict=True
+    ):
+        sets[name] = (count, round(train.characters * count / train.rows), None)
+    validation, test = sets["validation"], sets.get("test", (0, 0, None))
+    rows = train.rows - sum(sets[name][0] for name in shares)
+    characters = train.characters - sum(sets[name][1] for name in shares)
     return DataFacts(
         train_path=data.train,
         validation_path=data.validation,
-        train_rows=kept_rows,
-        validation_rows=rows,
-        train_characters=kept_characters,
+        train_rows=rows,
+        validation_rows=validation[0],
+        train_characters=characters,
         longest_characters=train.longest,
-        validation_characters=characters,
+        validation_characters=validation[1],
         sha256=train.sha256,
-        validation_sha256=sha256,
+        validation_sha256=validation[2],
+        test_rows=test[0],
+        test_characters=test[1],
+        test_sha256=test[2],
     )
+
+
+def _facts(scan: "_Scan") -> tuple[int, int, str | None]:
+    return scan.rows, scan.characters, scan.sha256
+
+
+def _held_out(path: str, rows: int, *shares: float) -> tuple[int, ...]:
+    try:
+        return held_out_rows(rows, *shares)
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from None
 
 
 class _Scan:
     """One pass over a JSON-lines file."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, job: JobSpec) -> None:
         self.rows = self.characters = self.longest = 0
         digest = hashlib.sha256()
         for number, line in _lines(path):
             digest.update(line)
             if not line.strip():
                 continue
-            row = _row(path, number, line)
+            row = _row(path, number, line, job)
             if not supervised_text(row).strip():
                 raise BadInput(
                     f"{path} line {number}: no text to learn from (the answer is empty or missing)"
@@ -60,12 +86,6 @@ class _Scan:
             raise BadInput(f"{path}: the data set is empty; expected one JSON object a line")
         self.sha256 = digest.hexdigest()
 
-    def held_out(self, data: Data) -> int:
-        try:
-            return held_out_rows(self.rows, data.validation_share)
-        except ValueError as error:
-            raise BadInput(f"{data.train}: {error}") from None
-
 
 def _lines(path: str) -> Iterator[tuple[int, bytes]]:
     try:
@@ -75,9 +95,12 @@ def _lines(path: str) -> Iterator[tuple[int, bytes]]:
         raise BadInput(f"{path}: {error.strerror}; give a JSON-lines file") from None
 
 
-def _row(path: str, number: int, line: bytes) -> Row:
+def _row(path: str, number: int, line: bytes, job: JobSpec) -> Row:
     try:
-        return parse_row(line)
+        row = parse_row(line, job.task)
+        if isinstance(row, ScoresRow) and job.regression is not None:
+            scores_of(row, job.regression)
+        return row
     except msgspec.ValidationError as error:
         raise BadInput(f"{path} line {number}: {str(error)[0].lower()}{str(error)[1:]}") from None
     except msgspec.DecodeError as error:

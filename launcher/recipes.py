@@ -212,7 +212,7 @@ def _absolute_paths(tree: Tree, folder: Path) -> None:
         if looks_like_path(text) or (folder / text).is_dir():
             model["id"] = _absolute(text, folder)
     if isinstance(data, dict):
-        for key in ("train", "validation"):
+        for key in ("train", "validation", "test"):
             if isinstance(data.get(key), str):
                 data[key] = _absolute(data[key], folder)
 
@@ -221,6 +221,7 @@ def _require_files(recipe: Recipe, sources: Mapping[str, str]) -> None:
     for key, path in (
         ("data.train", recipe.data.train),
         ("data.validation", recipe.data.validation),
+        ("data.test", recipe.data.test),
     ):
         if path is not None and not os.path.isfile(path):
             raise BadInput(f"{sources.get(key, 'flags')}: {key}: no file {path}")

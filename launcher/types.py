@@ -82,6 +82,9 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     validation_characters: int
     sha256: str  # of the training file
     validation_sha256: str | None = None
+    test_rows: int = 0
+    test_characters: int = 0
+    test_sha256: str | None = None
     tokens_per_character: float = 0.25
     template_tokens_per_row: int = 12
 

@@ -24,11 +24,14 @@ def name_disagrees(named: float | None, parameters: int) -> bool:
     return named is not None and not NAME_RATIO_LOW <= parameters / named <= NAME_RATIO_HIGH
 
 
-def held_out_rows(rows: int, share: float) -> int:
-    """How many of `rows` are kept from training: at least one, and one is left to train on.
+def held_out_rows(rows: int, *shares: float) -> tuple[int, ...]:
+    """How many of `rows` each share keeps from training: at least one, and one is left to train on.
 
-    Raises ValueError for fewer than two rows.
+    Raises ValueError for fewer rows than that takes.
     """
-    if rows < 2:
-        raise ValueError("one row cannot be both trained on and held out")
-    return min(max(1, round(rows * share)), rows - 1)
+    if rows <= len(shares):
+        raise ValueError(f"{rows} rows cannot be both trained on and held out; give more")
+    counts = [max(1, round(rows * share)) for share in shares]
+    while sum(counts) >= rows:  # few rows: the largest share gives one back
+        counts[counts.index(max(counts))] -= 1
+    return tuple(counts)

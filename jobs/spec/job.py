@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
-Task = Literal["sft"]
+Task = Literal["sft", "regression"]
 Strategy = Literal["qlora", "lora", "full"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 DeviceKind = Literal["cuda", "mps", "cpu"]
@@ -14,6 +14,7 @@ Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_ada
 
 PositiveInt = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+HeldOut = Annotated[float, Meta(gt=0.0, lt=0.5)]
 
 SEVEN_PROJECTIONS = (
     "q_proj",
@@ -39,14 +40,26 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Training and validation rows: JSON-lines files, one row each (see `parse_row`).
+    """Training, validation and test rows: JSON-lines files, one row each (see `parse_row`).
 
-    Without `validation`, `validation_share` of the training rows is held out by the run's seed.
+    Validation rows choose the best epoch; test rows are looked at once, at the end. Without
+    `validation`, `validation_share` of the training rows is held out by the run's seed; without
+    both, `test_share` of them too.
     """
 
     train: Annotated[str, Meta(min_length=1)]
     validation: str | None = None
-    validation_share: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.1
+    test: str | None = None
+    validation_share: HeldOut = 0.1
+    test_share: HeldOut = 0.1
+
+    @property
+    def held_out_shares(self) -> dict[str, float]:
+        """What is kept from the training rows, by set, because no file of its own is given."""
+        if self.validation is not None:
+            return {}
+        both = {"validation": self.validation_share, "test": self.test_share}
+        return {name: share for name, share in both.items() if getattr(self, name) is None}
 
 
 class Lora(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +85,7 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     learning_rate: Annotated[float, Meta(gt=0.0, lt=1.0)] = 2e-4
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
     warmup_share: Share = 0.03
+    warmup_steps: Annotated[int, Meta(ge=0)] | None = None  # wins over warmup_share
     weight_decay: Annotated[float, Meta(ge=0.0)] = 0.0
     max_grad_norm: Annotated[float, Meta(gt=0.0)] = 1.0
     optimizer: Optimizer = "paged_adamw_8bit"
@@ -84,6 +98,47 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log_every_steps: PositiveInt = 1
     checkpoint_every_steps: PositiveInt = 25
     checkpoints_kept: PositiveInt = 2
+    # Evaluate on the validation rows after each epoch and keep the epoch that is best by this
+    # metric; None keeps the last. Training ends after `patience` epochs without a better one.
+    select_by: Annotated[str, Meta(min_length=1)] | None = None
+    patience: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        if self.patience is not None and self.select_by is None:
+            raise ValueError("patience needs select_by: the metric that must get better")
+
+
+class Tier(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A class of texts: those whose overall score is at least `min`, and below the next tier's."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    min: float
+
+
+class Regression(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A student that scores texts: one output for each named dimension, `low` to `high`.
+
+    The overall score that tiers are cut from is the mean of the dimensions, weighted by `weights`
+    (a dimension that is not named there weighs 1).
+    """
+
+    dimensions: Annotated[tuple[str, ...], Meta(min_length=1)]
+    low: float = 0.0
+    high: float = 10.0
+    loss: Literal["l1", "mse", "huber"] = "l1"
+    tiers: tuple[Tier, ...] = ()
+    weights: dict[str, Annotated[float, Meta(ge=0.0)]] = {}
+
+    def __post_init__(self) -> None:
+        if len(set(self.dimensions)) < len(self.dimensions):
+            raise ValueError("dimensions: a name stands twice")
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        if set(self.weights) - set(self.dimensions):
+            unknown = ", ".join(sorted(set(self.weights) - set(self.dimensions)))
+            raise ValueError(f"weights: {unknown}: not among the dimensions")
+        if list(self.tiers) != sorted(self.tiers, key=lambda tier: tier.min):
+            raise ValueError("tiers: expected from the lowest `min` to the highest")
 
 
 class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,9 +170,14 @@ class JobSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     lora: Lora = Lora()
     train: Train = Train()
+    regression: Regression | None = None  # for task: regression
     eval: Evaluation = Evaluation()
     gates: tuple[Gate, ...] = ()
     seed: Annotated[int, Meta(ge=0)] = 17
+
+    def __post_init__(self) -> None:
+        if (self.task == "regression") != (self.regression is not None):
+            raise ValueError("`task: regression` and `regression:` go together")
 
 
 class ResolvedSpec(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,4 +191,5 @@ class ResolvedSpec(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     quantization: Quantization | None
     train_sha256: str | None = None  # of the data files as they were planned with
     validation_sha256: str | None = None
+    test_sha256: str | None = None
     deadline: str | None = None  # absolute; the job stops itself, checkpoint and result first

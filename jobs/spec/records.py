@@ -34,11 +34,13 @@ class StepRecord(Struct, frozen=True, kw_only=True, tag_field="event", tag="step
 
 
 class EvalRecord(Struct, frozen=True, kw_only=True, tag_field="event", tag="eval"):
-    """Loss on the validation rows at a step."""
+    """Loss, and what else was measured, on the validation rows at a step."""
 
     at: str
     step: int
     loss: float
+    epoch: float | None = None  # None: before or after training
+    metrics: dict[str, float] = {}
 
 
 Record = PhaseRecord | StepRecord | EvalRecord
@@ -63,11 +65,22 @@ class GateResult(Struct, frozen=True, kw_only=True):
     passed: bool
 
 
+class Fit(Struct, frozen=True, kw_only=True):
+    """How much worse the model is on rows that it was not trained on."""
+
+    metric: str
+    train: float
+    validation: float
+    gap: float  # (validation - train) / train
+    verdict: str
+
+
 class Result(Struct, frozen=True, kw_only=True):
     """What the job leaves behind, always: written aside and then moved into place.
 
     `metrics` maps a subject (`base`, `tuned`, `constant`: the best answer that ignores the
-    question) to its metrics by name.
+    question) to its metrics by name, on the test rows where there are any, else on the validation
+    rows; then `validation` holds the tuned model's on those.
     """
 
     wire_version: int = WIRE_VERSION
@@ -76,6 +89,9 @@ class Result(Struct, frozen=True, kw_only=True):
     failure: Failure | None = None
     metrics: dict[str, dict[str, float]] = {}
     gates: tuple[GateResult, ...] = ()
+    evaluated_on: Literal["validation", "test"] = "validation"
+    fit: Fit | None = None
+    best_step: int | None = None  # of the checkpoint that was kept; None: the last
     adapter: str | None = None  # folder name below the run's folder
     steps: int = 0
     resumed_from_step: int = 0

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from jobs.spec.job import Regression, Task
+
 
 class Message(Struct, frozen=True):
     role: Literal["system", "user", "assistant", "tool"]
@@ -30,7 +32,14 @@ class TextRow(Struct, frozen=True):
     text: str
 
 
-Row = MessagesRow | PromptCompletionRow | TextRow
+class ScoresRow(Struct, frozen=True):
+    """A text and what an oracle gave it, by dimension."""
+
+    text: str
+    scores: dict[str, float]
+
+
+Row = MessagesRow | PromptCompletionRow | TextRow | ScoresRow
 
 
 class _Keys(Struct):
@@ -43,14 +52,17 @@ _KEYS = msgspec.json.Decoder(_Keys)
 _MESSAGES = msgspec.json.Decoder(MessagesRow)
 _PROMPT = msgspec.json.Decoder(PromptCompletionRow)
 _TEXT = msgspec.json.Decoder(TextRow)
+_SCORES = msgspec.json.Decoder(ScoresRow)
 
 
-def parse_row(line: bytes) -> Row:
-    """Read one JSON line as a data row; extra keys are ignored.
+def parse_row(line: bytes, task: Task = "sft") -> Row:
+    """Read one JSON line as a data row of the task; extra keys are ignored.
 
     Raises `msgspec.DecodeError` (not JSON, or a wrong type: `msgspec.ValidationError`) with the
     path of the key, and `ValueError` when no known shape fits.
     """
+    if task == "regression":
+        return _SCORES.decode(line)
     keys = _KEYS.decode(line)
     if keys.messages is not msgspec.UNSET:
         return _MESSAGES.decode(line)
@@ -59,6 +71,21 @@ def parse_row(line: bytes) -> Row:
     if keys.text is not msgspec.UNSET:
         return _TEXT.decode(line)
     raise ValueError("expected `messages`, `prompt` and `completion`, or `text`")
+
+
+def scores_of(row: ScoresRow, asked: Regression) -> list[float]:
+    """The row's scores in the order of the dimensions; others are ignored.
+
+    Raises `ValueError` where one is missing, no number, or out of range.
+    """
+    missing = [name for name in asked.dimensions if name not in row.scores]
+    if missing:
+        raise ValueError(f"no score for {', '.join(missing)}")
+    found = [row.scores[name] for name in asked.dimensions]
+    for name, value in zip(asked.dimensions, found, strict=True):
+        if not asked.low <= value <= asked.high:
+            raise ValueError(f"{name} is {value:g}, outside {asked.low:g} to {asked.high:g}")
+    return found
 
 
 def supervised_text(row: Row) -> str:

@@ -5,7 +5,8 @@ import msgspec
 import pytest
 import yaml
 
-from jobs.data import IGNORED, Encoder, hold_out, read_lines
+from jobs.data import hold_out, read_lines
+from jobs.encode import IGNORED, Encoder
 from jobs.outcome import BadInput
 from jobs.spec import JobSpec
 
@@ -77,14 +78,14 @@ def test_bad_rows_name_file_and_line(rows, lines, what):
 
 def test_holding_out_is_by_seed_and_leaves_both_sides_something(rows):
     lines = read_lines(rows(*[{"text": str(i)} for i in range(10)]))
-    train, held = hold_out(lines, 0.3, seed=1)
+    train, held = hold_out(lines, [0.3], seed=1)
     assert sorted(x.number for x in train + held) == list(range(1, 11))
     assert len(held) == 3
-    assert hold_out(lines, 0.3, seed=1) == (train, held)
-    assert hold_out(lines, 0.3, seed=2) != (train, held)
-    assert [len(part) for part in hold_out(lines[:2], 0.01, seed=1)] == [1, 1]
-    with pytest.raises(BadInput, match="one row"):
-        hold_out(lines[:1], 0.1, seed=1)
+    assert hold_out(lines, [0.3], seed=1) == [train, held]
+    assert hold_out(lines, [0.3], seed=2) != [train, held]
+    assert [len(part) for part in hold_out(lines[:2], [0.01], seed=1)] == [1, 1]
+    with pytest.raises(BadInput, match="1 rows cannot"):
+        hold_out(lines[:1], [0.1], seed=1)
 
 
 @pytest.mark.parametrize("template", [None, UNMARKED], ids=["marked", "unmarked"])

@@ -2,28 +2,28 @@ from pathlib import Path
 
 import pytest
 
-from jobs.spec import Data
+from jobs.spec import Data, JobSpec, Model
 from launcher.errors import BadInput
 from launcher.preflight import scan_data
 
 GOOD = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "ab"}]}\n'
 
 
-def write(tmp_path: Path, text: str) -> Data:
+def write(tmp_path: Path, text: str) -> JobSpec:
     path = tmp_path / "rows.jsonl"
     path.write_text(text)
-    return Data(train=str(path))
+    return JobSpec(model=Model(id="a/b"), data=Data(train=str(path)))
 
 
 def test_counts_rows_and_characters(tmp_path: Path) -> None:
     facts = scan_data(write(tmp_path, GOOD * 20))
-    assert (facts.train_rows, facts.validation_rows) == (18, 2)
-    assert facts.train_characters + facts.validation_characters == 60
+    assert (facts.train_rows, facts.validation_rows, facts.test_rows) == (16, 2, 2)
+    assert facts.train_characters + facts.validation_characters + facts.test_characters == 60
     assert facts.longest_characters == 3
 
 
 def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
-    assert scan_data(write(tmp_path, GOOD * 5 + "\n" + GOOD * 5)).train_rows == 9
+    assert scan_data(write(tmp_path, GOOD * 5 + "\n" + GOOD * 5)).train_rows == 8
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""What predicted scores are worth. Arrays of shape (texts, dimensions) in, figures out; no torch.
+
+Mean absolute and root mean squared error overall and for each dimension, in the units of the
+scores; where tiers are given, how often the text lands in the right one.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from jobs.spec import Fit, Regression
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+# The bands of a training guide in use: (validation - train) / train error.
+VERDICTS = (
+    (0.10, "underfits: it can still learn"),
+    (0.30, "good"),
+    (0.50, "moderate overfitting"),
+    (float("inf"), "high overfitting"),
+)
+
+
+def score(predicted: Array, wanted: Array, asked: Regression) -> dict[str, float]:
+    """Metrics by name: `mae`, `rmse`, `mae/<dimension>`, `rmse/<dimension>`, and with tiers
+    `tier_accuracy`, `tier_recall/<tier>` and `minority_recall`, the recall of the rarest tier.
+    """
+    error = predicted - wanted
+    found = {"mae": np.abs(error).mean(), "rmse": np.sqrt(np.square(error).mean())}
+    for i, name in enumerate(asked.dimensions):
+        found[f"mae/{name}"] = np.abs(error[:, i]).mean()
+        found[f"rmse/{name}"] = np.sqrt(np.square(error[:, i]).mean())
+    if asked.tiers:
+        found |= _tiers(tiers_of(predicted, asked), tiers_of(wanted, asked), asked)
+    return {name: float(value) for name, value in found.items()}
+
+
+def tiers_of(scores: Array, asked: Regression) -> Array:
+    """Index of each text's tier by its overall score; below the first tier's `min` it is 0."""
+    weights = [asked.weights.get(name, 1.0) for name in asked.dimensions]
+    overall = np.average(scores, axis=1, weights=weights)
+    return np.digitize(overall, [tier.min for tier in asked.tiers[1:]])
+
+
+def _tiers(predicted: Array, wanted: Array, asked: Regression) -> dict[str, float]:
+    found = {"tier_accuracy": (predicted == wanted).mean()}
+    counts = {i: int((wanted == i).sum()) for i in range(len(asked.tiers))}
+    present = {i: n for i, n in counts.items() if n}
+    for i in present:
+        recall = (predicted[wanted == i] == i).mean()
+        found[f"tier_recall/{asked.tiers[i].name}"] = recall
+    rarest = min(present, key=lambda i: present[i])
+    found["minority_recall"] = found[f"tier_recall/{asked.tiers[rarest].name}"]
+    return found
+
+
+def fit(train: float, validation: float, metric: str = "mae") -> Fit:
+    """The gap between the errors on training and validation rows, with its verdict.
+
+    No training error at all is an infinite gap, unless validation has none either.
+    """
+    gap = (validation - train) / train if train else (float("inf") if validation else 0.0)
+    verdict = next(word for bound, word in VERDICTS if gap < bound or bound == float("inf"))
+    return Fit(metric=metric, train=train, validation=validation, gap=gap, verdict=verdict)
