@@ -168,7 +168,7 @@ def samples(lines: Sequence[Line], answers: scores.Array, asked: Regression) -> 
     for line, given in zip(lines, answers, strict=True):
         assert isinstance(line.row, ScoresRow), "targets_of has seen every line"
         wanted = dict(zip(asked.dimensions, scores_of(line.row, asked), strict=True))
-        said = {d: round(float(v), 2) for d, v in zip(asked.dimensions, given, strict=True)}
+        said = {d: round(float(v), 4) for d, v in zip(asked.dimensions, given, strict=True)}
         found.append(Sample(line.row.text, _json(wanted), base=None, tuned=_json(said)))
     return found
 

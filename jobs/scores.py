@@ -35,11 +35,15 @@ def score(predicted: Array, wanted: Array, asked: Regression) -> dict[str, float
     return {name: float(value) for name, value in found.items()}
 
 
+def overall_of(scores: Array, asked: Regression) -> Array:
+    """The weighted mean of each text's scores, shape (texts,)."""
+    weights = [asked.weights.get(name, 1.0) for name in asked.dimensions]
+    return np.average(scores, axis=1, weights=weights)
+
+
 def tiers_of(scores: Array, asked: Regression) -> Array:
     """Index of each text's tier by its overall score; below the first tier's `min` it is 0."""
-    weights = [asked.weights.get(name, 1.0) for name in asked.dimensions]
-    overall = np.average(scores, axis=1, weights=weights)
-    return np.digitize(overall, [tier.min for tier in asked.tiers[1:]])
+    return np.digitize(overall_of(scores, asked), [tier.min for tier in asked.tiers[1:]])
 
 
 def _tiers(predicted: Array, wanted: Array, asked: Regression) -> dict[str, float]:

@@ -181,16 +181,25 @@ def with_adapter(job: ResolvedSpec, model: Any) -> Any:
     return model if config is None else get_peft_model(model, config)
 
 
+def widen_head(model: Any) -> None:
+    """A regression head is fp32 always: bf16 would lose the small updates it is trained with."""
+    for name, parameter in model.named_parameters():
+        if f"{HEAD}." in name:
+            parameter.data = parameter.data.to(torch.float32)
+
+
 def widen_adapter(job: ResolvedSpec, model: Any) -> None:
     """fp32 adapters, unless the job computes in bf16.
 
     TRL casts the adapter of a quantised model to bf16. With fp16 the loss scaler needs fp32
-    gradients, and with fp32 the cast would only cost precision. A regression head is fp32 always:
-    it is trained from nothing, and bf16 would lose its small updates.
+    gradients, and with fp32 the cast would only cost precision.
     """
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and (job.dtype != "bf16" or f"{HEAD}." in name):
-            parameter.data = parameter.data.to(torch.float32)
+    if job.regression is not None:
+        widen_head(model)
+    if job.dtype != "bf16":
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.float32)
 
 
 def count_parameters(model: Any) -> int:

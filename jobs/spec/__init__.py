@@ -35,6 +35,9 @@ from jobs.spec.job import (
     Tier,
     Train,
 )
+from jobs.spec.predict import (
+    PredictSummary,
+)
 from jobs.spec.records import (
     EvalRecord,
     Failure,
@@ -84,6 +87,7 @@ __all__ = [
     "Optimizer",
     "PhaseRecord",
     "PositiveInt",
+    "PredictSummary",
     "PromptCompletionRow",
     "Quantization",
     "Record",

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from jobs import scores
+from jobs.spec import Regression, Tier
+
+ASKED = Regression(
+    dimensions=("risk", "tone"),
+    weights={"risk": 3.0},
+    tiers=(Tier(name="low", min=0), Tier(name="middle", min=4), Tier(name="high", min=7)),
+)
+
+
+def test_errors_are_in_the_units_of_the_scores():
+    found = scores.score(
+        np.array([[1.0, 2.0], [5.0, 6.0]]), np.array([[2.0, 2.0], [2.0, 6.0]]), ASKED
+    )
+    assert found["mae"] == pytest.approx(1.0)
+    assert found["rmse"] == pytest.approx(np.sqrt(10 / 4))
+    assert (found["mae/risk"], found["mae/tone"]) == (2.0, 0.0)
+    assert found["rmse/risk"] == pytest.approx(np.sqrt(5.0))
+
+
+def test_the_overall_score_is_weighted_and_cut_into_tiers():
+    texts = np.array([[8.0, 0.0], [0.0, 8.0], [4.0, 4.0], [7.0, 7.0], [-1.0, -1.0]])
+    assert scores.overall_of(texts, ASKED).tolist() == [6.0, 2.0, 4.0, 7.0, -1.0]
+    assert scores.tiers_of(texts, ASKED).tolist() == [1, 0, 1, 2, 0]
+
+
+def test_the_rarest_tier_has_a_recall_of_its_own():
+    wanted = np.array([[1.0, 1.0]] * 3 + [[8.0, 8.0]] * 2)
+    predicted = np.array([[1.0, 1.0]] * 3 + [[8.0, 8.0], [2.0, 2.0]])
+    found = scores.score(predicted, wanted, ASKED)
+    assert found["tier_accuracy"] == pytest.approx(0.8)
+    assert found["tier_recall/low"] == 1.0
+    assert found["minority_recall"] == found["tier_recall/high"] == 0.5
+    assert "tier_recall/middle" not in found  # nothing to recall
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "verdict"),
+    [
+        (1.0, 0.9, "underfits"),
+        (1.0, 1.09, "underfits"),
+        (1.0, 1.1, "good"),
+        (0.23, 0.39, "high overfitting"),  # 69.6 %
+        (1.0, 1.3, "moderate overfitting"),
+        (1.0, 1.5, "high overfitting"),
+        (0.0, 1.0, "high overfitting"),
+    ],
+)
+def test_the_gap_has_a_verdict(train, validation, verdict):
+    assert scores.fit(train, validation).verdict.startswith(verdict)
