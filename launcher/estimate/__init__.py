@@ -1,5 +1,7 @@
 """What one job needs on one offer: memory, disk, time. Pure: no file, no network, no clock."""
 
+import msgspec
+
 from jobs.spec import ResolvedSpec
 from launcher.estimate import hours, vram, weights
 from launcher.estimate.tensors import ModelShape
@@ -17,6 +19,8 @@ def estimate(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offe
 
     Raises `BadInput` when none of `spec.lora.targets` is a layer of the model.
     """
+    if spec.regression is not None:
+        shape = msgspec.structs.replace(shape, outputs=len(spec.regression.dimensions))
     longest = round(data.longest_characters * data.tokens_per_character)
     longest += data.template_tokens_per_row
     need = vram.memory(shape, spec, offer.device, prompt_tokens=min(longest, spec.train.seq_len))

@@ -84,11 +84,14 @@ ANSWER_SHARE = Span(0.2, 0.6, 1.0)
 
 
 class Work(Struct, frozen=True, kw_only=True):
-    """How much there is to do."""
+    """How much there is to do. The judged rows are those of the result: test, else validation."""
 
-    train_tokens: int
+    train_rows: int
+    train_tokens: int  # of all epochs
     validation_tokens: int
     validation_rows: int
+    judged_tokens: int
+    judged_rows: int
     micro_steps: int
 
 
@@ -97,22 +100,20 @@ def work_of(spec: ResolvedSpec, data: DataFacts) -> Work:
 
     A row counts at most `seq_len` tokens; of the rows' lengths only mean and longest are known.
     """
-    train_rows, validation_rows = data.train_rows, data.validation_rows
+    train_rows = data.train_rows
     train_tokens = row_tokens(spec, data, train_rows, data.train_characters)
-    validation_tokens = row_tokens(spec, data, validation_rows, data.validation_characters)
-    if data.validation_path is None and validation_rows == 0:  # held out of the training rows
-        share = spec.data.validation_share
-        validation_rows = round(train_rows * share)
-        validation_tokens = round(train_tokens * share)
-        train_rows -= validation_rows
-        train_tokens -= validation_tokens
+    validation_tokens = row_tokens(spec, data, data.validation_rows, data.validation_characters)
+    test_tokens = row_tokens(spec, data, data.test_rows, data.test_characters)
     length = spec.train.seq_len if spec.train.packing else 1
     sequences = ceil(train_tokens / length) if spec.train.packing else train_rows
     epochs = spec.train.epochs
     return Work(
+        train_rows=train_rows,
         train_tokens=round(train_tokens * epochs),
         validation_tokens=validation_tokens,
-        validation_rows=validation_rows,
+        validation_rows=data.validation_rows,
+        judged_tokens=test_tokens or validation_tokens,
+        judged_rows=data.test_rows or data.validation_rows,
         micro_steps=max(
             1,
             ceil(
@@ -138,7 +139,7 @@ def flops_per_token(shape: ModelShape, spec: ResolvedSpec, context: int) -> floa
     the future, which it does without packing's block mask.
     """
     layers = sum(t.parameters for t in shape.tensors() if t.kind == "linear")
-    head = shape.vocab_size * shape.hidden_size
+    head = shape.head_parameters
     again = 1 if spec.train.activation_checkpointing else 0
     trained = layers + head if spec.strategy == "full" else 0
     adapter = shape.lora_parameters(spec.lora.r, spec.lora.targets) if not trained else 0
@@ -191,7 +192,7 @@ def _cpu_step(
 def answer_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, rows: int) -> Span:
     """Seconds of one generated token for a whole batch: weights are read once, or dequantised."""
     linear = sum(t.parameters for t in shape.tensors() if t.kind == "linear")
-    weights = linear + shape.vocab_size * shape.hidden_size
+    weights = linear + shape.head_parameters
     if device.kind == "cpu":
         flops = 2.0 * weights * rows
         cores = max(1, device.cores)
@@ -219,23 +220,32 @@ def training(shape: ModelShape, spec: ResolvedSpec, device: Device, work: Work) 
 def evaluation(
     shape: ModelShape, spec: ResolvedSpec, device: Device, work: Work
 ) -> tuple[Span, str]:
-    """Seconds for loss and answers of the tuned model, and of the base where compared."""
+    """Seconds for all that is measured: after training, of the base model, and in each epoch."""
+    epochs = ceil(spec.train.epochs) if spec.train.select_by is not None else 0
+    step_tokens = max(1, micro_tokens(spec))
+    step = step_seconds(shape, spec, device, step_tokens) * (1 / 3)  # forward alone
+    chosen = f"; {epochs} times the {work.validation_rows:,} validation rows" if epochs else ""
+    if spec.regression is not None:
+        # jobs/regression.py TRAIN_ROWS_JUDGED: the error on rows that were trained on
+        known = min(1.0, 500 / max(1, work.train_rows)) * work.train_tokens / spec.train.epochs
+        tokens = work.judged_tokens + work.validation_tokens * (epochs + 1) + known
+        why = f"scores of {work.judged_rows:,} rows{chosen}"
+        return step * (tokens / step_tokens), why
     subjects = 2 if spec.eval.compare_base else 1
-    rows = work.validation_rows
-    step_tokens = micro_tokens(spec)
-    share = work.validation_tokens / max(1, step_tokens) / 3  # forward alone
-    seconds = step_seconds(shape, spec, device, step_tokens) * (share * subjects)
+    tokens = work.judged_tokens * subjects + work.validation_tokens * epochs
+    seconds = step * (tokens / step_tokens)
     answers = 0
     if spec.eval.generate:
-        answers = min(rows, spec.eval.limit or rows)
+        answers = min(work.judged_rows, spec.eval.limit or work.judged_rows)
+        rounds = subjects + (epochs if spec.train.select_by != "loss" else 0)
         batches = ceil(answers / spec.eval.batch)
         one = answer_seconds(shape, spec, device, min(answers, spec.eval.batch))
         each = Span(
             *(s * a * spec.eval.max_new_tokens for s, a in zip(one, ANSWER_SHARE, strict=True))
         )
-        seconds = seconds.plus(each * (batches * subjects))
+        seconds = seconds.plus(each * (batches * rounds))
     who = "base and tuned" if subjects == 2 else "tuned"
-    return seconds, f"{who}: loss on {rows:,} rows, {answers:,} answers"
+    return seconds, f"{who}: loss on {work.judged_rows:,} rows, {answers:,} answers{chosen}"
 
 
 def terms(

@@ -60,6 +60,7 @@ class ModelShape(Struct, frozen=True, kw_only=True):
     qk_norm: bool
     norms_per_layer: int
     fused: bool  # one qkv_proj and one gate_up_proj (Phi-3)
+    outputs: int = 0  # of a regression head in the language model head's place; 0: none
 
     @property
     def attention_size(self) -> int:
@@ -70,6 +71,11 @@ class ModelShape(Struct, frozen=True, kw_only=True):
     def kv_size(self) -> int:
         """Width of all key heads together (as many values)."""
         return self.kv_heads * self.head_dim
+
+    @property
+    def head_parameters(self) -> int:
+        """Of the matrix that ends the forward pass: vocabulary or scores."""
+        return (self.outputs or self.vocab_size) * self.hidden_size
 
     def tensors(self, targets: tuple[str, ...] = SEVEN_PROJECTIONS) -> tuple[Tensor, ...]:
         """Every tensor, tied ones once; `target` where PEFT would put an adapter."""
@@ -112,7 +118,9 @@ def _tensors(shape: ModelShape, targets: tuple[str, ...]) -> tuple[Tensor, ...]:
             for x in "qk"
         ]
     rows.append(Tensor("model.norm.weight", (h,), "norm", 1, False))
-    if not shape.tied:
+    if shape.outputs:
+        rows.append(Tensor("score.weight", (shape.outputs, h), "head", 1, False))
+    elif not shape.tied:
         rows.append(Tensor("lm_head.weight", (shape.vocab_size, h), "head", 1, False))
     return tuple(rows)
 

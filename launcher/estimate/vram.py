@@ -149,7 +149,7 @@ def _moments(
         # torch optim/adamw.py _multi_tensor_adamw: one fp32 scratch copy of all parameters
         scratch = max(0, 4 * shape.parameters - saved)
         moments.append(_Moment("optimizer scratch", scratch, "foreach AdamW, beyond activations"))
-    if prompt_tokens is not None and spec.eval.generate:
+    if prompt_tokens is not None and spec.eval.generate and not shape.outputs:
         answer = _evaluation(shape, spec, w, prompt_tokens)
         moments.append(_Moment("evaluation", max(0, answer[0] - saved), answer[1]))
     largest = max(moments, key=lambda m: m.bytes)
@@ -184,6 +184,9 @@ def _loss(
     shape: ModelShape, spec: ResolvedSpec, device: Device, w: Widths, loss: Loss
 ) -> tuple[int, str]:
     tokens = activations.micro_tokens(spec)
+    if shape.outputs:
+        # transformers modeling_layers.py GenericForSequenceClassification: scores at every token
+        return 2 * 4 * tokens * shape.outputs, f"{shape.outputs} scores a token"
     if loss == "plain":
         return PLAIN_LOSS_BYTES * tokens * shape.vocab_size, "whole logits"
     hidden = tokens * shape.hidden_size * (4 + 2 * w.compute)  # fp32 gradient, compacted input

@@ -21,10 +21,12 @@ def widths_of(spec: ResolvedSpec) -> Widths:
     Adapters are fp32 on an unquantised base (peft 0.21 tuners_utils.py cast_adapter_dtype, which
     trl 1.16 turns off for DeepSpeed ZeRO-3 alone). On a quantised one trl makes them bf16
     (sft_trainer.py SFTTrainer.__init__, "When using QLoRA"), and jobs/strategies.py widen_adapter
-    makes them fp32 again unless the job computes in bf16.
+    makes them fp32 again unless the job computes in bf16. A regression student does not go through
+    trl: its adapters stay fp32.
     """
     compute = DTYPE_BYTES[spec.dtype]
-    adapter = 2 if spec.quantization is not None and spec.dtype == "bf16" else 4
+    narrow = spec.quantization is not None and spec.dtype == "bf16" and spec.regression is None
+    adapter = 2 if narrow else 4
     return Widths(
         compute=compute,
         adapter=adapter,
@@ -94,7 +96,8 @@ def trained_sizes(shape: ModelShape, spec: ResolvedSpec) -> list[tuple[int, int]
     if spec.strategy == "full":
         return [(t.numel, t.count) for t in shape.tensors()]
     targets = [t for t in shape.tensors(spec.lora.targets) if t.target]
-    return [(spec.lora.r * size, t.count) for t in targets for size in t.shape]
+    pairs = [(spec.lora.r * size, t.count) for t in targets for size in t.shape]
+    return [*pairs, (shape.head_parameters, 1)] if shape.outputs else pairs
 
 
 def optimizer_bytes(numel: int, optimizer: str, parameter_width: int) -> int:

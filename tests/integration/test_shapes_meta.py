@@ -15,15 +15,19 @@ import json, re, sys, warnings
 warnings.filterwarnings("ignore")
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 found = {}
 for name, fields in json.load(sys.stdin).items():
-    config = AutoConfig.for_model(**fields["config"])
+    outputs = fields.get("outputs", 0)
+    labels = {"num_labels": outputs} if outputs else {}
+    config = AutoConfig.for_model(**fields["config"], **labels)
+    kind = AutoModelForSequenceClassification if outputs else AutoModelForCausalLM
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = kind.from_config(config)
         total = sum(p.numel() for p in model.parameters())
         names = {re.sub(r"\\.[0-9]+\\.", ".*.", n) for n, _ in model.named_parameters()}
-        lora = LoraConfig(r=fields["r"], target_modules=fields["targets"])
+        task = "SEQ_CLS" if outputs else "CAUSAL_LM"
+        lora = LoraConfig(task_type=task, r=fields["r"], target_modules=fields["targets"])
         model = get_peft_model(model, lora, low_cpu_mem_usage=True)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     found[name] = [total, trainable, sorted(names)]
@@ -42,6 +46,7 @@ ODD = {  # flags that no embedded model sets
     "phi3": {"model_type": "phi3"},
     "qwen2 tied": {"model_type": "qwen2", "tie_word_embeddings": True},
 }
+STUDENTS = ("Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-7B", "HuggingFaceTB/SmolLM2-135M")
 FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 
 
@@ -53,6 +58,10 @@ def cases() -> dict[str, dict[str, object]]:
             found[model_id] = {"config": config, "r": 16, "targets": SEVEN_PROJECTIONS}
     found["phi-4, fused targets"] = {
         "config": embedded_config("microsoft/phi-4"), "r": 8, "targets": FUSED}  # fmt: skip
+    for model_id in STUDENTS:
+        found[f"{model_id}, 8 scores"] = {
+            "config": embedded_config(model_id), "r": 16, "targets": SEVEN_PROJECTIONS,
+            "outputs": 8}  # fmt: skip
     for name, flags in ODD.items():
         found[name] = {"config": {**SMALL, **flags}, "r": 4, "targets": ("q_proj", "down_proj")}
     return found
@@ -77,8 +86,10 @@ def test_counts_and_names_equal_the_real_model(
     name: str, real: dict[str, tuple[int, int, list[str]]]
 ) -> None:
     case = cases()[name]
-    shape = from_config(case["config"])
+    outputs = case.get("outputs", 0)
+    shape = msgspec.structs.replace(from_config(case["config"]), outputs=outputs)
     total, trainable, names = real[name]
     assert shape.parameters == total
-    assert shape.lora_parameters(case["r"], case["targets"]) == trainable
+    head = shape.head_parameters if outputs else 0  # trained whole, beside the adapters
+    assert shape.lora_parameters(case["r"], case["targets"]) + head == trainable
     assert sorted(t.name for t in shape.tensors()) == names

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from jobs.spec import Data, Lora, Model, Quantization, ResolvedSpec, Train
+from jobs.spec import Data, Lora, Model, Quantization, Regression, ResolvedSpec, Train
 from launcher.errors import BadInput
 from launcher.estimate import estimate, hours, vram, weights
 from launcher.estimate.shapes import shape_of
@@ -181,13 +181,31 @@ def test_tokens_are_characters_template_and_truncation() -> None:
     assert short.micro_steps == 1000
 
 
-def test_held_out_rows_are_not_trained_on() -> None:
-    facts = msgspec.structs.replace(
-        FACTS, validation_path=None, validation_rows=0, validation_characters=0
+def a_student(model_id: str, dimensions: int) -> ResolvedSpec:
+    asked = Regression(dimensions=tuple(f"d{i}" for i in range(dimensions)))
+    return msgspec.structs.replace(
+        spec_for(model_id, packing=False), task="regression", regression=asked
     )
-    work = hours.work_of(spec_for(QWEN_7B, epochs=1.0), facts)
-    assert work.validation_rows == 100
-    assert work.train_tokens + work.validation_tokens == 262_000
+
+
+def test_a_student_trains_its_head_and_has_no_vocabulary_to_score() -> None:
+    language = estimate(spec_for(QWEN_7B), shape_for(QWEN_7B), FACTS, offer_for(RTX_4090))
+    student = estimate(a_student(QWEN_7B, 8), shape_for(QWEN_7B), FACTS, offer_for(RTX_4090))
+    head = 152_064 * 3584
+    assert student.parameters_total == language.parameters_total - head + 8 * 3584
+    assert student.parameters_trainable == language.parameters_trainable + 8 * 3584
+    # less the head, more for adapters that stay fp32
+    assert student.memory_expected_bytes < language.memory_expected_bytes - 1.5 * head
+
+
+def test_rows_for_the_test_are_judged_and_choosing_an_epoch_costs_time() -> None:
+    facts = msgspec.structs.replace(FACTS, test_rows=40, test_characters=8_000)
+    assert hours.work_of(spec_for(QWEN_7B), facts).judged_rows == 40
+    plain, chosen = (
+        hours.evaluation(shape_for(QWEN_7B), spec, RTX_4090, hours.work_of(spec, facts))[0].expected
+        for spec in (spec_for(QWEN_7B), spec_for(QWEN_7B, select_by="loss"))
+    )
+    assert chosen > plain
 
 
 def test_frozen_flops_are_six_per_weight_with_checkpointing() -> None:
