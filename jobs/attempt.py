@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import layout
+from jobs.memory import lean_heap
 from jobs.outcome import BadInput, Outcome
 from jobs.progress import Progress
 from jobs.sources import model_folder
@@ -38,6 +39,8 @@ def load_base(a: Attempt, local: Path | None) -> tuple[Any, Any]:
     from jobs import strategies
 
     job = a.job
+    if job.train.lean_heap and job.device == "cpu" and not lean_heap():
+        a.outcome.warnings.append("train.lean_heap: this system's allocator does not offer it")
     source, revision = str(local or job.model.id), None if local else job.model.revision
     if job.model.init == "random":
         source = str(strategies.build_base(Path(source), a.folder / layout.BASE, job.seed))

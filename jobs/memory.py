@@ -1,7 +1,22 @@
 """The job's peak memory, in bytes, and what the figure means."""
 
+import ctypes
 import resource
 import sys
+
+# mallopt(3): M_MMAP_THRESHOLD. Larger blocks are mapped one by one, and unmapped when freed.
+_M_MMAP_THRESHOLD = -3
+# Layer activations are larger, Python's own objects are not. By default glibc moves the threshold
+# up to 32 MB, and keeps what is below it on its heap. docs/LOG.md has what either costs.
+LEAN_HEAP_BLOCK_BYTES = 1_000_000
+
+
+def lean_heap() -> bool:
+    """Make glibc hand freed blocks back to the system; False where there is no such allocator."""
+    try:
+        return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LEAN_HEAP_BLOCK_BYTES))
+    except (AttributeError, OSError):
+        return False
 
 
 def peak_memory() -> tuple[int, str]:

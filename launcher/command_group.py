@@ -23,11 +23,16 @@ class DefaultCommand(click.Group):
         """A bare word that is neither command nor file is more likely a slip than a recipe."""
         if first.startswith("-") or "." in first or os.path.exists(first):
             return
+        from launcher import paths  # as difflib below: only for a bare word
+
+        shipped = paths.recipes()
+        if first in shipped:
+            return
         if first in NOT_THERE_YET:
             raise click.UsageError(f"`launch {first}` is not in this version")
-        import difflib  # only on the way to an error
+        import difflib
 
-        near = difflib.get_close_matches(first, [*self.commands], n=1)
+        near = difflib.get_close_matches(first, [*self.commands, *shipped], n=1)
         hint = f"; did you mean `launch {near[0]}`?" if near else "; `launch --help` lists them"
         raise click.UsageError(f"no command and no recipe is called {first}{hint}")
 

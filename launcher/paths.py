@@ -34,8 +34,14 @@ def packaged(name: str) -> Path:
     return installed if installed.is_dir() else here.parent / name
 
 
+def recipes() -> dict[str, Path]:
+    """The recipes that come with the project, by name."""
+    folder = Path(__file__).resolve().parent.parent / "jobs" / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
 def sample_recipe() -> Path:
-    return Path(__file__).resolve().parent.parent / "jobs" / "recipes" / "sample.yaml"
+    return recipes()["sample"]
 
 
 def job_code() -> Path:

@@ -103,10 +103,14 @@ def load(recipe: str | None, flags: Flags) -> Request:
 def _choose(recipe: str | None, flags: Flags) -> tuple[Path, str]:
     """The file to read and what to call it."""
     if recipe is not None:
-        path = Path(recipe)
-        if not path.is_file():
-            raise BadInput(f"recipe {recipe} not found; give a YAML file, or none for the sample")
-        return path.resolve(), str(path.resolve())
+        path, shipped = Path(recipe), paths.recipes()
+        if not path.is_file() and recipe not in shipped:
+            raise BadInput(
+                f"recipe {recipe} not found; give a YAML file, one of {', '.join(shipped)}, "
+                "or none for the sample"
+            )
+        found = (path if path.is_file() else shipped[recipe]).resolve()
+        return found, str(found)
     here = Path(WORKING_FOLDER_RECIPE)
     if here.is_file():
         return here.resolve(), str(here.resolve())

@@ -221,6 +221,8 @@ def _slack(terms: list[MemoryTerm], share: float) -> MemoryTerm:
 
 
 def _heap(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> MemoryTerm:
+    if spec.train.lean_heap:
+        return _term("allocator slack", 0, "lean_heap: freed blocks go back to the system")
     per_token = activations.saved_per_token(shape, w, spec.lora.targets)
     whole = shape.layers * activations.micro_tokens(spec) * per_token
     why = f"freed blocks the heap keeps: {CPU_HEAP_SHARE:.0%} of all layers' activations"
