@@ -81,7 +81,7 @@ class Dimension(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not self.min < self.max:
             raise ValueError(f"`min` {self.min:g} is not below `max` {self.max:g}")
-        if self.type == "integer" and not (self.min.is_integer() and self.max.is_integer()):
+        if self.type == "integer" and (self.min % 1 or self.max % 1):
             raise ValueError("`type: integer` needs a whole `min` and `max`")
 
 

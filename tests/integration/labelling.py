@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,3 +87,9 @@ class Labelling:
             with contextlib.suppress(json.JSONDecodeError):
                 found.append(json.loads(line))
         return [event for event in found if event["event"] == kind]
+
+    def wait_for_event(self, kind: str) -> None:
+        patience_until = time.monotonic() + 60
+        while not self.events(kind):
+            assert time.monotonic() < patience_until, f"no {kind} came"
+            time.sleep(0.02)

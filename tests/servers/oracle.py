@@ -17,7 +17,8 @@ PATIENCE_SECONDS = 60.0  # after this a held request is let go, so that no test 
 class Reply:
     """What is sent instead of the usual answer. `content` is the model's; `body` the whole reply.
 
-    `hang` sends nothing until the server ends, `drop` closes the connection.
+    `hang` sends nothing until the server ends, `drop` closes the connection; `at_once` answers
+    even while the server holds its answers.
     """
 
     status: int = 200
@@ -28,6 +29,7 @@ class Reply:
     usage: bool = True
     hang: bool = False
     drop: bool = False
+    at_once: bool = False
 
 
 def scores_of(prompt: str) -> dict[str, float]:
@@ -48,8 +50,8 @@ class Oracle:
         self.asked: Counter[str] = Counter()  # by prompt
         self.tokens = 0  # billed: of answers that were reported or sent without a report
         self.in_flight = self.most_in_flight = 0
-        self.held = threading.Event()
-        self.held.set()
+        self.released = threading.Event()  # clear it to hold every answer
+        self.released.set()
         self._changed = threading.Condition()
         self._ended = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -78,7 +80,7 @@ class Oracle:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self.held.set()
+        self.released.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -126,7 +128,8 @@ class Oracle:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 reply = oracle._arrive(body, dict(self.headers))
                 try:
-                    oracle.held.wait(PATIENCE_SECONDS)
+                    if not reply.at_once:
+                        oracle.released.wait(PATIENCE_SECONDS)
                     self._answer(body, reply)
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True  # the client went away
