@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Labelling:
     python: str
     base_url: str
     key: str = KEY
+    environment: dict[str, str] = field(default_factory=dict)
 
     def texts(self, texts: Iterable[str]) -> None:
         rows = (json.dumps({"id": f"t{i}", "text": text}) for i, text in enumerate(texts))
@@ -52,10 +53,11 @@ class Labelling:
         return path
 
     def start(self, python: str | None = None) -> "subprocess.Popen[str]":
+        ours = {"PYTHONPATH": str(ROOT), VARIABLE: self.key, "NO_PROXY": "*"}
         return subprocess.Popen(
             [python or self.python, "-m", "jobs.label", "label.json"],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: self.key, "NO_PROXY": "*"},
+            env={**os.environ, **self.environment, **ours},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -65,7 +67,10 @@ class Labelling:
     def __call__(self, code: int = 0, python: str | None = None) -> str:
         """Run to the end; everything that was printed."""
         process = self.start(python)
-        out, err = process.communicate(timeout=240)
+        try:
+            out, err = process.communicate(timeout=240)
+        finally:
+            process.kill()
         assert process.returncode == code, out + err
         return out + err
 
@@ -80,13 +85,13 @@ class Labelling:
     def summary(self) -> dict[str, Any]:
         return json.loads((self.output / layout.LABEL_SUMMARY).read_text())
 
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        """Of the journal; a torn line is passed over."""
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """Of the journal, all or of one kind; a torn line is passed over."""
         found = []
         for line in (self.output / layout.ORACLE_ANSWERS).read_text().splitlines():
             with contextlib.suppress(json.JSONDecodeError):
                 found.append(json.loads(line))
-        return [event for event in found if event["event"] == kind]
+        return [event for event in found if kind in (None, event["event"])]
 
     def wait_for_event(self, kind: str) -> None:
         patience_until = time.monotonic() + 60

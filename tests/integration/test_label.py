@@ -2,6 +2,8 @@
 
 import signal
 from collections.abc import Iterator
+from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,19 @@ def test_what_is_sent(label: Labelling, oracle: Oracle) -> None:
     assert oracle.bodies[1].keys() == {
         "model", "messages", "response_format", "max_completion_tokens"}  # fmt: skip
     assert oracle.bodies[1]["response_format"] == {"type": "json_object"}
+
+
+def test_the_callers_own_openai_settings_stay_at_home(label: Labelling, oracle: Oracle) -> None:
+    label.environment = {
+        "OPENAI_CUSTOM_HEADERS": "X-Gateway-Key: private",
+        "OPENAI_ORG_ID": "org-private",
+        "OPENAI_PROJECT_ID": "private",
+        "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+        "OPENAI_API_KEY": "sk-private-of-another-endpoint",
+    }
+    label()
+    assert oracle.requests == 6
+    assert all("private" not in value for headers in oracle.headers for value in headers.values())
 
 
 def test_text_mode_reads_a_fence_and_json_mode_does_not(label: Labelling, oracle: Oracle) -> None:
@@ -146,11 +161,12 @@ def test_passing_errors_are_tried_again(label: Labelling, oracle: Oracle) -> Non
     oracle.say("number 1", Reply(drop=True))
     oracle.say("number 2", Reply(hang=True))
     oracle.say("number 3", Reply(status=408))
+    oracle.say("number 4", Reply(trickle=True))
     label.spec(endpoint={"timeout_seconds": 2})
     label()
-    assert oracle.requests == 6 + 5
+    assert oracle.requests == 6 + 6
     failed = label.events("failed")
-    assert sorted(str(e["status"]) for e in failed) == ["408", "500", "503", "None", "None"]
+    assert sorted(str(e["status"]) for e in failed) == ["408", "500", "503", "None", "None", "None"]
     # whoever hung up or was hung up on may have done the work, and may bill it
     assert {e["status"] for e in failed if e["billed"]} == {None}
     assert label.summary()["unreported_tokens"] == sum(
@@ -227,7 +243,20 @@ def test_no_more_than_so_many_at_a_time(label: Labelling, oracle: Oracle) -> Non
     oracle.released.set()
     process.communicate(timeout=60)
     assert process.returncode == 0
-    assert (oracle.most_in_flight, oracle.requests) == (5, 20)
+    # A request is written down before it goes out, an answer after it came: what is open in the
+    # journal is never less than what is in flight.
+    open_at = list(accumulate(1 if e["event"] == "sent" else -1 for e in label.events()))
+    assert (max(open_at), oracle.most_in_flight, oracle.requests) == (5, 5, 20)
+
+
+@pytest.mark.parametrize("pace", [{"requests_per_minute": 120}, {"tokens_per_minute": 6000}])
+def test_the_pace_is_kept(label: Labelling, oracle: Oracle, pace: dict[str, int]) -> None:
+    label.spec(pace={"concurrency": 1, **pace})
+    label()
+    first, *_, last = (datetime.fromisoformat(s["at"]) for s in label.events("sent"))
+    # 6 requests, or 5 answers of 40 tokens and more: 2 seconds at least, and tenths without a pace
+    assert (last - first).total_seconds() >= 1.9
+    assert oracle.requests == 6
 
 
 def test_the_token_limit_holds_with_many_in_flight(label: Labelling, oracle: Oracle) -> None:
@@ -306,6 +335,7 @@ def test_a_kill_loses_nothing_that_was_answered(label: Labelling, oracle: Oracle
     assert journal.read_bytes().startswith(whole)
     assert oracle.requests == 7
     assert len(label.rows()) == 6
+    assert len(label.events("sent")) == 7
     sent = label.events("sent")[2]
     summary = label.summary()
     assert summary["unreported_tokens"] == sent["tokens_in_at_most"] + sent["tokens_out_at_most"]

@@ -17,8 +17,8 @@ PATIENCE_SECONDS = 60.0  # after this a held request is let go, so that no test 
 class Reply:
     """What is sent instead of the usual answer. `content` is the model's; `body` the whole reply.
 
-    `hang` sends nothing until the server ends, `drop` closes the connection; `at_once` answers
-    even while the server holds its answers.
+    `hang` sends nothing until the server ends, `trickle` a space now and then, `drop` closes the
+    connection; `at_once` answers even while the server holds its answers.
     """
 
     status: int = 200
@@ -28,6 +28,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     usage: bool = True
     hang: bool = False
+    trickle: bool = False
     drop: bool = False
     at_once: bool = False
 
@@ -145,7 +146,9 @@ class Oracle:
                     return self._send(401, json.dumps({"error": {"message": said}}), {})
                 if reply.hang:
                     oracle._ended.wait(PATIENCE_SECONDS)
-                if reply.hang or reply.drop:
+                if reply.trickle:
+                    self._trickle()
+                if reply.hang or reply.trickle or reply.drop:
                     self.close_connection = True
                     return None
                 if reply.status == 200:
@@ -153,6 +156,14 @@ class Oracle:
                 else:
                     text = reply.body or json.dumps({"error": {"message": "as the test wants"}})
                 return self._send(reply.status, text, reply.headers)
+
+            def _trickle(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", "1000000")
+                self.end_headers()
+                while not oracle._ended.wait(0.1):
+                    self.wfile.write(b" ")
+                    self.wfile.flush()
 
             def _send(self, status: int, text: str, headers: dict[str, str]) -> None:
                 content = text.encode()
