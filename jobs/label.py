@@ -65,9 +65,10 @@ def main(arguments: list[str]) -> int:
     except BadInput as error:
         print(f"bad input: {hide(key, str(error))}", file=sys.stderr)
         return 2
-    except (Exception, KeyboardInterrupt, asyncio.CancelledError):
-        print(hide(key, traceback.format_exc()), file=sys.stderr)
-        print("what is answered is kept: start again to go on", file=sys.stderr)
+    except (Exception, KeyboardInterrupt, asyncio.CancelledError) as error:
+        if isinstance(error, Exception):
+            print(hide(key, traceback.format_exc()), file=sys.stderr)
+        print("broken off; what is answered is kept: start again to go on", file=sys.stderr)
         return 1
     print(hide(key, outcome_line(summary)), flush=True)
     return 0 if summary.labelled == summary.texts else 1
@@ -100,7 +101,7 @@ def label(spec: LabelSpec, folder: Path, key: str) -> LabelSummary:
         Meter(spec.pace.tokens_per_minute),
     )
     asking = Asking(form, client, key, journal, admission, say, scores=dict(known))
-    missing = [question for k, question in chosen.questions.items() if k not in known]
+    missing = [q for k, q in chosen.questions.items() if k not in known and asking.tries_left(k)]
     # By chance, so that what a limit leaves labelled is a sample, not the file's beginning.
     random.Random(spec.texts.seed).shuffle(missing)
     say(

@@ -38,10 +38,14 @@ class Asking:
     asked: set[str] = field(default_factory=set)
     requests: int = 0
     above_worst_case: int = 0
-    failed_in_a_row: int = 0
+    fruitless_in_a_row: int = 0
 
     def __post_init__(self) -> None:
         self.spec = self.form.spec
+
+    def tries_left(self, key: str) -> bool:
+        """Whether a text without scores may be asked about once more."""
+        return len(self.journal.past.unusable.get(key, ())) <= self.spec.retries.invalid
 
     async def all(self, questions: Iterable[Question]) -> None:
         """Ask until every question is answered, or there is an end to it."""
@@ -58,13 +62,13 @@ class Asking:
     async def _one(self, question: Question) -> None:
         """Ask until there are scores, or no tries are left."""
         retries, errors = self.spec.retries, 0
-        while len(self.journal.past.unusable.get(question.key, ())) <= retries.invalid:
+        while self.tries_left(question.key):
             outcome = await self._send(question)
             if outcome is None:
                 return
             if isinstance(outcome, Answer):
-                self.failed_in_a_row = 0
                 if outcome.scores is not None:
+                    self.fruitless_in_a_row = 0
                     self.scores[question.key] = outcome.scores
                     self._report()
                     return
@@ -74,10 +78,12 @@ class Asking:
                 self.failed.add(question.key)
                 return
             if not outcome.retried or errors > retries.errors:
-                self._give_up_on(question, outcome)
+                self.failed.add(question.key)
+                self._without_scores(question, outcome.error)
                 return
             span = min(retries.first_wait_seconds * 2 ** (errors - 1), retries.longest_wait_seconds)
             await self.admission.pause(max(span * random.uniform(0.5, 1), outcome.wait_seconds))
+        self._without_scores(question, self.journal.past.unusable[question.key][-1])
 
     def _report(self) -> None:
         if len(self.scores) % REPORT_EVERY == 0:
@@ -100,12 +106,11 @@ class Asking:
             self.admission.hold(failure.wait_seconds)
         return False
 
-    def _give_up_on(self, question: Question, failure: Failure) -> None:
-        self.failed.add(question.key)
-        self.failed_in_a_row += 1
-        self.say(f"text {question.id!r} failed: {failure.error}")
-        if self.failed_in_a_row >= self.spec.retries.give_up_after:
-            message = f"{self.failed_in_a_row} texts failed one after another: {failure.error}"
+    def _without_scores(self, question: Question, why: str) -> None:
+        self.fruitless_in_a_row += 1
+        self.say(f"text {question.id!r} has no scores: {why}")
+        if self.fruitless_in_a_row >= self.spec.retries.give_up_after:
+            message = f"{self.fruitless_in_a_row} texts one after another got no scores: {why}"
             self.admission.stop(End("endpoint", message))
 
     async def _send(self, question: Question) -> Answer | Failure | None:

@@ -99,8 +99,8 @@ class Retries(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `errors`: after 408, 409, 429, 5xx, a timeout or a lost connection, at each start; the wait is
     drawn between half and all of `first_wait_seconds` × 2^n, `longest_wait_seconds` at most, and
     never less than the endpoint's Retry-After. `invalid`: after an answer that cannot be used,
-    over all starts. `give_up_after`: texts that fail with no answer between them, before the rest
-    is left unasked.
+    over all starts. `give_up_after`: texts without scores one after another, before the rest is
+    left unasked.
     """
 
     errors: Annotated[int, Meta(ge=0, le=100)] = 5

@@ -320,6 +320,25 @@ def test_a_signal_waits_for_what_is_in_flight(label, oracle, number) -> None:
     assert oracle.requests == 6
 
 
+def test_a_second_signal_does_not_wait(label: Labelling, oracle: Oracle) -> None:
+    label.spec(pace={"concurrency": 2})
+    oracle.released.clear()
+    process = label.start()
+    oracle.wait_for(lambda o: o.in_flight == 2)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None
+    assert any("waiting for 2 answers" in line for line in iter(process.stdout.readline, ""))
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err == "broken off; what is answered is kept: start again to go on\n"
+    oracle.released.set()
+    label()
+    assert oracle.requests == 8
+    summary = label.summary()
+    assert summary["unreported_tokens"] > 0
+
+
 def test_a_kill_loses_nothing_that_was_answered(label: Labelling, oracle: Oracle) -> None:
     label.spec(pace={"concurrency": 1})
     oracle.say("number", Reply(), Reply(), Reply(hang=True))
@@ -349,6 +368,19 @@ def test_an_endpoint_that_is_gone_is_given_up(label: Labelling, oracle: Oracle) 
     assert "no such path" in label(code=1)
     label.spec(endpoint={"base_url": "http://127.0.0.1:1/v1"}, pace={"concurrency": 1},
                retries={"errors": 1, "give_up_after": 3})  # fmt: skip
-    assert "3 texts failed one after another: Connection error." in label(code=1)
+    assert "3 texts one after another got no scores: Connection error." in label(code=1)
     assert label.summary()["unreported_tokens"] == 0
     assert (label.summary()["failed"], label.summary()["unasked"]) == (3, 47)
+
+
+def test_money_is_not_spent_on_answers_that_are_all_unusable(label, oracle) -> None:
+    label.texts(f"text {i}" for i in range(50))
+    oracle.say("text", *[Reply(content="seven")] * 100)
+    label.spec(pace={"concurrency": 1}, retries={"invalid": 1, "give_up_after": 3})
+    assert "3 texts one after another got no scores: not JSON" in label(code=1)
+    assert oracle.requests == 6
+    assert (label.summary()["invalid"], label.summary()["unasked"]) == (3, 47)
+    oracle.replies.clear()
+    label(code=1)  # the three have had their tries, and do not count as a bad beginning
+    assert oracle.requests == 6 + 47
+    assert (label.summary()["invalid"], label.summary()["labelled"]) == (3, 47)
