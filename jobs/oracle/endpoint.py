@@ -133,6 +133,7 @@ def failure_of(error: Exception) -> Failure:
     import openai
 
     if isinstance(error, openai.APIStatusError):
+        # `billed` stays False: assumption, that nobody bills a request answered with an error.
         status, body = error.status_code, error.body
         code = body.get("code") if isinstance(body, dict) else None
         spent = code == "insufficient_quota"  # OpenAI says so with a 429

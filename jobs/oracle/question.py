@@ -15,8 +15,9 @@ from jobs.spec import Dimension, Endpoint, LabelSpec
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
-# What the endpoint's chat template puts around a message: roles, and a system prompt of its own
-# (SmolLM2's and Qwen2.5's take 20 to 30 tokens). Assumption: no template adds more than this.
+# What the endpoint's chat template puts around a message: roles, and a system prompt of its own.
+# SmolLM2's takes 30 (llama.cpp reports 31 prompt tokens for the message "x", 2026-11-21).
+# Assumption: no template adds more than this.
 TEMPLATE_TOKENS = 256
 
 
