@@ -25,4 +25,9 @@ RECEIPT = "receipt.json"  # estimate against actual
 REPORT = "report.md"
 SUMS = "SHA256SUMS"  # written last: a run without it is not whole
 
+# of a labelling task, in its output folder
+ORACLE_ANSWERS = "answers.jsonl"  # journal of all that was sent and answered, only appended to
+LABELLED = "labelled.jsonl"  # id, text and scores, one row each
+LABEL_SUMMARY = "label_summary.json"  # jobs.spec.LabelSummary
+
 TEMPORARY_SUFFIX = ".part"  # written aside, then moved into place

@@ -13,6 +13,9 @@ from tests.integration.command import Command
 
 SKYPILOT = "skypilot==0.14.1"  # pyproject's extra `cloud`, without any cloud's own packages
 
+# pyproject's extra `label`, the wire format's msgspec, and llama.cpp's server
+LABEL = ("openai==2.54.0", "msgspec==0.22.0", "xllamacpp==2026.10.11549")
+
 
 @pytest.fixture(scope="session")
 def train_python() -> str:
@@ -20,17 +23,28 @@ def train_python() -> str:
     return str(environment.training_python(None, lambda line: print(line, file=sys.stderr)))
 
 
-@pytest.fixture(scope="session")
-def sky_python() -> str:
-    """An interpreter that has SkyPilot, which the launcher's environment does without."""
-    home = paths.environments_folder() / SKYPILOT.replace("==", "-")
+def kept_environment(name: str, *requirements: str) -> str:
+    """The interpreter of an environment that is made once by pip, and kept."""
+    home = paths.environments_folder() / name
     python = home / "bin" / "python"
     if not (home / "ready").exists():
         venv.create(home, with_pip=True, symlinks=True, clear=True)
         install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, SKYPILOT], check=True)
+        subprocess.run([*install, *requirements], check=True)
         (home / "ready").touch()
     return str(python)
+
+
+@pytest.fixture(scope="session")
+def sky_python() -> str:
+    """An interpreter that has SkyPilot, which the launcher's environment does without."""
+    return kept_environment(SKYPILOT.replace("==", "-"), SKYPILOT)
+
+
+@pytest.fixture(scope="session")
+def label_python() -> str:
+    """An interpreter that has what jobs.label needs, and llama.cpp's server; no torch."""
+    return kept_environment("-".join(LABEL).replace("==", "-"), *LABEL)
 
 
 @pytest.fixture
