@@ -93,7 +93,7 @@ def plan(
         created_at=stamp(now),
         recipe=request.recipe,
         settings=request.settings,
-        warnings=(*_warnings(model), *local.problems),
+        warnings=(*_warnings(model), *data.warnings, *local.problems),
     )
     if request.exact is not None:
         _require_same(request.exact, made)

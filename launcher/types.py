@@ -85,6 +85,10 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     test_rows: int = 0
     test_characters: int = 0
     test_sha256: str | None = None
+    shapes: dict[str, int] = {}  # rows of all sets by the shape they were recognised as
+    repeated_rows: int = 0  # whose question stands earlier in their set too; they stay
+    left_out_rows: int = 0  # whose question stands in a set that judges theirs
+    warnings: tuple[str, ...] = ()
     tokens_per_character: float = 0.25
     template_tokens_per_row: int = 12
 
