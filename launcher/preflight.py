@@ -77,8 +77,9 @@ class _Scan:
         try:
             with open(path, "rb") as file:
                 self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            unit = unit_of(path)
             for found in read_rows(path, job.regression):
-                self._take(found, unit_of(path))
+                self._take(found, unit)
         except BadTable as error:
             raise BadInput(f"{path}{error.place}: {error.why}") from None
         except OSError as error:

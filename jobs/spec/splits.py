@@ -1,7 +1,7 @@
 """Which rows are trained on, chosen by and judged by, so that no question stands in two sets.
 
 A model that has seen a question in training, with whatever answer, is not asked anew. Rows are
-the same here when they differ in white space alone; case counts. Launcher and job both call
+the same here when they differ in (ASCII) white space alone; case counts. Launcher and job both call
 `arrange`, so that what is planned is what is trained on.
 """
 
@@ -12,7 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 from msgspec import Struct
 
 from jobs.spec.counting import held_out_rows
-from jobs.spec.rows import Row, ScoresRow, full_text, question_text
+from jobs.spec.rows import Row, ScoresRow, TextRow, question_text, supervised_text
 
 # 64 bits: among a million rows two different ones are taken for the same with a probability of
 # 1e12 / 2**65 = 3e-8.
@@ -44,12 +44,21 @@ class Arranged(Struct, Generic[T], frozen=True, kw_only=True):
 
 
 def identity(row: Row) -> Identity:
-    """The row's question and the whole of it."""
-    question = " ".join(question_text(row).split())
-    whole = " ".join(full_text(row).split())
+    """The row's question, and that with its answer."""
+    question = _digest(_bare(question_text(row)))
+    if isinstance(row, TextRow):
+        return Identity(question, question)
     if isinstance(row, ScoresRow):
-        whole += repr(sorted(row.scores.items()))
-    return Identity(_digest(question.encode()), _digest(whole.encode()))
+        answer = repr(sorted(row.scores.items())).encode()
+    else:
+        answer = _bare(supervised_text(row))
+    return Identity(question, _digest(b"%d %b" % (question, answer)))
+
+
+def _bare(text: str) -> bytes:
+    # Without white space rather than with one blank each: 4 instead of 29 us for 2,400 characters
+    # (timeit, 2026-11-21).
+    return text.encode().translate(None, b" \t\n\r\v\f")
 
 
 def _digest(content: bytes) -> int:
@@ -124,7 +133,7 @@ def hold_out(questions: Sequence[int], shares: Sequence[float], seed: int) -> li
             f"{len(questions)} rows with {len(groups)} different question(s) cannot be both "
             "trained on and held out; give more, or files of their own"
         )
-    left = sorted(groups, key=lambda question: _digest(f"{seed} {question}".encode()))
+    left = sorted(groups, key=lambda question: _digest(b"%d %d" % (seed, question)))
     parts = []
     for number, count in enumerate(wanted, start=1):
         most = len(left) - 1 - (len(wanted) - number)  # one question is left for each set to come

@@ -80,7 +80,8 @@ def test_parquet_holds_what_json_lines_hold(rows, tmp_path):
     """Written as `datasets` writes it: rows of one shape have nulls for the keys of the other."""
     from datasets import Dataset
 
-    table = [CHAT, {"prompt": "q", "completion": "a"}] * 700  # more than one batch
+    other = {"messages": None, "prompt": "q", "completion": "a"}
+    table = [{**CHAT, "prompt": None, "completion": None}, other] * 700  # more than one batch
     path = tmp_path / "rows.parquet"
     Dataset.from_list(table).to_parquet(path)
     lines, same = read_lines(path), read_lines(rows(*table))
