@@ -59,7 +59,8 @@ def row_of(fields: Fields, asked: Regression | None = None) -> tuple[str, Row]:
 
     Raises `ValueError` or `msgspec.ValidationError` with what was expected.
     """
-    fields = {key: value for key, value in fields.items() if value is not None}
+    if None in fields.values():
+        fields = {key: value for key, value in fields.items() if value is not None}
     if asked is not None:
         return _scores(fields, asked)
     for shape in SHAPES:

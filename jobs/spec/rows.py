@@ -61,7 +61,7 @@ def supervised_text(row: Row) -> str:
     """The text that carries loss; empty when the row can teach nothing."""
     if isinstance(row, MessagesRow):
         answers = row.messages[row.context :]
-        return "".join(m.content for m in answers if m.role == "assistant")
+        return "".join([m.content for m in answers if m.role == "assistant"])
     if isinstance(row, PromptCompletionRow):
         return row.completion
     return row.text
@@ -70,7 +70,7 @@ def supervised_text(row: Row) -> str:
 def full_text(row: Row) -> str:
     """All text of the row, without the chat template's own tokens."""
     if isinstance(row, MessagesRow):
-        return "".join(m.content for m in row.messages)
+        return "".join([m.content for m in row.messages])
     if isinstance(row, PromptCompletionRow):
         return row.prompt + row.completion
     return row.text
@@ -84,13 +84,15 @@ def question_text(row: Row) -> str:
     nothing, so there the completion counts.
     """
     if isinstance(row, MessagesRow):
-        asked = row.messages[: row.context or _last_answer(row)]
-        return "\n".join(m.content for m in asked or row.messages)
+        asked = row.messages[: row.context or _last_answer(row.messages)]
+        return "\n".join([m.content for m in asked or row.messages])
     if isinstance(row, PromptCompletionRow):
         return row.prompt if row.prompt.strip() else row.completion
     return row.text
 
 
-def _last_answer(row: MessagesRow) -> int:
-    answers = [i for i, m in enumerate(row.messages) if m.role == "assistant"]
-    return answers[-1] if answers else len(row.messages)
+def _last_answer(messages: list[Message]) -> int:
+    for i in range(len(messages) - 1, -1, -1):
+        if messages[i].role == "assistant":
+            return i
+    return len(messages)
