@@ -14,6 +14,7 @@ from jobs.spec import DeviceKind, JobSpec, Record, ResolvedSpec, Result
 MICROUSD = 1_000_000
 GIB = 1024**3
 MIB = 1024**2
+DATA_FILES = ("train", "validation", "test")  # the keys of a recipe's `data:` that name files
 
 
 class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
