@@ -19,11 +19,12 @@ from launcher import paths
 from launcher.errors import BadInput, LaunchError, OutsideFailed
 from launcher.types import DATA_FILES, Setting
 
-_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?(?::([\w-]+))?", re.ASCII)
+# Patterns are compiled on use: every start of the command comes past here.
+_ID = r"(?a)(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?(?::([\w-]+))?"
 
 # How the Hub names the files of a split: by shard (`data/train_sft-00000-of-00003.parquet`), else
 # by a word of file or folder (huggingface.co/docs/hub/datasets-file-names-and-splits).
-_SHARD = re.compile(r"(?:.*/)?([\w.]+)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.[a-z]+(?:\.gz)?")
+_SHARD = r"(?:.*/)?([\w.]+)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.[a-z]+(?:\.gz)?"
 _WORDS = {
     "train": "train|training",
     "validation": "validation|valid|val|dev",
@@ -34,7 +35,9 @@ _NO_ROWS = ("dataset_infos.json", "dataset_dict.json", "state.json", "config.jso
 
 def is_id(text: str) -> bool:
     """Whether it reads as a data set of the Hub and not as a file: `org/name`, no extension."""
-    match = _ID.fullmatch(text)
+    if extension(text) is not None or text.startswith(("/", ".")):
+        return False
+    match = re.fullmatch(_ID, text)
     return match is not None and extension(match[1]) is None
 
 
@@ -64,7 +67,7 @@ def localised(data: Data) -> tuple[Data, list[Setting]]:
 
 def _fetched(text: str, name: str, data: Data) -> Iterable[tuple[str, Path, str]]:
     """(key, file, commit) of what the id stands for under the key `name`."""
-    match = _ID.fullmatch(text)
+    match = re.fullmatch(_ID, text)
     assert match is not None, "only what is_id takes comes here"
     data_set, revision, split = match.groups()
     hub = _client(text)
@@ -113,7 +116,7 @@ def splits_of(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _split_of(name: str) -> str | None:
-    shard = _SHARD.fullmatch(name)
+    shard = re.fullmatch(_SHARD, name)
     if shard is not None:
         return shard[1]
     for split, words in _WORDS.items():

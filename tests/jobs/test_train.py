@@ -268,7 +268,7 @@ def test_full_training_on_completions_with_rows_held_out(folders):
     ("changes", "what"),
     [
         ({"data": {"train": "broken.jsonl"}}, "broken.jsonl:2: "),
-        ({"data": {"train": "empty.jsonl"}}, "empty.jsonl: no rows"),
+        ({"data": {"train": "empty.jsonl"}}, "empty.jsonl: the data set is empty"),
         ({"model": {"id": "./no-such-model"}}, "model.id: no folder"),
         ({"model": {"id": "org/model", "init": "random"}}, "init: random needs a folder"),
         ({"strategy": "qora"}, "Invalid enum value 'qora'"),
