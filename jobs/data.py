@@ -1,15 +1,16 @@
 """The rows of a job: read from its files, held apart for training, validation and test."""
 
-import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from jobs.outcome import BadInput
 from jobs.sources import data_file
-from jobs.spec import ResolvedSpec, Row, Task, held_out_rows, parse_row
+from jobs.spec import Regression, ResolvedSpec, Row
+from jobs.spec.reading import read_rows
+from jobs.spec.splits import arrange, identity, warnings_of
+from jobs.spec.tables import BadTable
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Line:
     row: Row
     path: Path
     number: int
+    shape: str = ""
 
     def __str__(self) -> str:
         return f"{self.path}:{self.number}"
@@ -31,6 +33,7 @@ class Rows:
     train: list[Line]
     validation: list[Line]
     test: list[Line]
+    warnings: tuple[str, ...] = ()
 
     @property
     def judged(self) -> list[Line]:
@@ -38,56 +41,47 @@ class Rows:
         return self.test or self.validation
 
 
-def read_lines(path: Path, task: Task = "sft") -> list[Line]:
-    """All rows of a JSON-lines file; empty lines are passed over.
+def read_lines(path: Path, asked: Regression | None = None) -> list[Line]:
+    """All rows of a data file; `asked` is what a regression task wants scored.
 
     Raises `BadInput` with file and line number, or when there is no row at all.
     """
-    lines = []
-    with path.open("rb") as file:
-        for number, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                lines.append(Line(parse_row(text, task), path, number))
-            except (msgspec.DecodeError, ValueError) as error:
-                raise BadInput(f"{path}:{number}: {error}") from error
-    if not lines:
-        raise BadInput(f"{path}: no rows")
-    return lines
-
-
-def hold_out(lines: Sequence[Line], shares: Sequence[float], seed: int) -> list[list[Line]]:
-    """The lines to train on, then those of each share, drawn by the seed, in the file's order."""
     try:
-        counts = held_out_rows(len(lines), *shares)
-    except ValueError as error:
-        raise BadInput(f"{lines[0].path}: {error}") from None
-    order = random.Random(seed).sample(range(len(lines)), sum(counts))
-    held: dict[int, int] = {}  # line → its share
-    for share, count in enumerate(counts, start=1):
-        held |= dict.fromkeys(order[:count], share)
-        order = order[count:]
-    return [
-        [line for i, line in enumerate(lines) if held.get(i, 0) == share]
-        for share in range(len(counts) + 1)
-    ]
+        return [
+            Line(found.row, path, found.number, found.shape)
+            for found in read_rows(str(path), asked)
+        ]
+    except BadTable as error:
+        place = "" if error.number is None else f":{error.number}"
+        raise BadInput(f"{path}{place}: {error.why}") from error
 
 
 def read_data(job: ResolvedSpec, run_folder: Path) -> Rows:
     """The lines of the files that the spec was planned with, and of those that it holds out."""
     data = job.data
+    given = {
+        name: read_lines(data_file(path, f"data.{name}", run_folder, sha256), job.regression)
+        for name, path, sha256 in (
+            ("train", data.train, job.train_sha256),
+            ("validation", data.validation, job.validation_sha256),
+            ("test", data.test, job.test_sha256),
+        )
+        if path is not None
+    }
+    try:
+        found = arrange(given, lambda line: identity(line.row), data.held_out_shares, job.seed)
+    except ValueError as error:
+        raise BadInput(f"{given['train'][0].path}: {error}") from None
+    sets = found.sets
+    for name in ("train", "validation", "test"):
+        print(f"data.{name}: {_said(sets.get(name, ()))}", flush=True)
+    warnings = warnings_of(found)
+    for warning in warnings:
+        print(f"WARNING {warning}", flush=True)
+    return Rows(sets["train"], sets["validation"], sets.get("test", []), warnings)
 
-    def read(name: str, path: str, sha256: str | None) -> list[Line]:
-        return read_lines(data_file(path, f"data.{name}", run_folder, sha256), job.task)
 
-    sets = {"train": read("train", data.train, job.train_sha256)}
-    if data.validation is not None:
-        sets["validation"] = read("validation", data.validation, job.validation_sha256)
-    if data.test is not None:
-        sets["test"] = read("test", data.test, job.test_sha256)
-    shares = data.held_out_shares
-    if shares:
-        parts = hold_out(sets["train"], list(shares.values()), job.seed)
-        sets |= dict(zip(("train", *shares), parts, strict=True))
-    return Rows(sets["train"], sets["validation"], sets.get("test", []))
+def _said(lines: Sequence[Line]) -> str:
+    shapes = Counter(line.shape for line in lines)
+    by_shape = ", ".join(f"{count} {shape}" for shape, count in shapes.most_common())
+    return f"{len(lines)} rows" + (f" ({by_shape})" if lines else "")

@@ -72,6 +72,14 @@ class Encoder:
 
     def _chat(self, line: Line, row: MessagesRow) -> tuple[list[int], list[int]]:
         messages = msgspec.to_builtins(row.messages)
+        ids, labels = self._turns(line, messages)
+        if row.context:
+            asked = self._render(line, messages[: row.context], add_generation_prompt=True)
+            same = _common(self._ids(asked, special=False), ids)
+            labels = [IGNORED] * same + labels[same:]
+        return ids, labels
+
+    def _turns(self, line: Line, messages: list[dict[str, str]]) -> tuple[list[int], list[int]]:
         text = self._render(line, messages)
         if not self._assistant_only:
             ids = self._ids(text, special=False)
@@ -122,11 +130,7 @@ class Encoder:
     def _completion(self, row: PromptCompletionRow) -> tuple[list[int], list[int]]:
         prompt = self._ids(row.prompt)
         ids = self._ids(row.prompt + row.completion + self._end_after(row.completion))
-        # A token may merge across the border: the completion starts where the two part.
-        same = next(
-            (i for i, (a, b) in enumerate(zip(prompt, ids, strict=False)) if a != b),
-            min(len(prompt), len(ids)),
-        )
+        same = _common(prompt, ids)
         return ids, [IGNORED] * same + ids[same:]
 
     def _end_after(self, text: str) -> str:
@@ -147,6 +151,14 @@ class Encoder:
         except Exception as error:  # templates raise errors of their own kinds
             raise BadInput(f"{line}: the chat template refuses this row: {error}") from error
         return text
+
+
+def _common(prompt: list[int], ids: list[int]) -> int:
+    """How many tokens of the prompt begin `ids`: one may merge across the border to the answer."""
+    return next(
+        (i for i, (a, b) in enumerate(zip(prompt, ids, strict=False)) if a != b),
+        min(len(prompt), len(ids)),
+    )
 
 
 def training_template(tokenizer: Any) -> tuple[str | None, bool]:

@@ -58,6 +58,7 @@ def load(a: Attempt) -> Loaded:
     local = require_model(a)
     require_metric(job.train.select_by, asked)
     rows = read_data(job, a.folder)
+    a.outcome.warnings += rows.warnings
     targets = [targets_of(lines, asked) for lines in (rows.train, rows.validation, rows.judged)]
     set_environment(job, model_is_local=local is not None)
     from jobs import strategies, trainer

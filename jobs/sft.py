@@ -54,6 +54,7 @@ def load(a: Attempt) -> Loaded:
     local = require_model(a)
     require_metric(job.train.select_by)
     rows = read_data(job, a.folder)
+    a.outcome.warnings += rows.warnings
     set_environment(job, model_is_local=local is not None)
     from jobs import strategies, trainer
     from jobs.arguments import sft_arguments

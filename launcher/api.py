@@ -11,7 +11,7 @@ from datetime import datetime
 import msgspec
 
 from jobs.spec import ResolvedSpec, name_disagrees, named_parameters
-from launcher import planner, preflight, recipes
+from launcher import hub_data, planner, preflight, recipes
 from launcher.catalog.local import survey
 from launcher.catalog.offers import embedded_offers
 from launcher.catalog.providers import display_name
@@ -68,7 +68,9 @@ def plan(
     """
     if run_id is not None and not re.fullmatch(RUN_ID, run_id):
         raise BadInput(f"--run-id {run_id}: expected letters, digits, - and _, 64 at most")
-    request = recipes.load(recipe, flags)
+    # People name files by their own calendar, not by UTC's.
+    request = recipes.load(recipe, flags, now.astimezone().date().isoformat())
+    request = _with_hub_data(request)
     data = preflight.scan_data(request.job)
     shape, source = shapes.shape_of(request.job.model)
     model = ModelFacts(
@@ -93,11 +95,23 @@ def plan(
         created_at=stamp(now),
         recipe=request.recipe,
         settings=request.settings,
-        warnings=(*_warnings(model), *local.problems),
+        warnings=(*_warnings(model), *data.warnings, *local.problems),
     )
     if request.exact is not None:
         _require_same(request.exact, made)
     return _saying_what_cannot_be_submitted(made)
+
+
+def _with_hub_data(request: recipes.Request) -> recipes.Request:
+    """A data set of the Hub becomes files of this machine."""
+    data, settings = hub_data.localised(request.job.data)
+    if not settings:
+        return request
+    return msgspec.structs.replace(
+        request,
+        job=msgspec.structs.replace(request.job, data=data),
+        settings=(*request.settings, *settings),
+    )
 
 
 def _saying_what_cannot_be_submitted(made: Plan) -> Plan:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from jobs.spec import PhaseRecord, Result, StepRecord
 from launcher.refusals import filtered, gib
-from launcher.types import GIB, Candidate, Estimate, Offer, Plan, Run, View
+from launcher.types import GIB, Candidate, DataFacts, Estimate, Offer, Plan, Run, View
 from results.receipt import Receipt, dollars, duration
 from results.report import gate_line, quality_rows, receipt_rows, spent_line
 
@@ -77,8 +77,7 @@ def plan_text(plan: Plan) -> str:
         f"recipe    {plan.recipe}",
         f"model     {plan.model.id} ({plan.model.architecture}, "
         f"{count(plan.model.parameters)} parameters, from {plan.model.source})",
-        f"data      {data.train_rows} training and {data.validation_rows} validation rows, "
-        f"longest {data.longest_characters} characters",
+        f"data      {_data(data)}",
         f"strategy  {job.strategy}, r {job.lora.r}, alpha {job.lora.alpha}, "
         f"{job.train.epochs:g} epochs, batch {job.train.effective_batch}, "
         f"{job.train.seq_len} tokens",
@@ -94,6 +93,22 @@ def plan_text(plan: Plan) -> str:
     chosen = plan.chosen
     parts.append(_choice(chosen) if chosen is not None else "nothing fits")
     return "\n\n".join(parts) + "\n"
+
+
+def _data(data: DataFacts) -> str:
+    """Sizes of the sets, what the rows were recognised as, what was found twice."""
+    sets = {"training": data.train_rows, "validation": data.validation_rows}
+    sets |= {"test": data.test_rows} if data.test_rows else {}
+    *first, last = [f"{rows} {name}" for name, rows in sets.items()]
+    parts = [f"{', '.join(first)} and {last} rows"]
+    if len(data.shapes) == 1:
+        parts.append(f"each {next(iter(data.shapes))}")
+    else:
+        parts += [f"{rows} {shape}" for shape, rows in sorted(data.shapes.items())]
+    parts.append(f"longest {data.longest_characters} characters")
+    if data.repeated_rows:
+        parts.append(f"{data.repeated_rows} repeat an earlier question")
+    return ", ".join(parts)
 
 
 def _source(source: str) -> str:

@@ -26,6 +26,11 @@ def environments_folder() -> Path:
     return _xdg("XDG_CACHE_HOME", ".cache") / "envs"
 
 
+def hub_data_folder(data_set: str, commit: str) -> Path:
+    """Where a commit of a Hub data set is kept."""
+    return _xdg("XDG_CACHE_HOME", ".cache") / "data" / data_set.replace("/", "--") / commit
+
+
 def packaged(name: str) -> Path:
     """A data folder of the project (`sky`, `images`): beside the packages in a checkout, below
     `launcher/_<name>` in an installed wheel."""

@@ -1,109 +1,93 @@
 """What can be checked before anything is rented or started."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import msgspec
-
-from jobs.spec import (
-    JobSpec,
-    Row,
-    ScoresRow,
-    full_text,
-    held_out_rows,
-    parse_row,
-    scores_of,
-    supervised_text,
-)
+from jobs.spec import JobSpec, full_text, supervised_text
+from jobs.spec.reading import Found, read_rows
+from jobs.spec.splits import Arranged, Identity, arrange, identity, warnings_of
+from jobs.spec.tables import BadTable, unit_of
 from launcher.errors import BadInput
 from launcher.types import DataFacts
+
+
+class _Item(NamedTuple):
+    """What is kept of a row."""
+
+    identity: Identity
+    characters: int
 
 
 def scan_data(job: JobSpec) -> DataFacts:
     """Read every row once: counts and characters for the plan, and what is wrong with which line.
 
-    Raises BadInput for a broken line, a row that can teach nothing, and an empty file.
+    The sets are the job's own: both call `arrange`. Raises BadInput for a broken line, a row that
+    can teach nothing, an empty file, and sets that judge nothing or leave nothing to train on.
     """
     data = job.data
-    train = _Scan(data.train, job)
-    given = {"validation": data.validation, "test": data.test}
-    sets = {name: _facts(_Scan(path, job)) for name, path in given.items() if path is not None}
-    shares = data.held_out_shares
-    for name, count in zip(
-        shares, _held_out(data.train, train.rows, *shares.values()), strict=True
-    ):
-        sets[name] = (count, round(train.characters * count / train.rows), None)
-    validation, test = sets["validation"], sets.get("test", (0, 0, None))
-    rows = train.rows - sum(sets[name][0] for name in shares)
-    characters = train.characters - sum(sets[name][1] for name in shares)
+    paths = {"train": data.train, "validation": data.validation, "test": data.test}
+    scans = {name: _Scan(path, job) for name, path in paths.items() if path is not None}
+    given = {name: scan.items for name, scan in scans.items()}
+    try:
+        found = arrange(given, lambda item: item.identity, data.held_out_shares, job.seed)
+    except ValueError as error:
+        raise BadInput(f"{data.train}: {error}") from None
+    return _facts(job, scans, found)
+
+
+def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> DataFacts:
+    digests = {name: scan.sha256 for name, scan in scans.items()}
+    train, validation = found.sets["train"], found.sets["validation"]
+    test = found.sets.get("test", [])
+    shapes: dict[str, int] = {}
+    for scan in scans.values():
+        for shape, count in scan.shapes.items():
+            shapes[shape] = shapes.get(shape, 0) + count
     return DataFacts(
-        train_path=data.train,
-        validation_path=data.validation,
-        train_rows=rows,
-        validation_rows=validation[0],
-        train_characters=characters,
-        longest_characters=train.longest,
-        validation_characters=validation[1],
-        sha256=train.sha256,
-        validation_sha256=validation[2],
-        test_rows=test[0],
-        test_characters=test[1],
-        test_sha256=test[2],
+        train_path=job.data.train,
+        validation_path=job.data.validation,
+        train_rows=len(train),
+        validation_rows=len(validation),
+        train_characters=_characters(train),
+        longest_characters=max(item.characters for item in train),
+        validation_characters=_characters(validation),
+        sha256=digests["train"],
+        validation_sha256=digests.get("validation"),
+        test_rows=len(test),
+        test_characters=_characters(test),
+        test_sha256=digests.get("test"),
+        shapes=shapes,
+        repeated_rows=sum(count.rows for count in found.repeated.values()),
+        left_out_rows=sum(count.rows for count in found.left_out.values()),
+        warnings=warnings_of(found),
     )
 
 
-def _facts(scan: "_Scan") -> tuple[int, int, str | None]:
-    return scan.rows, scan.characters, scan.sha256
-
-
-def _held_out(path: str, rows: int, *shares: float) -> tuple[int, ...]:
-    try:
-        return held_out_rows(rows, *shares)
-    except ValueError as error:
-        raise BadInput(f"{path}: {error}") from None
+def _characters(items: Sequence[_Item]) -> int:
+    return sum(item.characters for item in items)
 
 
 class _Scan:
-    """One pass over a JSON-lines file."""
+    """A file, read once more for its digest."""
 
     def __init__(self, path: str, job: JobSpec) -> None:
-        self.rows = self.characters = self.longest = 0
-        digest = hashlib.sha256()
-        for number, line in _lines(path):
-            digest.update(line)
-            if not line.strip():
-                continue
-            row = _row(path, number, line, job)
-            if not supervised_text(row).strip():
-                raise BadInput(
-                    f"{path} line {number}: no text to learn from (the answer is empty or missing)"
-                )
-            length = len(full_text(row))
-            self.rows += 1
-            self.characters += length
-            self.longest = max(self.longest, length)
-        if self.rows == 0:
-            raise BadInput(f"{path}: the data set is empty; expected one JSON object a line")
-        self.sha256 = digest.hexdigest()
+        self.items: list[_Item] = []
+        self.shapes: dict[str, int] = {}
+        try:
+            with open(path, "rb") as file:
+                self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            unit = unit_of(path)
+            for found in read_rows(path, job.regression):
+                self._take(found, unit)
+        except BadTable as error:
+            raise BadInput(f"{path}{error.place}: {error.why}") from None
+        except OSError as error:
+            raise BadInput(f"{path}: {error.strerror or error}; give a file of rows") from None
 
-
-def _lines(path: str) -> Iterator[tuple[int, bytes]]:
-    try:
-        with open(path, "rb") as file:
-            yield from enumerate(file, start=1)
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}; give a JSON-lines file") from None
-
-
-def _row(path: str, number: int, line: bytes, job: JobSpec) -> Row:
-    try:
-        row = parse_row(line, job.task)
-        if isinstance(row, ScoresRow) and job.regression is not None:
-            scores_of(row, job.regression)
-        return row
-    except msgspec.ValidationError as error:
-        raise BadInput(f"{path} line {number}: {str(error)[0].lower()}{str(error)[1:]}") from None
-    except msgspec.DecodeError as error:
-        raise BadInput(f"{path} line {number}: not JSON: {error}") from None
-    except ValueError as error:
-        raise BadInput(f"{path} line {number}: {error}") from None
+    def _take(self, found: Found, unit: str) -> None:
+        if not supervised_text(found.row).strip():
+            why = "no text to learn from (the answer is empty or missing)"
+            raise BadTable(why, found.number, unit)
+        self.items.append(_Item(identity(found.row), len(full_text(found.row))))
+        self.shapes[found.shape] = self.shapes.get(found.shape, 0) + 1

@@ -8,6 +8,7 @@ ResolvedSpec, rerun exactly.
 import os
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +17,9 @@ import yaml
 from msgspec import Meta, Struct
 
 from jobs.spec import JobSpec, ResolvedSpec
-from launcher import paths
+from launcher import dated, hub_data, paths
 from launcher.errors import BadInput
-from launcher.types import MICROUSD, Budget, Setting
+from launcher.types import DATA_FILES, MICROUSD, Budget, Setting
 from launcher.validate import convert, get
 
 WORKING_FOLDER_RECIPE = "launch.yaml"
@@ -76,9 +77,10 @@ class Request(Struct, frozen=True, kw_only=True):
     exact: ResolvedSpec | None = None  # a saved spec: nothing of it may change
 
 
-def load(recipe: str | None, flags: Flags) -> Request:
+def load(recipe: str | None, flags: Flags, today: str | None = None) -> Request:
     """Read a recipe (or launch.yaml, or the sample) and lay the flags over it.
 
+    `today` is the ISO date that data files are named by, without it this machine's.
     Raises BadInput with file or flag, the key's path, what was expected and the nearest name.
     """
     if recipe is not None and recipe.endswith(".json"):
@@ -93,6 +95,9 @@ def load(recipe: str | None, flags: Flags) -> Request:
     settings = [*_against_defaults(tree, label), *_lay_flags(tree, flags, sources)]
     latest = {setting.key: setting for setting in settings}  # one line a key: who won, over whom
     parsed = convert(tree, Recipe, sources, label)
+    files, said = dated.todays(parsed.data, sources, today or date.today().isoformat())
+    parsed = msgspec.structs.replace(parsed, data=files)
+    latest |= {setting.key: setting for setting in said}
     _require_files(parsed, sources)
     job = msgspec.convert(parsed, JobSpec, from_attributes=True)
     return Request(
@@ -216,18 +221,22 @@ def _absolute_paths(tree: Tree, folder: Path) -> None:
         if looks_like_path(text) or (folder / text).is_dir():
             model["id"] = _absolute(text, folder)
     if isinstance(data, dict):
-        for key in ("train", "validation", "test"):
-            if isinstance(data.get(key), str):
-                data[key] = _absolute(data[key], folder)
+        for name in DATA_FILES:
+            if isinstance(data.get(name), str):
+                data[name] = _data_source(data[name], folder)
+
+
+def _data_source(text: str, folder: Path) -> str:
+    """An absolute path, or a Hub id as it is."""
+    if hub_data.is_id(text) and not (folder / text).exists():
+        return text
+    return _absolute(text, folder)
 
 
 def _require_files(recipe: Recipe, sources: Mapping[str, str]) -> None:
-    for key, path in (
-        ("data.train", recipe.data.train),
-        ("data.validation", recipe.data.validation),
-        ("data.test", recipe.data.test),
-    ):
-        if path is not None and not os.path.isfile(path):
+    for name in DATA_FILES:
+        key, path = f"data.{name}", getattr(recipe.data, name)
+        if path is not None and not hub_data.is_id(path) and not os.path.isfile(path):
             raise BadInput(f"{sources.get(key, 'flags')}: {key}: no file {path}")
     if recipe.model.id.startswith("/") and not os.path.isdir(recipe.model.id):
         raise BadInput(
@@ -274,7 +283,7 @@ def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
         text = flags.model
         yield "model.id", _absolute(text, here) if looks_like_path(text) else text, "--model"
     if flags.data is not None:
-        yield "data.train", _absolute(flags.data, here), "--data"
+        yield "data.train", _data_source(flags.data, here), "--data"
     for name in ("max_cost", "max_hours", "gpu", "spot"):
         value = getattr(flags, name)
         if value is not None:

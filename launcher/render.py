@@ -12,6 +12,7 @@ import msgspec
 import yaml
 
 from jobs.spec import ResolvedSpec
+from jobs.spec.tables import extension
 from launcher import paths
 from launcher.catalog.providers import PROVIDERS
 from launcher.costs import affordable_hours, disk_gib
@@ -91,10 +92,10 @@ def _travelling(spec: ResolvedSpec) -> tuple[ResolvedSpec, dict[str, str]]:
     to be mounted for it."""
     mounts = {}
     data = {}
-    for key in ("train", "validation"):
+    for key in ("train", "validation", "test"):
         path = getattr(spec.data, key)
         if path is not None:
-            data[key] = f"data/{key}{PurePosixPath(path).suffix}"
+            data[key] = f"data/{key}{extension(path) or ''}"
             mounts[str(_RUN / data[key])] = path
     model = spec.model
     if model.id.startswith("/"):  # a folder of this machine; a Hub id is fetched there

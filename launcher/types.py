@@ -14,6 +14,7 @@ from jobs.spec import DeviceKind, JobSpec, Record, ResolvedSpec, Result
 MICROUSD = 1_000_000
 GIB = 1024**3
 MIB = 1024**2
+DATA_FILES = ("train", "validation", "test")  # the keys of a recipe's `data:` that name files
 
 
 class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,6 +86,10 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     test_rows: int = 0
     test_characters: int = 0
     test_sha256: str | None = None
+    shapes: dict[str, int] = {}  # rows of all sets by the shape they were recognised as
+    repeated_rows: int = 0  # whose question stands earlier in their set too; they stay
+    left_out_rows: int = 0  # whose question stands in a set that judges theirs
+    warnings: tuple[str, ...] = ()
     tokens_per_character: float = 0.25
     template_tokens_per_row: int = 12
 

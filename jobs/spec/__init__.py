@@ -2,13 +2,13 @@
 
 Humans write YAML recipes that become a `JobSpec`; the launcher makes it concrete as a
 `ResolvedSpec`; the job answers with `Record` lines while it works and one `Result` at the end.
-Times are UTC ISO 8601, memory is bytes. One module a purpose; import the names from here.
+Times are UTC ISO 8601, memory is bytes. One module a purpose; import the names
+from here, but for what reads and splits files of rows: `reading`, `splits`, `tables`.
 """
 
 from jobs.spec.counting import (
     NAME_RATIO_HIGH,
     NAME_RATIO_LOW,
-    held_out_rows,
     name_disagrees,
     named_parameters,
 )
@@ -68,7 +68,6 @@ from jobs.spec.rows import (
     ScoresRow,
     TextRow,
     full_text,
-    parse_row,
     scores_of,
     supervised_text,
 )
@@ -125,10 +124,8 @@ __all__ = [
     "Train",
     "encode",
     "full_text",
-    "held_out_rows",
     "name_disagrees",
     "named_parameters",
-    "parse_row",
     "scores_of",
     "supervised_text",
 ]

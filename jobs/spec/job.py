@@ -40,11 +40,11 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Training, validation and test rows: JSON-lines files, one row each (see `parse_row`).
+    """Training, validation and test rows: files of the kinds in `tables`, shapes of `row_shapes`.
 
     Validation rows choose the best epoch; test rows are looked at once, at the end. Without
     `validation`, `validation_share` of the training rows is held out by the run's seed; without
-    both, `test_share` of them too.
+    both, `test_share` of them too. No question stands in two of the sets (see `splits`).
     """
 
     train: Annotated[str, Meta(min_length=1)]

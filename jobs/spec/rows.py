@@ -1,11 +1,10 @@
-"""One row of data: a JSON object in one of the shapes that are recognised."""
+"""What a row of data becomes, whatever shape and file it came in (see `row_shapes`, `tables`)."""
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
-from jobs.spec.job import Regression, Task
+from jobs.spec.job import Regression
 
 
 class Message(Struct, frozen=True):
@@ -13,10 +12,11 @@ class Message(Struct, frozen=True):
     content: str
 
 
-class MessagesRow(Struct, frozen=True):
-    """A chat; every assistant turn is supervised."""
+class MessagesRow(Struct, frozen=True, omit_defaults=True):
+    """A chat; every assistant turn is supervised, but for the first `context` messages."""
 
     messages: Annotated[list[Message], Meta(min_length=1)]
+    context: int = 0
 
 
 class PromptCompletionRow(Struct, frozen=True):
@@ -42,37 +42,6 @@ class ScoresRow(Struct, frozen=True):
 Row = MessagesRow | PromptCompletionRow | TextRow | ScoresRow
 
 
-class _Keys(Struct):
-    messages: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    prompt: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    text: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-_KEYS = msgspec.json.Decoder(_Keys)
-_MESSAGES = msgspec.json.Decoder(MessagesRow)
-_PROMPT = msgspec.json.Decoder(PromptCompletionRow)
-_TEXT = msgspec.json.Decoder(TextRow)
-_SCORES = msgspec.json.Decoder(ScoresRow)
-
-
-def parse_row(line: bytes, task: Task = "sft") -> Row:
-    """Read one JSON line as a data row of the task; extra keys are ignored.
-
-    Raises `msgspec.DecodeError` (not JSON, or a wrong type: `msgspec.ValidationError`) with the
-    path of the key, and `ValueError` when no known shape fits.
-    """
-    if task == "regression":
-        return _SCORES.decode(line)
-    keys = _KEYS.decode(line)
-    if keys.messages is not msgspec.UNSET:
-        return _MESSAGES.decode(line)
-    if keys.prompt is not msgspec.UNSET:
-        return _PROMPT.decode(line)
-    if keys.text is not msgspec.UNSET:
-        return _TEXT.decode(line)
-    raise ValueError("expected `messages`, `prompt` and `completion`, or `text`")
-
-
 def scores_of(row: ScoresRow, asked: Regression) -> list[float]:
     """The row's scores in the order of the dimensions; others are ignored.
 
@@ -91,7 +60,8 @@ def scores_of(row: ScoresRow, asked: Regression) -> list[float]:
 def supervised_text(row: Row) -> str:
     """The text that carries loss; empty when the row can teach nothing."""
     if isinstance(row, MessagesRow):
-        return "".join(m.content for m in row.messages if m.role == "assistant")
+        answers = row.messages[row.context :]
+        return "".join([m.content for m in answers if m.role == "assistant"])
     if isinstance(row, PromptCompletionRow):
         return row.completion
     return row.text
@@ -100,7 +70,29 @@ def supervised_text(row: Row) -> str:
 def full_text(row: Row) -> str:
     """All text of the row, without the chat template's own tokens."""
     if isinstance(row, MessagesRow):
-        return "".join(m.content for m in row.messages)
+        return "".join([m.content for m in row.messages])
     if isinstance(row, PromptCompletionRow):
         return row.prompt + row.completion
     return row.text
+
+
+def question_text(row: Row) -> str:
+    """What the row asks, which shows itself to whoever has seen the row, whatever the answer.
+
+    Of a chat all that stands before its last answer, of scores and plain text the text itself.
+    Roles are left out: the same question as a prompt and as a chat is one. An empty prompt asks
+    nothing, so there the completion counts.
+    """
+    if isinstance(row, MessagesRow):
+        asked = row.messages[: row.context or _last_answer(row.messages)]
+        return "\n".join([m.content for m in asked or row.messages])
+    if isinstance(row, PromptCompletionRow):
+        return row.prompt if row.prompt.strip() else row.completion
+    return row.text
+
+
+def _last_answer(messages: list[Message]) -> int:
+    for i in range(len(messages) - 1, -1, -1):
+        if messages[i].role == "assistant":
+            return i
+    return len(messages)

@@ -1,7 +1,9 @@
 """A private ledger for each test; the environments are kept ones, made when absent."""
 
+import hashlib
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from launcher import paths
 from launcher.executors import environment
-from tests.integration.command import Command
+from tests.integration.command import ROOT, Command
 
 SKYPILOT = "skypilot==0.14.1"  # pyproject's extra `cloud`, without any cloud's own packages
 
@@ -23,28 +25,38 @@ def train_python() -> str:
     return str(environment.training_python(None, lambda line: print(line, file=sys.stderr)))
 
 
-def kept_environment(name: str, *requirements: str) -> str:
-    """The interpreter of an environment that is made once by pip, and kept."""
+@pytest.fixture(scope="session")
+def sky_python() -> str:
+    """An interpreter that has SkyPilot, which the launcher's environment does without."""
+    return kept_environment(SKYPILOT.replace("==", "-"), [SKYPILOT])
+
+
+@pytest.fixture(scope="session")
+def hub_python() -> str:
+    """An interpreter with what the launcher needs and its extras `hub` and `parquet`."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["hub"], *extras["parquet"]]
+    digest = hashlib.sha256("\n".join([sys.version, *wanted]).encode()).hexdigest()
+    return kept_environment(f"hub-{digest[:16]}", wanted)
+
+
+def kept_environment(name: str, wanted: list[str]) -> str:
+    """The interpreter of a virtual environment that is made on first use and then kept."""
     home = paths.environments_folder() / name
     python = home / "bin" / "python"
     if not (home / "ready").exists():
         venv.create(home, with_pip=True, symlinks=True, clear=True)
         install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, *requirements], check=True)
+        subprocess.run([*install, *wanted], check=True)
         (home / "ready").touch()
     return str(python)
 
 
 @pytest.fixture(scope="session")
-def sky_python() -> str:
-    """An interpreter that has SkyPilot, which the launcher's environment does without."""
-    return kept_environment(SKYPILOT.replace("==", "-"), SKYPILOT)
-
-
-@pytest.fixture(scope="session")
 def label_python() -> str:
     """An interpreter that has what jobs.label needs, and llama.cpp's server; no torch."""
-    return kept_environment("-".join(LABEL).replace("==", "-"), *LABEL)
+    return kept_environment("-".join(LABEL).replace("==", "-"), list(LABEL))
 
 
 @pytest.fixture

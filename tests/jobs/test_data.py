@@ -5,10 +5,10 @@ import msgspec
 import pytest
 import yaml
 
-from jobs.data import hold_out, read_lines
+from jobs.data import read_data, read_lines
 from jobs.encode import IGNORED, Encoder
 from jobs.outcome import BadInput
-from jobs.spec import JobSpec
+from jobs.spec import Data, JobSpec, Model, ResolvedSpec
 
 JOBS = Path(__file__).parents[2] / "jobs"
 SAMPLE = JOBS / "sample"
@@ -67,8 +67,8 @@ def supervised(tokenizer, encoded):
         ([{"prompt": "a"}], r"rows\.jsonl:1: .*`completion`"),
         ([{"question": "a"}], r"rows\.jsonl:1: expected `messages`"),
         ([{"messages": [{"role": "robot", "content": "a"}]}], r"rows\.jsonl:1: .*robot"),
-        ([], r"rows\.jsonl: no rows"),
-        (["", " "], r"rows\.jsonl: no rows"),
+        ([], r"rows\.jsonl: .*no rows"),
+        (["", " "], r"rows\.jsonl: .*no rows"),
     ],
 )
 def test_bad_rows_name_file_and_line(rows, lines, what):
@@ -76,16 +76,19 @@ def test_bad_rows_name_file_and_line(rows, lines, what):
         read_lines(rows(*lines))
 
 
-def test_holding_out_is_by_seed_and_leaves_both_sides_something(rows):
-    lines = read_lines(rows(*[{"text": str(i)} for i in range(10)]))
-    train, held = hold_out(lines, [0.3], seed=1)
-    assert sorted(x.number for x in train + held) == list(range(1, 11))
-    assert len(held) == 3
-    assert hold_out(lines, [0.3], seed=1) == [train, held]
-    assert hold_out(lines, [0.3], seed=2) != [train, held]
-    assert [len(part) for part in hold_out(lines[:2], [0.01], seed=1)] == [1, 1]
-    with pytest.raises(BadInput, match="1 rows cannot"):
-        hold_out(lines[:1], [0.1], seed=1)
+def test_parquet_holds_what_json_lines_hold(rows, tmp_path):
+    """Written as `datasets` writes it: rows of one shape have nulls for the keys of the other."""
+    from datasets import Dataset
+
+    other = {"messages": None, "prompt": "q", "completion": "a"}
+    table = [{**CHAT, "prompt": None, "completion": None}, other] * 700  # more than one batch
+    path = tmp_path / "rows.parquet"
+    Dataset.from_list(table).to_parquet(path)
+    lines, same = read_lines(path), read_lines(rows(*table))
+    assert [(x.row, x.number, x.shape) for x in lines] == [(x.row, x.number, x.shape) for x in same]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(BadInput, match=r"rows\.parquet: not a whole Parquet file"):
+        read_lines(path)
 
 
 @pytest.mark.parametrize("template", [None, UNMARKED], ids=["marked", "unmarked"])
@@ -153,6 +156,35 @@ def test_a_question_ends_where_the_last_answer_begins(tokenizer, rows):
     assert question.prompt.endswith("And cats?<|im_end|>\n<|im_start|>assistant\n")
 
 
+@pytest.mark.parametrize("assistant_only", [True, False])
+def test_what_stands_in_a_chat_prompt_carries_no_loss(tokenizer, rows, assistant_only):
+    turns = CHAT["messages"]
+    line = read_lines(rows({"prompt": turns[:3], "completion": turns[3:]}))[0]
+    encoder = Encoder(tokenizer, 512, assistant_only)
+    text = supervised(tokenizer, encoder.encode(line))
+    assert text.replace("\n", "") == "the same<|im_end|>"
+    assert encoder.question(line).text == "And cats?"
+
+
+def test_the_shapes_are_said_and_what_judges_is_not_trained_on(rows, tmp_path, capsys):
+    alpaca = [{"instruction": f"q{i}", "output": "a"} for i in range(20)]
+    train = rows(*alpaca, CHAT, CHAT)
+    test = tmp_path / "test.json"
+    test.write_text(json.dumps(alpaca[:3]))
+    job = ResolvedSpec(
+        model=Model(id="a/b"), data=Data(train=str(train), test=str(test)), run_id="r",
+        strategy="lora", dtype="fp32", device="cpu", quantization=None,
+    )  # fmt: skip
+    found = read_data(job, tmp_path)
+    assert [len(x) for x in (found.train, found.validation, found.test)] == [17, 2, 3]
+    (warning,) = found.warnings
+    assert warning.startswith("3 rows of data.train are left out")
+    said = capsys.readouterr().out
+    assert "data.test: 3 rows (3 alpaca)\n" in said
+    assert "2 messages)" in said  # one question: together, wherever the draw put it
+    assert warning in said
+
+
 def test_chats_need_a_template(tokenizer, rows):
     tokenizer.chat_template = None
     with pytest.raises(BadInput, match=r"rows\.jsonl:1: the model has no chat template"):
@@ -168,13 +200,18 @@ def test_tokens_and_labels_are_those_that_trl_makes(tokenizer, tmp_path):
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(SAMPLE / "model"))
     lines = read_lines(SAMPLE / "train.jsonl")[:20]
     chats = [msgspec.to_builtins(line.row) for line in lines]
+    turns = CHAT["messages"]
+    parts = [{"prompt": turns[:3], "completion": turns[3:]}]
     completions = [{"prompt": "Dogs? ", "completion": "floor 2 only"}]
-    path = tmp_path / "completions.jsonl"
-    path.write_text(json.dumps(completions[0]))
-    for table, own in ((chats, lines), (completions, read_lines(path))):
+    tables = [(chats, lines)]
+    for name, table in (("parts", parts), ("completions", completions)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text(json.dumps(table[0]))
+        tables.append((table, read_lines(path)))
+    for table, own in tables:
         args = SFTConfig(
             output_dir=str(tmp_path),
-            assistant_only_loss=table is chats,
+            assistant_only_loss=table is not completions,
             max_length=512,
             bf16=False,
             use_cpu=True,

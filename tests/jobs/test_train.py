@@ -248,15 +248,22 @@ def test_full_training_on_completions_with_rows_held_out(folders):
         folders / "full",
         strategy="full",
         quantization=None,
-        data={"train": "pairs.jsonl", "validation_share": 0.2},
+        data={"train": "pairs.csv", "test": "test.json", "validation_share": 0.2},
         lora={"dropout": 0.0},
         train={"effective_batch": 8, "micro_batch": 4, "packing": False, "seq_len": 64,
                "epochs": 1, "optimizer": "adamw_torch"},
     )  # fmt: skip
     pairs = [{"prompt": f"{i} and one is ", "completion": f"{i + 1}"} for i in range(40)]
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in pairs))
+    cells = (f"{p['prompt']},{p['completion']}\n" for p in pairs)
+    (folder / "pairs.csv").write_text("prompt,completion\n" + "".join(cells))
+    new = {"prompt": "40 and one is ", "completion": "41"}
+    (folder / "test.json").write_text(json.dumps({"rows": [pairs[3], new]}))
     code, found = finish(folder)
-    assert code == 0, (folder / layout.LOG).read_text()
+    log = (folder / layout.LOG).read_text()
+    assert code == 0, log
+    assert "data.train: 31 rows (31 prompt/completion)" in log
+    assert found.warnings[0].startswith("1 rows of data.train are left out")
+    assert found.evaluated_on == "test"
     assert found.adapter == layout.MODEL
     assert found.parameters_trainable == found.parameters_total
     assert (folder / layout.MODEL / "model.safetensors").is_file()
@@ -268,7 +275,7 @@ def test_full_training_on_completions_with_rows_held_out(folders):
     ("changes", "what"),
     [
         ({"data": {"train": "broken.jsonl"}}, "broken.jsonl:2: "),
-        ({"data": {"train": "empty.jsonl"}}, "empty.jsonl: no rows"),
+        ({"data": {"train": "empty.jsonl"}}, "empty.jsonl: the data set is empty"),
         ({"model": {"id": "./no-such-model"}}, "model.id: no folder"),
         ({"model": {"id": "org/model", "init": "random"}}, "init: random needs a folder"),
         ({"strategy": "qora"}, "Invalid enum value 'qora'"),

@@ -14,10 +14,10 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
 
-    def write(text: str, **flags):
+    def write(text: str, today: str | None = None, **flags):
         path = tmp_path / "recipe.yaml"
         path.write_text(text)
-        return load(str(path), Flags(**flags))
+        return load(str(path), Flags(**flags), today)
 
     return write
 
@@ -36,6 +36,47 @@ def test_paths_are_relative_to_the_recipe(recipe, tmp_path: Path) -> None:
     job = recipe("model: tiny\ndata: {train: rows.jsonl, validation: rows.jsonl}\n").job
     assert job.model.id == str(tmp_path / "tiny")
     assert job.data.train == job.data.validation == str(tmp_path / "rows.jsonl")
+
+
+def test_a_dated_file_is_today_s_and_said(recipe, tmp_path: Path) -> None:
+    day = tmp_path / "2026-11-21"
+    day.mkdir()
+    (day / "rows-2026-11-21.jsonl").touch()
+    text = "model: a/b\ndata: {train: '{date}/rows-{date}.jsonl', test: rows.jsonl}\n"
+    request = recipe(text, today="2026-11-21")
+    assert request.job.data.train == str(day / "rows-2026-11-21.jsonl")
+    (said,) = (s for s in request.settings if s.key == "data.train")
+    assert said.value == request.job.data.train
+    assert said.instead_of == str(tmp_path / "{date}" / "rows-{date}.jsonl")
+    by_flag = recipe(BASE, data="{date}/rows-{date}.jsonl", today="2026-11-21")
+    assert by_flag.job.data.train == request.job.data.train
+    assert by_flag.settings[-1].source == "--data"
+
+
+def test_a_missing_dated_file_names_the_newest(recipe, tmp_path: Path) -> None:
+    for name in ("2026-11-19", "2026-11-20", "2026-11-2x", "2027-01-01b"):
+        (tmp_path / f"new[rows]-{name}.jsonl").touch()
+    text = "model: a/b\ndata: new[rows]-{date}.jsonl\n"
+    with pytest.raises(BadInput) as caught:
+        recipe(text, today="2026-11-21")
+    assert f"data.train: no file {tmp_path}/new[rows]-2026-11-21.jsonl; the newest" in str(
+        caught.value
+    )
+    assert f"is {tmp_path}/new[rows]-2026-11-20.jsonl" in str(caught.value)
+    with pytest.raises(BadInput, match=r"none for another day matches .*/old-\{date\}\.jsonl"):
+        recipe("model: a/b\ndata: old-{date}.jsonl\n", today="2026-11-21")
+
+
+def test_a_hub_id_is_no_path_unless_it_is_there(recipe, tmp_path: Path) -> None:
+    text = "model: a/b\ndata: {train: 'org/rows@v1:train_sft', test: rows.jsonl}\n"
+    data = recipe(text).job.data
+    assert data.train == "org/rows@v1:train_sft"
+    assert recipe(BASE, data="org/rows").job.data.train == "org/rows"
+    (tmp_path / "org").mkdir()
+    (tmp_path / "org" / "rows.jsonl").touch()
+    assert recipe(BASE, data="org/rows.jsonl").job.data.train.startswith("/")
+    with pytest.raises(BadInput, match="no file"):
+        recipe(BASE, data="./org/rows")
 
 
 def test_flags_win_and_say_what_they_replaced(recipe) -> None:

@@ -32,17 +32,24 @@ def test_the_spec_travels_with_paths_of_the_machine():
     job = msgspec.structs.replace(
         JOB,
         model=Model(id="/home/me/model"),
-        data=Data(train="/home/me/rows.jsonl", validation="/home/me/held.json"),
+        data=Data(
+            train="/home/me/rows.2026-11-21.jsonl.gz",
+            validation="/home/me/held.json",
+            test="/home/me/test.csv",
+        ),
     )
     tree = yaml.safe_load(rendered(planned([cloud("RTX4090", 0.74)], TEN, job)))
     spec = msgspec.json.decode(tree["envs"]["LORALIFT_SPEC"], type=ResolvedSpec)
     assert spec.model.id == "model"
-    assert spec.data == Data(train="data/train.jsonl", validation="data/validation.json")
+    assert spec.data == Data(
+        train="data/train.jsonl.gz", validation="data/validation.json", test="data/test.csv"
+    )
     assert tree["file_mounts"] == {
         "~/loralift/code/jobs": "/project/jobs",
         "~/loralift/requirements.lock": "/project/lock",
-        "~/loralift/run/data/train.jsonl": "/home/me/rows.jsonl",
+        "~/loralift/run/data/train.jsonl.gz": "/home/me/rows.2026-11-21.jsonl.gz",
         "~/loralift/run/data/validation.json": "/home/me/held.json",
+        "~/loralift/run/data/test.csv": "/home/me/test.csv",
         "~/loralift/run/model": "/home/me/model",
     }
 

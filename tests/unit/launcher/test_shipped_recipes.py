@@ -12,18 +12,12 @@ from launcher.estimate import shapes
 from launcher.types import GIB, ModelFacts, Offer, Plan
 from tests.unit.launcher.planning import local
 
-CHAT = {
-    "messages": [
-        {"role": "user", "content": "q" * 400},
-        {"role": "assistant", "content": "a" * 200},
-    ]
-}
-ROWS = 900
+ROWS = 300
 
 
 def rows_for(job: JobSpec) -> list[dict[str, object]]:
     if job.regression is None:
-        return [CHAT | {"n": i} for i in range(ROWS)]
+        return [{"prompt": f"{i} " + "q" * 400, "completion": "a" * 200} for i in range(ROWS)]
     scores = dict.fromkeys(job.regression.dimensions, 5.0)
     return [{"text": f"{i} " + "word " * 300, "scores": scores} for i in range(ROWS)]
 
