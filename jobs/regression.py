@@ -63,6 +63,7 @@ def load(a: Attempt) -> Loaded:
     set_environment(job, model_is_local=local is not None)
     from jobs import strategies, trainer
     from jobs.arguments import regression_arguments
+    from jobs.heads import fit_head
 
     trainer.quiet()
     a.outcome.versions = versions()
@@ -74,6 +75,11 @@ def load(a: Attempt) -> Loaded:
         encoded(tokenizer, lines, wanted, job.train.seq_len)
         for lines, wanted in zip((rows.train, rows.validation, rows.judged), targets, strict=True)
     )
+    collate = trainer.padded(tokenizer)
+    if asked.head == "fitted" and a.resume is None:
+        head = getattr(model, strategies.HEAD)
+        error = fit_head(model, head, train_set, collate, job.eval.batch)
+        print(f"head fitted to the untouched model: leave-one-out mae {error:.4f}", flush=True)
     model = strategies.with_adapter(job, model)
     strategies.widen_adapter(job, model)
     tuner = trainer.RegressionTrainer(
@@ -82,7 +88,7 @@ def load(a: Attempt) -> Loaded:
         args=regression_arguments(job, a.folder),
         train_dataset=train_set,
         eval_dataset=validation,
-        data_collator=trainer.padded(tokenizer),
+        data_collator=collate,
         compute_metrics=lambda found: scores.score(found.predictions, found.label_ids, asked),
         callbacks=callbacks_of(a),
     )

@@ -127,6 +127,7 @@ class Regression(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     low: float = 0.0
     high: float = 10.0
     loss: Literal["l1", "mse", "huber"] = "l1"
+    head: Literal["fitted", "random"] = "fitted"  # what it starts from, see jobs/heads.py
     tiers: tuple[Tier, ...] = ()
     weights: dict[str, Annotated[float, Meta(ge=0.0)]] = {}
 
