@@ -1,0 +1,52 @@
+"""The adapter's update, added to the weights it was trained for, unquantised.
+
+W + alpha / r × B A. A QLoRA adapter was trained beside 4-bit weights, but rounding the sum to
+4 bits again errs far more than adding it to the weights they were made from: merging into NF4
+was off by 0.19 where this is exact (see tests/jobs/test_merge.py for ours).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jobs import layout
+from jobs.outcome import BadInput
+from jobs.sources import model_folder
+from jobs.spec import ResolvedSpec
+
+
+def base_of(job: ResolvedSpec, run: Path) -> tuple[str, str | None]:
+    """Where the unquantised base comes from: a folder or a Hub id, and its revision."""
+    generated = run / layout.BASE
+    if generated.is_dir():
+        return str(generated), None
+    local = model_folder(job.model.id, run)
+    return (str(local), None) if local is not None else (job.model.id, job.model.revision)
+
+
+def merge(job: ResolvedSpec, run: Path, target: Path) -> None:
+    """Write the merged model and its tokenizer to the folder `target`, in the base's own dtype.
+
+    The sum is rounded once, to the base's dtype. Raises `BadInput` where the base's weights are
+    quantised themselves, or the adapter changes nothing.
+    """
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source, revision = base_of(job, run)
+    base = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype="auto")
+    if getattr(base.config, "quantization_config", None) is not None:
+        raise BadInput(
+            f"model.id: the weights of {source} are quantised; export needs the unquantised base"
+        )
+    model = PeftModel.from_pretrained(base, str(run / layout.ADAPTER))
+    if not any(_changes(name, p) for name, p in model.named_parameters()):
+        raise BadInput(f"{run / layout.ADAPTER}: every lora_B is zero, the adapter changes nothing")
+    merged = model.merge_and_unload(safe_merge=True)  # raises on a sum that is no number
+    merged.save_pretrained(target)
+    AutoTokenizer.from_pretrained(run / layout.ADAPTER).save_pretrained(target)
+
+
+def _changes(name: str, parameter: Any) -> bool:
+    return "lora_B" in name and bool(torch.count_nonzero(parameter))
