@@ -3,13 +3,11 @@
 Runs in the training environment; the folder of export.json is the export's own. What a file is
 worth is measured on the file itself: quantising a model that answers well can leave one that does
 not. A file that fails a gate is left as *.rejected. A second start in the same folder reuses every
-step whose inputs are the same. Exit codes: 0 shipped, 1 failed, 2 bad input, 4 `ollama create`
-failed, 5 a gate failed.
+step whose inputs are the same. Exit codes: 0 shipped, 1 failed, 2 bad input, 5 a gate failed.
 """
 
 import contextlib
 import fcntl
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -19,14 +17,15 @@ from typing import Any
 
 import msgspec
 
-from jobs import layout, metrics
+from jobs import layout
 from jobs.outcome import BadInput, failure_of, write_aside
 from jobs.shipping import children, ollama, steps
 from jobs.shipping.golden import Golden, golden
+from jobs.shipping.judge import File, judge
 from jobs.shipping.modelfile import modelfile
 from jobs.shipping.table import table
 from jobs.shipping.wire import Answers, Tools
-from jobs.sources import set_environment
+from jobs.sources import model_folder, set_environment
 from jobs.spec import (
     WIRE_VERSION,
     ExportResult,
@@ -130,7 +129,9 @@ def _read(path: Path, kind: Any) -> Any:
 
 
 def run(e: Export) -> None:
-    set_environment(e.job, model_is_local=(Path(e.spec.run) / layout.BASE).is_dir())
+    folder = Path(e.spec.run)
+    local = e.job.strategy == "full" or (folder / layout.BASE).is_dir()
+    set_environment(e.job, local or model_folder(e.job.model.id, folder) is not None)
     e.work.mkdir(parents=True, exist_ok=True)
     with e.step("merge"):
         source, origin = merged(e)
@@ -178,13 +179,14 @@ def gguf(e: Export, source: Path, origin: str) -> None:
         digest = steps.once(f16, inputs, lambda aside: children.convert(tools, source, aside))
     with e.step("measure f16"):
         plain = answers(e, tools, questions, f16, digest)
-    judged = [judge(e, questions, "f16", (f16, digest), plain, plain)]
+    judged = [judge(e.spec, e.job, questions, File("f16", f16, digest, plain), plain)]
     for quantization in (q for q in e.spec.gguf if q != "f16"):
         with e.step(f"quantise to {quantization}"):
             made = quantised(e, tools, f16, digest, quantization)
         with e.step(f"measure {quantization}"):
             said = answers(e, tools, questions, *made)
-        judged.append(judge(e, questions, quantization, made, said, plain))
+        file = File(quantization, *made, said)
+        judged.append(judge(e.spec, e.job, questions, file, plain))
     if plain.tokenised_otherwise:
         e.warnings.append(
             f"llama.cpp makes other tokens than Transformers of {plain.tokenised_otherwise} of "
@@ -231,56 +233,6 @@ def answers(e: Export, tools: Tools, questions: Golden, file: Path, digest: str)
     return msgspec.json.decode(target.read_bytes(), type=Answers)
 
 
-def judge(
-    e: Export,
-    questions: Golden,
-    quantization: GgufType,
-    made: tuple[Path, str],
-    said: Answers,
-    plain: Answers,
-) -> Measured:
-    """Metrics of one file and its gates: the run's own, and those asked for with this export.
-
-    Beside the run's metrics a gate may name `perplexity`, `perplexity_change` (against f16) and
-    `agreement`: the share of answers that are the tuned model's own, as the run wrote them down.
-    """
-    found = {"loss": said.loss}
-    if questions.references:
-        found |= metrics.score(said.answers, questions.references)
-    if questions.trained is not None:
-        found["agreement"] = metrics.score(said.answers, questions.trained)["exact_match"]
-    perplexity, change = math.exp(said.loss), math.exp(said.loss - plain.loss) - 1
-    more = {"perplexity": perplexity, "perplexity_change": change}
-    file, digest = made
-    return Measured(
-        quantization=quantization,
-        file=str(file.relative_to(e.out)),
-        size_bytes=file.stat().st_size,
-        sha256=digest,
-        perplexity=perplexity,
-        perplexity_change=change,
-        metrics=found,
-        prompt_tokens_per_second=_prompt(said),
-        generated_tokens_per_second=_generated(said),
-        prompt_speed_ratio=_ratio(_prompt(said), _prompt(plain)),
-        generated_speed_ratio=_ratio(_generated(said), _generated(plain)),
-        gates=metrics.judge((*e.job.gates, *e.spec.gates), found | more),
-        shipped=False,
-    )
-
-
-def _prompt(said: Answers) -> float:
-    return _ratio(said.prompt_tokens, said.prompt_seconds)
-
-
-def _generated(said: Answers) -> float:
-    return _ratio(said.generated_tokens, said.generated_seconds)
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole > 0 else 0.0
-
-
 def ship(e: Export, measured: Measured) -> Measured:
     """Into the export's folder under its own name, or as rejected; never both."""
     made = e.out / measured.file
@@ -319,14 +271,15 @@ def serve(e: Export, text: str | None) -> None:
         return
     write_aside(target, text.encode())
     e.found["modelfile"] = layout.MODELFILE
+    create = ollama.command(e.spec.name, target)
+    if not ollama.is_here():
+        e.warnings.append("no `ollama` is on PATH, so no model was created there")
+        e.next.append(" ".join(create))
+        return
     with e.step("ollama create"):
-        why = ollama.create(e.spec.name, target)
-    if why is None:
-        e.found["ollama_model"] = e.spec.name
-        e.next.append(f"ollama run {e.spec.name}")
-    else:
-        e.warnings.append(why)
-        e.next.append(" ".join(ollama.command(e.spec.name, target)))
+        children.call(create)
+    e.found["ollama_model"] = e.spec.name
+    e.next.append(f"ollama run {e.spec.name}")
 
 
 if __name__ == "__main__":

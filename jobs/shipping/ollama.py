@@ -1,21 +1,13 @@
-"""`ollama create`, where there is an Ollama."""
+"""Ollama, where it is installed."""
 
 import shutil
 from pathlib import Path
 
-from jobs.shipping.children import ToolFailed, call
+
+def is_here() -> bool:
+    return shutil.which("ollama") is not None
 
 
 def command(name: str, modelfile: Path) -> list[str]:
+    """What makes the model known to Ollama; it copies the GGUF file into its own store."""
     return ["ollama", "create", name, "-f", str(modelfile)]
-
-
-def create(name: str, modelfile: Path) -> str | None:
-    """None when the model was created, else one line that says why not."""
-    if shutil.which("ollama") is None:
-        return "no `ollama` is on PATH, so no model was created there"
-    try:
-        call(command(name, modelfile))
-    except ToolFailed as error:
-        return " ".join(str(error).split())
-    return None
