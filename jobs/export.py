@@ -23,7 +23,6 @@ from jobs.shipping import children, ollama, steps
 from jobs.shipping.golden import Golden, golden
 from jobs.shipping.judge import File, judge
 from jobs.shipping.modelfile import modelfile
-from jobs.shipping.table import table
 from jobs.shipping.wire import Answers, Tools
 from jobs.sources import model_folder, set_environment
 from jobs.spec import (
@@ -58,7 +57,7 @@ class Export:
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
-        print(name, flush=True)
+        print(name, file=sys.stderr, flush=True)
         started = time.perf_counter()
         try:
             yield
@@ -98,7 +97,7 @@ def attempt(spec_file: Path) -> ExportResult:
         run(export)
     except BaseException as error:
         failure = failure_of(error)
-        print(f"{failure.reason}: {failure.message}\n{failure.traceback}", flush=True)
+        print(f"error: {failure.message}", file=sys.stderr, flush=True)
     if export is not None:
         known = msgspec.structs.replace(
             known,
@@ -132,6 +131,7 @@ def run(e: Export) -> None:
     folder = Path(e.spec.run)
     local = e.job.strategy == "full" or (folder / layout.BASE).is_dir()
     set_environment(e.job, local or model_folder(e.job.model.id, folder) is not None)
+    quiet()
     e.work.mkdir(parents=True, exist_ok=True)
     with e.step("merge"):
         source, origin = merged(e)
@@ -140,6 +140,17 @@ def run(e: Export) -> None:
         e.found["merged"] = layout.MERGED
     if e.spec.gguf:
         gguf(e, source, origin)
+
+
+def quiet() -> None:
+    """Errors only, and no bars: the steps are said, one line each."""
+    import warnings
+
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)
 
 
 def merged(e: Export) -> tuple[Path, str]:
@@ -194,7 +205,6 @@ def gguf(e: Export, source: Path, origin: str) -> None:
         )
     e.found["files"] = tuple(ship(e, m) for m in judged)
     write_aside(e.out / layout.QUANTISATION, msgspec.json.format(_json(e.found["files"])) + b"\n")
-    print(table(e.found["files"]), flush=True)
     if e.spec.ollama is not None:
         serve(e, served)
 

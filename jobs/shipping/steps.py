@@ -54,6 +54,8 @@ def sha256(path: Path) -> str:
 
 def ship(made: Path, target: Path) -> None:
     """The same file or folder under another name, in one step; linked where the disk can."""
+    if target.is_file() and target.samefile(made):
+        return  # a rename of one link over another does nothing, and would leave both
     aside = target.with_name(target.name + layout.TEMPORARY_SUFFIX)
     remove(aside)
     if made.is_dir():

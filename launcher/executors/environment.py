@@ -1,6 +1,7 @@
 """The environments of local jobs: venvs made from the locks in images/.
 
-requirements.lock is for training; export.lock holds llama.cpp, which export alone needs. Kept by the lock's hash, so that a new lock makes a new one and an old run can be looked at with
+requirements.lock is for training; export.lock holds llama.cpp, which export alone needs. Each is
+kept by its lock's hash, so that a new lock makes a new one and an old run can be looked at with
 the old. Made once under a lock; an interrupted installation is begun again.
 """
 
