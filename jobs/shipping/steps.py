@@ -31,8 +31,10 @@ def once(target: Path, inputs: Mapping[str, str], make: Callable[[Path], None]) 
         made = msgspec.json.decode(record.read_bytes(), type=_Made)
         if made.inputs == inputs and made.sha256 == sha256(target):
             return made.sha256
-    aside = target.with_name(target.name + layout.TEMPORARY_SUFFIX)
-    remove(aside)
+    for stale in target.parent.glob(f"{target.name}.*{layout.TEMPORARY_SUFFIX}"):
+        remove(stale)
+    # A name of this process's own: when one was killed, a program it had started may still write.
+    aside = target.with_name(f"{target.name}.{os.getpid()}{layout.TEMPORARY_SUFFIX}")
     make(aside)
     digest = sha256(aside)
     record.unlink(missing_ok=True)

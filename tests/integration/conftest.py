@@ -1,5 +1,6 @@
 """A private ledger for each test; the environments are kept ones, made when absent."""
 
+import json
 import subprocess
 import sys
 import venv
@@ -31,6 +32,15 @@ def sky_python() -> str:
         subprocess.run([*install, SKYPILOT], check=True)
         (home / "ready").touch()
     return str(python)
+
+
+@pytest.fixture(scope="session")
+def main_run(tmp_path_factory: pytest.TempPathFactory, train_python: str) -> tuple[Command, dict]:
+    """The literal command of the README, with --json: one trained run for all who look at it."""
+    launch = Command(tmp_path_factory.mktemp("main"))
+    done = launch("--strategy", "qlora", "--max-cost", "10", "--json", timeout=1200)
+    assert done.returncode == 0, done.stderr
+    return launch, json.loads(done.stdout)
 
 
 @pytest.fixture

@@ -47,5 +47,5 @@ def test_gates():
 
 @pytest.mark.parametrize("text", ["exact_match", "exact_match=1", "exact_match>=most", ">=1", ""])
 def test_what_is_no_gate_is_refused(text):
-    with pytest.raises(BadInput, match="--gate .*expected METRIC>=NUMBER"):
+    with pytest.raises(BadInput, match=r"--gate .*expected METRIC>=NUMBER"):
         gate(text)
