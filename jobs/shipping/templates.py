@@ -106,21 +106,34 @@ class Match:
     takes_system: bool
 
 
-def match(render: Render) -> Match | None:
-    """The family that writes chats exactly as `render` does, if there is one."""
+def match(render: Render, start: str = "") -> Match | None:
+    """The family that writes chats exactly as `render` does, if there is one.
+
+    `start` is the tokenizer's start token: where the template writes it first, llama.cpp and Ollama
+    put it there by themselves.
+    """
     plain, full = _try(render, _TURNS), _try(render, (_SYSTEM, *_TURNS))
+    if plain is None:
+        return None
+    found = _match(plain, full)
+    if found is None and start and plain.startswith(start):
+        return _match(plain.removeprefix(start), full and full.removeprefix(start))
+    return found
+
+
+def _match(plain: str, full: str | None) -> Match | None:
     for family in FAMILIES:
         default = _default_system(family, plain)
-        if plain is None or (default is None and plain != family.render(_TURNS)):
+        if default is None and plain != family.render(_TURNS):
             continue
         if full is None or full == family.render((_SYSTEM, *_TURNS)):
             return Match(family, default, takes_system=full is not None)
     return None
 
 
-def _default_system(family: Family, plain: str | None) -> str | None:
+def _default_system(family: Family, plain: str) -> str | None:
     """The system prompt that a template adds by itself."""
-    if plain is None or family.system is None:
+    if family.system is None:
         return None
     before, _, after = family.system.partition(HOLE)
     rest = after + family.render(_TURNS)
@@ -137,14 +150,13 @@ def _try(render: Render, chat: Chat) -> str | None:
 
 
 def own(tokenizer: object) -> Render:
-    """How a Transformers tokenizer renders, less the start token: llama.cpp adds it by itself."""
+    """How a Transformers tokenizer renders, with the answer opened."""
 
     def render(chat: Chat) -> str:
         messages = [{"role": role, "content": content} for role, content in chat]
         text: str = tokenizer.apply_chat_template(  # type: ignore[attr-defined]
             messages, tokenize=False, add_generation_prompt=True
         )
-        start = getattr(tokenizer, "bos_token", None) or ""
-        return text.removeprefix(start)
+        return text
 
     return render

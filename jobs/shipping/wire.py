@@ -33,13 +33,16 @@ class MeasureRequest(Struct, frozen=True):
 
 
 class Answers(Struct, frozen=True, kw_only=True):
-    """What a GGUF file said, and how fast. Seconds are wall-clock time inside llama.cpp."""
+    """What a GGUF file said."""
 
     loss: float  # mean negative log-likelihood of the supervised tokens, natural log
     supervised_tokens: int
     answers: list[str]
     tokenised_otherwise: int  # prompts for which llama.cpp's own tokens are not Transformers'
-    prompt_tokens: int
-    prompt_seconds: float
-    generated_tokens: int
-    generated_seconds: float
+
+
+class Speed(Struct, frozen=True, kw_only=True):
+    """Tokens per second of wall-clock time inside llama.cpp."""
+
+    prompt: float
+    generated: float

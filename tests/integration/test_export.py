@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,33 @@ def test_a_file_that_fails_its_gate_is_not_shipped(exported, main_run, tmp_path)
     assert (folder / "policies-q4_k_m.gguf").is_file()
     assert not (folder / "policies-q4_k_m.gguf.rejected").exists()
     assert not list(folder.rglob(f"*{layout.TEMPORARY_SUFFIX}"))
+
+
+def test_a_whole_model_is_served_as_its_recipe_says(exported, main_run, tools_python, tmp_path):
+    """Strategy full has nothing to merge; the system prompt is part of what is measured."""
+    launch, answer = main_run
+    run = tmp_path / "whole"
+    shutil.copytree(exported[0] / layout.MERGED, run / layout.MODEL)
+    spec = json.loads((Path(answer["folder"]) / layout.SPEC).read_text())
+    system = "Cite the handbook."
+    spec |= {"strategy": "full", "quantization": None, "run_id": "whole", "gates": []}
+    spec["serve"] = {"system": system, "temperature": 0.0, "num_ctx": 256, "quantization": "q8_0"}
+    (run / layout.SPEC).write_text(json.dumps(spec))
+    done = export(launch, str(run), "--to", "ollama", "--limit", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert [f["quantization"] for f in said["files"]] == ["f16", "q8_0"]
+    asked = json.loads((Path(said["folder"]) / layout.EXPORT_WORK / "questions.json").read_text())
+    assert len(asked["prompts"]) == 3
+    for prompt in asked["prompts"]:
+        assert prompt["text"].startswith(
+            f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user"
+        )
+    assert "agreement" not in said["files"][0]["metrics"]  # the run answered other prompts
+    modelfile = (Path(said["folder"]) / layout.MODELFILE).read_text()
+    assert modelfile.startswith("FROM ./whole-q8_0.gguf\nTEMPLATE ")
+    assert "PARAMETER temperature 0\nPARAMETER num_ctx 256\nPARAMETER stop" in modelfile
+    assert modelfile.endswith(f'SYSTEM """{system}"""\n')
 
 
 def test_killed_on_the_way_it_leaves_nothing_half(main_run, tools_python: str, tmp_path) -> None:

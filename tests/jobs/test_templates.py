@@ -54,7 +54,13 @@ def tokenizer():
 def matched(tokenizer, template, start="<|bos|>", end="</s>"):
     tokenizer.chat_template = template
     tokenizer.bos_token, tokenizer.eos_token = start, end
-    return match(own(tokenizer))
+    return match(own(tokenizer), start)
+
+
+def test_a_start_token_that_opens_every_turn_is_not_cut_off(tokenizer):
+    """As SmolLM2's: its start token is ChatML's own."""
+    found = matched(tokenizer, CHATML_WITH_DEFAULT, start="<|im_start|>")
+    assert (found.family.name, found.default_system) == ("ChatML", "You are kind.")
 
 
 def test_the_samples_template_is_chatml(tokenizer):
