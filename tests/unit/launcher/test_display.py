@@ -68,7 +68,7 @@ def measured(quantization: str, gates: tuple[GateResult, ...] = (), **changes: o
         "sha256": "0" * 64,
         "perplexity": 12.3456,
         "perplexity_change": 0.0,
-        "metrics": {"loss": 2.513, "exact_match": 1.0},
+        "metrics": {"loss": 2.513, "exact": 1.0},
         "prompt_tokens_per_second": 100.0,
         "generated_tokens_per_second": 50.0,
         "prompt_speed_ratio": 1.0,
@@ -80,8 +80,8 @@ def measured(quantization: str, gates: tuple[GateResult, ...] = (), **changes: o
 
 
 def test_an_exports_table_and_what_is_left_to_do() -> None:
-    gate = GateResult(metric="exact_match", min=0.9, max=None, value=0.5, passed=False)
-    passed = GateResult(metric="exact_match", min=0.9, max=None, value=1.0, passed=True)
+    gate = GateResult(metric="exact", min=0.9, max=None, value=0.5, passed=False)
+    passed = GateResult(metric="exact", min=0.9, max=None, value=1.0, passed=True)
     result = ExportResult(
         folder="/runs/m.export",
         files=(
@@ -90,7 +90,7 @@ def test_an_exports_table_and_what_is_left_to_do() -> None:
                 "q4_k_m",
                 (gate,),
                 perplexity_change=0.0213,
-                metrics={"exact_match": 0.5},
+                metrics={"exact": 0.5},
                 shipped=False,
                 prompt_speed_ratio=1.756,
             ),
@@ -102,11 +102,11 @@ def test_an_exports_table_and_what_is_left_to_do() -> None:
     )
     assert export_text(result).splitlines() == [
         "WARNING no `ollama` is on PATH",
-        "file             size  perplexity  against f16  exact_match  prompt  answer  gates",
-        "─────────────  ───────  ──────────  ───────────  ───────────  ──────  ──────  ────────────────",
-        "work/m.gguf    2.50 GB       12.35       +0.00%        1.000   1.00x   1.00x  pass",
-        "m-q4_k_m.gguf  1.42 MB       12.35       +2.13%        0.500   1.76x   1.00x  FAIL exact_match",
-        "m-q8_0.gguf      12 kB       12.35       +0.00%        1.000   1.00x   1.00x  none",
+        "file              size  perplexity  against f16  exact  prompt  answer  gates",
+        "─────────────  ───────  ──────────  ───────────  ─────  ──────  ──────  ──────────",
+        "work/m.gguf    2.50 GB       12.35       +0.00%  1.000   1.00x   1.00x  pass",
+        "m-q4_k_m.gguf  1.42 MB       12.35       +2.13%  0.500   1.76x   1.00x  FAIL exact",
+        "m-q8_0.gguf      12 kB       12.35       +0.00%  1.000   1.00x   1.00x  none",
         "",
         "in /runs/m.export: m-q8_0.gguf, Modelfile",
         "next: ollama create m -f Modelfile",
