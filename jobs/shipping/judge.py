@@ -48,5 +48,6 @@ def judge(
         prompt_speed_ratio=file.speed.prompt / f16.speed.prompt,
         generated_speed_ratio=file.speed.generated / f16.speed.generated,
         gates=metrics.judge((*job.gates, *spec.gates), found | more),
+        asked=file.quantization in spec.gguf,
         shipped=False,
     )

@@ -41,6 +41,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     prompt_speed_ratio: float  # to f16 in this export
     generated_speed_ratio: float
     gates: tuple[GateResult, ...]
+    asked: bool  # False: f16, where it was only made on the way
     shipped: bool
 
 
@@ -61,5 +62,6 @@ class ExportResult(Struct, frozen=True, kw_only=True):
 
     @property
     def rejected(self) -> tuple[Measured, ...]:
-        """Files that failed a gate."""
-        return tuple(m for m in self.files if not all(gate.passed for gate in m.gates))
+        """Files asked for that failed a gate."""
+        failed = (m for m in self.files if not all(gate.passed for gate in m.gates))
+        return tuple(m for m in failed if m.asked)

@@ -74,6 +74,7 @@ def measured(quantization: str, gates: tuple[GateResult, ...] = (), **changes: o
         "prompt_speed_ratio": 1.0,
         "generated_speed_ratio": 1.0,
         "gates": gates,
+        "asked": True,
         "shipped": True,
     }
     return Measured(**{**fields, **changes})
