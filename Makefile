@@ -55,7 +55,7 @@ residuals: .venv/installed
 	$(BIN)/python -m benchmarks.vram_residuals
 	$(BIN)/python -m benchmarks.throughput_residuals
 
-# images/requirements.lock anew, from pyproject
+# images/*.lock anew, from pyproject
 lock: | $(BIN)/python
 	$(BIN)/python images/lock.py
 

@@ -29,5 +29,15 @@ SUMS = "SHA256SUMS"  # written last: a run without it is not whole
 ORACLE_ANSWERS = "answers.jsonl"  # journal of all that was sent and answered, only appended to
 LABELLED = "labelled.jsonl"  # id, text and scores, one row each
 LABEL_SUMMARY = "label_summary.json"  # jobs.spec.LabelSummary
+EXPORT_SPEC = "export.json"  # ExportSpec, in the export's own folder beside the run's
+EXPORT_RESULT = "export_result.json"  # ExportResult, always left behind
+QUANTISATION = "quantisation.json"  # each GGUF file: size, perplexity, metrics, speed, gates
+EXPORT_LOCK = "export.lock"
+EXPORT_WORK = "work"  # what an export made on the way; reused by the next, safe to remove
+MERGED = "merged"  # the merged model, as Transformers loads it
+MODELFILE = "Modelfile"
+EXPORT_SUFFIX = ".export"  # <store>/<run_id>.export/; no run id holds a dot
+REJECTED_SUFFIX = ".rejected"  # a file that failed a gate
+MADE_SUFFIX = ".made"  # beside what a step made: from what, and its hash
 
 TEMPORARY_SUFFIX = ".part"  # written aside, then moved into place

@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 
+from jobs import layout
 from jobs.outcome import BadInput
 from jobs.spec import ResolvedSpec
 
@@ -29,6 +30,15 @@ def model_folder(model_id: str, run_folder: Path) -> Path | None:
     if not (folder / "config.json").is_file():
         raise BadInput(f"model.id: {folder} has no config.json")
     return folder
+
+
+def base_of(job: ResolvedSpec, run: Path) -> tuple[str, str | None]:
+    """Where a finished run's unquantised base comes from: a folder or Hub id, and its revision."""
+    generated = run / layout.BASE
+    if generated.is_dir():
+        return str(generated.resolve()), None
+    local = model_folder(job.model.id, run)
+    return (str(local), None) if local is not None else (job.model.id, job.model.revision)
 
 
 def data_file(value: str, key: str, run_folder: Path, sha256: str | None) -> Path:

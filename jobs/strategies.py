@@ -109,24 +109,30 @@ def load_model(job: ResolvedSpec, source: str, revision: str | None, tokenizer: 
         "device_map": {"": device(job)},
         "attn_implementation": "sdpa",
     }
-    if job.regression is None:
-        return AutoModelForCausalLM.from_pretrained(source, **options)
-    names = dict(enumerate(job.regression.dimensions))
+    kind, more = model_class(job, tokenizer)
     set_seed(job.seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        source,
-        problem_type="regression",
-        id2label=names,
-        label2id={name: i for i, name in names.items()},
-        pad_token_id=tokenizer.pad_token_id,  # the score is read at the last token before it
-        **options,
-    )
+    model = kind.from_pretrained(source, **options, **more)
+    if job.regression is None:
+        return model
     if not isinstance(getattr(model, HEAD, None), torch.nn.Linear):
         raise BadInput(
             f"model.id: {type(model).__name__} has no linear layer `{HEAD}` to score with; "
             "use a decoder model such as Qwen2.5, Llama, Mistral or SmolLM2"
         )
     return model
+
+
+def model_class(job: ResolvedSpec, tokenizer: Any) -> tuple[Any, dict[str, Any]]:
+    """Transformers' class for the task, and what a regression student's is told beside."""
+    if job.regression is None:
+        return AutoModelForCausalLM, {}
+    names = dict(enumerate(job.regression.dimensions))
+    return AutoModelForSequenceClassification, {
+        "problem_type": "regression",
+        "id2label": names,
+        "label2id": {name: i for i, name in names.items()},
+        "pad_token_id": tokenizer.pad_token_id,  # the score is read at the last token before it
+    }
 
 
 def limit_threads(job: ResolvedSpec, parameters: int) -> None:

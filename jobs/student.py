@@ -15,6 +15,7 @@ from peft import PeftModel
 from jobs import layout, strategies
 from jobs.outcome import BadInput
 from jobs.scores import Array
+from jobs.sources import base_of
 from jobs.spec import DeviceKind, Dtype, Regression, ResolvedSpec
 
 
@@ -47,9 +48,8 @@ class Student:
             raise BadInput(
                 f"{run}: no {weights.name}/; the run did not finish, or was not collected"
             )
-        source = str(weights) if job.strategy == "full" else base_of(run, job)
+        source, revision = (str(weights), None) if job.strategy == "full" else base_of(job, run)
         self.tokenizer = strategies.load_tokenizer(str(weights), None)
-        revision = None if Path(source).is_dir() else job.model.revision
         model = strategies.load_model(job, source, revision, self.tokenizer)
         if job.strategy != "full":
             model = PeftModel.from_pretrained(model, str(weights.resolve()))
@@ -80,14 +80,6 @@ class Student:
         with torch.inference_mode(), autocast:
             logits = self.model(**inputs).logits
         return logits.float().cpu().numpy().astype(np.float64)
-
-
-def base_of(run: Path, job: ResolvedSpec) -> str:
-    """The base model: the run's own generated one, else what the spec names."""
-    if (run / layout.BASE).is_dir():
-        return str((run / layout.BASE).resolve())
-    folder = (run / Path(job.model.id).expanduser()).resolve()
-    return str(folder) if folder.is_dir() else job.model.id
 
 
 def placed(job: ResolvedSpec, device: DeviceKind | None, dtype: Dtype | None) -> ResolvedSpec:

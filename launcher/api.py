@@ -1,4 +1,4 @@
-"""The library's face: plan, submit, follow, status, logs, cancel, collect.
+"""The library's face: plan, submit, follow, status, logs, cancel, collect, export.
 
 A run is a plan, then a submit: `plan` touches nothing, and what it returns is exactly what
 `submit` acts on.
@@ -19,15 +19,18 @@ from launcher.collecting import collect
 from launcher.errors import BadInput
 from launcher.estimate import shapes
 from launcher.executors import EXECUTORS
+from launcher.exporting import ExportFlags, export
 from launcher.runs import cancel, require_choice, resume, submit
 from launcher.selection import names_gpu, on_providers, require_known
 from launcher.types import ModelFacts, Offer, Plan
 from launcher.watching import exists, follow, logs, runs, spent, stamp, status, utc_now
 
 __all__ = [
+    "ExportFlags",
     "cancel",
     "collect",
     "exists",
+    "export",
     "follow",
     "logs",
     "offers",

@@ -1,52 +1,24 @@
-"""`launch`: flags → api → text. The only place that prints or exits."""
+"""`launch`: flags → api → text. Only this and commands.py print or exit."""
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import msgspec
 
-from launcher import __version__
+from launcher import __version__, commands
 from launcher.command_group import DefaultCommand
+from launcher.commands import say, write_json
 from launcher.errors import GATE_FAILED_EXIT, BadInput, LaunchError
+from launcher.options import JSON_FLAG, flags, job_flags
 
 if TYPE_CHECKING:
-    from launcher.recipes import Flags
     from launcher.types import Plan
 
 INTERRUPTED_EXIT = 130
 ENDED_BADLY_EXITS = {"BAD_INPUT": 2, "BUDGET_EXCEEDED": 3}  # else 1
-
-
-JOB_FLAGS = (
-    click.option("--strategy", metavar="auto|qlora|lora|full", help="How to train."),
-    click.option("--max-cost", type=float, metavar="USD", help="Cap on the whole run's dollars."),
-    click.option("--max-hours", type=float, metavar="H", help="Cap on the whole run's hours."),
-    click.option("--model", metavar="ID|DIR", help="Base model: a Hub id or a folder."),
-    click.option("--data", metavar="FILE", help="Training rows, JSON lines."),
-    click.option("--on", "providers", multiple=True, metavar="PROVIDER", help="Only there."),
-    click.option("--gpu", metavar="NAME[:N]", help="Only this GPU (or cpu)."),
-    click.option("--spot/--no-spot", default=None, help="Whether spot offers may be chosen."),
-    click.option(
-        "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set a recipe key: lora.r=8."
-    ),
-)
-JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-
-
-def job_flags(command: Callable[..., None]) -> Callable[..., None]:
-    for flag in reversed(JOB_FLAGS):
-        command = flag(command)
-    return command
-
-
-def _flags(given: dict[str, Any]) -> "Flags":
-    from launcher.recipes import Flags  # YAML and all: not for `--help`
-
-    return Flags(**given)
 
 
 @click.group(cls=DefaultCommand)
@@ -92,31 +64,31 @@ def train(
     """Plan, show, confirm, submit, follow, collect, receipt."""
     from launcher import api
 
-    flags = _flags(given)
+    asked = flags(given)
     _refuse_what_is_not_there_yet(recipe, hub, store or "")
     if python is not None:
         from launcher.executors.environment import PYTHON_VARIABLE
 
         os.environ[PYTHON_VARIABLE] = python
     if run_id is not None and not dry_run and api.exists(run_id):
-        if recipe or flags.given or store:
+        if recipe or asked.given or store:
             raise BadInput(
                 f"run {run_id} exists and keeps its spec and store; `launch --run-id {run_id}` "
                 "alone goes on with it, another --run-id starts anew"
             )
-        api.resume(run_id, _say)
+        api.resume(run_id, say)
         _see_through(run_id, as_json, detach)
         return
-    made = api.plan(recipe[0] if recipe else None, flags, run_id=run_id, now=api.utc_now())
+    made = api.plan(recipe[0] if recipe else None, asked, run_id=run_id, now=api.utc_now())
     if dry_run:
-        _write_json(made) if as_json else click.echo(_shown(made, show), nl=False)
+        write_json(made) if as_json else click.echo(_shown(made, show), nl=False)
         api.require_choice(made)
         return
     click.echo(_shown(made, show), err=as_json)
     choice = api.require_choice(made)
     if choice.worst_microusd and not yes:
         _confirm(made)
-    api.submit(made, Path(store or "runs"), _say)
+    api.submit(made, Path(store or "runs"), say)
     _see_through(made.run_id, as_json, detach)
 
 
@@ -129,14 +101,6 @@ def _refuse_what_is_not_there_yet(recipe: tuple[str, ...], hub: str | None, stor
         )
     if "://" in store:
         raise BadInput(f"--store {store}: only folders in this version; give a DIR")
-
-
-def _write_json(value: Any) -> None:
-    click.echo(msgspec.json.encode(value))
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
 
 
 def _shown(made: "Plan", show: str) -> str:
@@ -169,9 +133,9 @@ def _see_through(run_id: str, as_json: bool, detach: bool) -> None:
     from launcher import api
 
     if detach or not _follow(run_id):
-        _say(f"{run_id} goes on by itself: launch logs {run_id} -f, launch collect {run_id}")
+        say(f"{run_id} goes on by itself: launch logs {run_id} -f, launch collect {run_id}")
         if as_json:
-            _write_json({"run_id": run_id, "state": "RUNNING"})
+            write_json({"run_id": run_id, "state": "RUNNING"})
         if not detach and not sys.stdin.isatty():  # interrupted with nobody to ask: not done
             sys.exit(INTERRUPTED_EXIT)
         return
@@ -188,7 +152,7 @@ def _follow(run_id: str) -> bool:
         view = api.status(run_id)
         rate = view.run.attempts[-1].microusd_per_hour / 3600
         try:
-            watch(api.follow(run_id), watcher(_say), view.spent_microusd, rate)
+            watch(api.follow(run_id), watcher(say), view.spent_microusd, rate)
             return True
         except KeyboardInterrupt:
             answer = _ask_what_now() if sys.stdin.isatty() else "d"
@@ -224,144 +188,23 @@ def _finish(run_id: str, home: Path, as_json: bool) -> None:
             "result": view.result,
             "receipt": receipt,
         }
-        _write_json(answer)
+        write_json(answer)
     else:
         click.echo("\n" + display.receipt_text(receipt, view.result))
         click.echo(f"results: {home}")
     if view.run.state != "SUCCEEDED":
-        _say(f"error: run {run_id} {view.run.state}: {view.run.message}")
+        say(f"error: run {run_id} {view.run.state}: {view.run.message}")
         if view.run.reason not in ("BAD_INPUT", "CANCELLED", "BUDGET_EXCEEDED"):
-            _say(f"log: {home / layout.LOG}, its end:\n{view.log_tail}")
-            _say(f"next: launch --run-id {run_id} goes on from the last checkpoint")
+            say(f"log: {home / layout.LOG}, its end:\n{view.log_tail}")
+            say(f"next: launch --run-id {run_id} goes on from the last checkpoint")
         sys.exit(ENDED_BADLY_EXITS.get(view.run.reason or "", 1))
     if view.run.reason == "GATE_FAILED":
-        _say(f"trained, but {view.run.message}")
+        say(f"trained, but {view.run.message}")
         sys.exit(GATE_FAILED_EXIT)
 
 
-# --- looking --------------------------------------------------------------------------------
-
-
-@launch.command()
-@click.argument("recipe", required=False)
-@job_flags
-@JSON_FLAG
-def estimate(recipe: str | None, as_json: bool, **given: Any) -> None:
-    """Every term of memory, time and dollars for a job, and which offers hold it."""
-    from launcher import api, display
-
-    made = api.plan(recipe, _flags(given), now=api.utc_now())
-    judged = [c for c in made.candidates if c.estimate is not None]
-    if as_json:
-        _write_json(made)
-    elif judged:
-        click.echo(display.estimate_text(made, judged[0]))
-        click.echo(display.offers_table(made), nl=False)
-    else:
-        api.require_choice(made)
-
-
-@launch.command()
-@click.option("--on", "providers", multiple=True, metavar="PROVIDER", help="Only there.")
-@click.option("--gpu", metavar="NAME", help="Only this GPU.")
-@JSON_FLAG
-def offers(providers: tuple[str, ...], gpu: str | None, as_json: bool) -> None:
-    """This machine and the dated catalog: what can be had, and for how much."""
-    from launcher import api, display
-
-    found = api.offers(api.utc_now().date().isoformat(), providers, gpu)
-    if as_json:
-        _write_json({"offers": found})
-    else:
-        click.echo(display.list_offers(found), nl=False)
-
-
-@launch.command()
-@JSON_FLAG
-def runs(as_json: bool) -> None:
-    """All runs, newest first."""
-    from launcher import api, display
-
-    found = api.runs()
-    if as_json:
-        _write_json({"runs": found})
-    else:
-        now = api.utc_now()
-        click.echo(display.list_runs([(run, api.spent(run, now)) for run in found]), nl=False)
-
-
-@launch.command()
-@click.argument("run_id", metavar="RUN")
-@JSON_FLAG
-def status(run_id: str, as_json: bool) -> None:
-    """One run: its state, its last step, what it has cost."""
-    from launcher import api, display
-
-    view = api.status(run_id)
-    if as_json:
-        _write_json(view)
-    else:
-        click.echo(display.status_text(view), nl=False)
-
-
-@launch.command()
-@click.argument("run_id", metavar="RUN")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
-def logs(run_id: str, follow: bool) -> None:
-    """What the job printed."""
-    from launcher import api
-
-    for line in api.logs(run_id, follow=follow):
-        click.echo(line)
-
-
-@launch.command()
-@click.argument("run_id", metavar="RUN")
-def cancel(run_id: str) -> None:
-    """End a run: its job writes checkpoint and result first."""
-    from launcher import api
-    from results.receipt import dollars
-
-    run = api.cancel(run_id)
-    cost = dollars(api.spent(run, api.utc_now()))
-    click.echo(f"{run_id} {run.state}, {cost}; launch --run-id {run_id} would go on with it")
-
-
-@launch.command()
-@click.argument("run_id", metavar="RUN")
-@click.option("--store", metavar="DIR", help="Somewhere else than the run was started with.")
-def collect(run_id: str, store: str | None) -> None:
-    """Bring an ended run's files home."""
-    from launcher import api
-
-    click.echo(str(api.collect(run_id, Path(store) if store else None)))
-
-
-@launch.command()
-@click.argument("run_id", metavar="RUN")
-def report(run_id: str) -> None:
-    """The run's report, as Markdown."""
-    from jobs import layout
-    from launcher import api
-
-    click.echo((api.collect(run_id) / layout.REPORT).read_text(), nl=False)
-
-
-@launch.command()
-@JSON_FLAG
-def doctor(as_json: bool) -> None:
-    """What this machine has for planning and training, and how to get the rest."""
-    from launcher import api, display
-    from launcher.doctor import examine
-
-    checks = examine(api.utc_now().date().isoformat())
-    if as_json:
-        _write_json({"checks": checks})
-    else:
-        rows = [[c.name, c.state, c.found, c.next] for c in checks]
-        click.echo(display.table([["check", "state", "found", "next"], *rows]), nl=False)
-    if any(check.state == "broken" for check in checks):
-        sys.exit(4)
+for command in commands.ALL:
+    launch.add_command(command)
 
 
 def main() -> None:
@@ -380,7 +223,7 @@ def main() -> None:
     except click.ClickException as error:
         _fail(error.format_message(), 2, debug)
     except (click.Abort, KeyboardInterrupt):
-        _say("stopped; `launch runs` shows what is going on")
+        say("stopped; `launch runs` shows what is going on")
         sys.exit(INTERRUPTED_EXIT)
     except BrokenPipeError:  # a reader such as `head` has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -34,7 +34,8 @@ def examine(today: str) -> list[Check]:
         _disk(),
         *_devices(today),
         _catalog(),
-        _environment(),
+        _environment(environment.TRAINING, "the first local run makes it"),
+        _environment(environment.EXPORT, "the first `launch export` to GGUF makes it"),
         _extra("sky", "SkyPilot", "cloud", "to rent machines"),
         _extra("boto3", "boto3", "s3", "to keep runs in S3"),
         _extra("huggingface_hub", "huggingface_hub", "hub", "to read models from the Hub"),
@@ -91,15 +92,14 @@ def _catalog() -> Check:
     return Check(name="catalog", state="ok", found=found)
 
 
-def _environment() -> Check:
-    home = environment.folder()
-    if environment.is_ready():
-        return Check(name="training", state="ok", found=str(home))
+def _environment(which: environment.Environment, made_by: str) -> Check:
+    if environment.is_ready(which):
+        return Check(name=which.purpose, state="ok", found=str(environment.folder(which)))
     return Check(
-        name="training",
+        name=which.purpose,
         state="missing",
-        found="no training environment for this lock",
-        next="the first local run makes it",
+        found=f"no {which.purpose} environment for this lock",
+        next=made_by,
     )
 
 

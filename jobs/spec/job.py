@@ -10,6 +10,7 @@ Task = Literal["sft", "regression"]
 Strategy = Literal["qlora", "lora", "full"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 DeviceKind = Literal["cuda", "mps", "cpu"]
+GgufType = Literal["f16", "q8_0", "q5_k_m", "q4_k_m", "q3_k_m"]
 Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"]
 
 PositiveInt = Annotated[int, Meta(ge=1)]
@@ -161,6 +162,18 @@ class Gate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max: float | None = None
 
 
+class Serve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an exported model is served: what a Modelfile says. None: left to the server."""
+
+    system: str | None = None
+    temperature: Annotated[float, Meta(ge=0.0)] | None = None
+    top_p: Share | None = None
+    top_k: PositiveInt | None = None
+    repeat_penalty: Annotated[float, Meta(gt=0.0)] | None = None
+    num_ctx: PositiveInt | None = None  # tokens
+    quantization: GgufType = "q4_k_m"  # of `--to ollama`
+
+
 class JobSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Intent: what to train. No price, no cloud, nothing of a machine."""
 
@@ -175,6 +188,7 @@ class JobSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     regression: Regression | None = None  # for task: regression
     eval: Evaluation = Evaluation()
     gates: tuple[Gate, ...] = ()
+    serve: Serve = Serve()
     seed: Annotated[int, Meta(ge=0)] = 17
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
-"""The training environment of local jobs: a venv made from images/requirements.lock.
+"""The environments of local jobs: venvs made from the locks in images/.
 
-Kept by the lock's hash, so that a new lock makes a new one and an old run can be looked at with
+requirements.lock is for training; export.lock holds llama.cpp, which export alone needs. Each is
+kept by its lock's hash, so that a new lock makes a new one and an old run can be looked at with
 the old. Made once under a lock; an interrupted installation is begun again.
 """
 
@@ -12,6 +13,7 @@ import sys
 import venv
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher import paths
 from launcher.errors import BadInput, OutsideFailed
@@ -20,42 +22,57 @@ PYTHON_VARIABLE = "LORALIFT_TRAIN_PYTHON"  # names another interpreter, as --pyt
 _READY = "ready"  # written last
 
 
-def lock_file() -> Path:
-    return paths.packaged("images") / "requirements.lock"
+class Environment(NamedTuple):
+    lock: str  # in images/
+    purpose: str
+    cost: str  # of making it
 
 
-def folder() -> Path:
-    digest = hashlib.sha256(lock_file().read_bytes())
+TRAINING = Environment("requirements.lock", "training", "some minutes and about 2 GB")
+EXPORT = Environment("export.lock", "export", "half a minute and 240 MB")
+
+
+def lock_file(which: Environment = TRAINING) -> Path:
+    return paths.packaged("images") / which.lock
+
+
+def folder(which: Environment = TRAINING) -> Path:
+    digest = hashlib.sha256(lock_file(which).read_bytes())
     digest.update(sys.version.encode())
     return paths.environments_folder() / digest.hexdigest()[:16]
 
 
-def is_ready() -> bool:
-    return (folder() / _READY).is_file()
+def is_ready(which: Environment = TRAINING) -> bool:
+    return (folder(which) / _READY).is_file()
 
 
 def training_python(named: str | None, say: Callable[[str], None]) -> Path:
     """The interpreter that jobs run with: the one `named`, else the kept venv's, made if absent.
 
-    Making it takes minutes and some 2 GB. Raises BadInput or OutsideFailed.
+    Raises BadInput or OutsideFailed.
     """
     if named is not None:
         found = shutil.which(named)
         if found is None:
             raise BadInput(f"--python {named}: no such interpreter; leave it out to have one made")
         return Path(found).absolute()
-    home = folder()
-    if not is_ready():
+    return kept_python(TRAINING, say)
+
+
+def kept_python(which: Environment, say: Callable[[str], None]) -> Path:
+    """The interpreter of a kept environment, made if absent. Raises OutsideFailed."""
+    home = folder(which)
+    if not is_ready(which):
         home.parent.mkdir(parents=True, exist_ok=True)
         with open(home.parent / f"{home.name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # someone else may be making it: wait
-            if not is_ready():
-                _make(home, say)
+            if not is_ready(which):
+                _make(which, home, say)
     return home / "bin" / "python"
 
 
-def _make(home: Path, say: Callable[[str], None]) -> None:
-    say(f"making the training environment in {home} (once, some minutes and about 2 GB)")
+def _make(which: Environment, home: Path, say: Callable[[str], None]) -> None:
+    say(f"making the {which.purpose} environment in {home} (once, {which.cost})")
     shutil.rmtree(home, ignore_errors=True)
     try:
         venv.create(home, with_pip=True, symlinks=True)
@@ -64,10 +81,10 @@ def _make(home: Path, say: Callable[[str], None]) -> None:
             f"no virtual environment could be made in {home}: {error}\n"
             "on Debian: apt-get install python3-venv; or name an interpreter with --python"
         ) from None
-    names = [line for line in lock_file().read_text().splitlines() if line[:1].isalnum()]
+    names = [line for line in lock_file(which).read_text().splitlines() if line[:1].isalnum()]
     torch = [name for name in names if name.startswith("torch==")]
     # torch first: resolved together with the rest, pip would prefer its newest build.
-    for what in (torch, ["-r", str(lock_file())]):
+    for what in filter(None, (torch, ["-r", str(lock_file(which))])):
         say(f"installing {what[0] if len(what) == 1 else 'the rest of the lock'}")
         command = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *what]
         command.insert(5, "--disable-pip-version-check")
@@ -78,7 +95,7 @@ def _make(home: Path, say: Callable[[str], None]) -> None:
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise OutsideFailed(
-                f"pip could not make the training environment: {last}\n"
+                f"pip could not make the {which.purpose} environment: {last}\n"
                 f"command: {' '.join(command)}\n"
                 "mend that and run again, or name an interpreter that has it with --python"
             )

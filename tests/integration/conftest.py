@@ -1,6 +1,7 @@
 """A private ledger for each test; the environments are kept ones, made when absent."""
 
 import hashlib
+import json
 import subprocess
 import sys
 import tomllib
@@ -57,6 +58,15 @@ def kept_environment(name: str, wanted: list[str]) -> str:
 def label_python() -> str:
     """An interpreter that has what jobs.label needs, and llama.cpp's server; no torch."""
     return kept_environment("-".join(LABEL).replace("==", "-"), list(LABEL))
+
+
+@pytest.fixture(scope="session")
+def main_run(tmp_path_factory: pytest.TempPathFactory, train_python: str) -> tuple[Command, dict]:
+    """The literal command of the README, with --json: one trained run for all who look at it."""
+    launch = Command(tmp_path_factory.mktemp("main"))
+    done = launch("--strategy", "qlora", "--max-cost", "10", "--json", timeout=1200)
+    assert done.returncode == 0, done.stderr
+    return launch, json.loads(done.stdout)
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import pytest
-
 from jobs import layout
 from tests.integration.command import Command
 
@@ -51,15 +49,6 @@ def wait_for(condition, seconds: float = 180.0) -> None:
 
 def work(launch: Command, run_id: str) -> Path:
     return launch.folder / "state" / "loralift" / "work" / run_id
-
-
-@pytest.fixture(scope="module")
-def main_run(tmp_path_factory: pytest.TempPathFactory, train_python: str) -> tuple[Command, dict]:
-    """The literal command of the README, with --json."""
-    launch = Command(tmp_path_factory.mktemp("main"))
-    done = launch("--strategy", "qlora", "--max-cost", "10", "--json", timeout=1200)
-    assert done.returncode == 0, done.stderr
-    return launch, json.loads(done.stdout)
 
 
 def test_the_main_job_learns_what_a_constant_answer_cannot(main_run) -> None:

@@ -27,6 +27,7 @@ def test_nothing_of_ours_is_called_sky(wheel: Path) -> None:
     assert {t for t in tops if not t.endswith(".dist-info")} == {"launcher", "jobs", "results"}
     assert "launcher/_sky/train.yaml" in names
     assert "launcher/_images/requirements.lock" in names
+    assert "launcher/_images/export.lock" in names
     assert "jobs/recipes/sample.yaml" in names
     assert "launcher/catalog/offers.csv" in names
 

@@ -1,7 +1,7 @@
 import msgspec
 
-from jobs.spec import StepRecord
-from launcher.display import count, offers_table, plan_text, step_line, table
+from jobs.spec import ExportResult, GateResult, Measured, StepRecord
+from launcher.display import count, export_text, offers_table, plan_text, step_line, table
 from launcher.types import Plan
 
 
@@ -58,3 +58,61 @@ def test_a_step_in_one_line() -> None:
 
 def test_a_models_size_as_people_name_it() -> None:
     assert [count(n) for n in (7_615_616_512, 494_032_768)] == ["7.62 B", "494.0 M"]
+
+
+def measured(quantization: str, gates: tuple[GateResult, ...] = (), **changes: object) -> Measured:
+    fields = {
+        "quantization": quantization,
+        "file": f"m-{quantization}.gguf",
+        "size_bytes": 1_416_416,
+        "sha256": "0" * 64,
+        "perplexity": 12.3456,
+        "perplexity_change": 0.0,
+        "metrics": {"loss": 2.513, "exact": 1.0},
+        "prompt_tokens_per_second": 100.0,
+        "generated_tokens_per_second": 50.0,
+        "prompt_speed_ratio": 1.0,
+        "generated_speed_ratio": 1.0,
+        "gates": gates,
+        "asked": True,
+        "shipped": True,
+    }
+    return Measured(**{**fields, **changes})
+
+
+def test_an_exports_table_and_what_is_left_to_do() -> None:
+    gate = GateResult(metric="exact", min=0.9, max=None, value=0.5, passed=False)
+    passed = GateResult(metric="exact", min=0.9, max=None, value=1.0, passed=True)
+    result = ExportResult(
+        folder="/runs/m.export",
+        files=(
+            measured("f16", (passed,), size_bytes=2_500_000_000, file="work/m.gguf", shipped=False),
+            measured(
+                "q4_k_m",
+                (gate,),
+                perplexity_change=0.0213,
+                metrics={"exact": 0.5},
+                shipped=False,
+                prompt_speed_ratio=1.756,
+            ),
+            measured("q8_0", size_bytes=12_300),
+        ),
+        modelfile="Modelfile",
+        next=("ollama create m -f Modelfile",),
+        warnings=("no `ollama` is on PATH",),
+    )
+    assert export_text(result).splitlines() == [
+        "WARNING no `ollama` is on PATH",
+        "file              size  perplexity  against f16  exact  prompt  answer  gates",
+        "─────────────  ───────  ──────────  ───────────  ─────  ──────  ──────  ──────────",
+        "work/m.gguf    2.50 GB       12.35       +0.00%  1.000   1.00x   1.00x  pass",
+        "m-q4_k_m.gguf  1.42 MB       12.35       +2.13%  0.500   1.76x   1.00x  FAIL exact",
+        "m-q8_0.gguf      12 kB       12.35       +0.00%  1.000   1.00x   1.00x  none",
+        "",
+        "in /runs/m.export: m-q8_0.gguf, Modelfile",
+        "next: ollama create m -f Modelfile",
+    ]
+
+
+def test_an_export_that_failed_early_has_no_table() -> None:
+    assert export_text(ExportResult()) == ""

@@ -97,6 +97,15 @@ def test_another_model_leaves_nothing_of_the_old_one(recipe) -> None:
     assert (model.id, model.revision, model.init) == ("Qwen/Qwen2.5-0.5B", None, "pretrained")
 
 
+def test_how_to_serve_the_model(recipe) -> None:
+    text = BASE + "serve:\n  temperature: 0\n  system: |\n    Answer in JSON.\n    Be brief.\n"
+    serve = recipe(text, sets=("serve.quantization=q8_0",)).job.serve
+    assert (serve.temperature, serve.quantization, serve.top_p) == (0.0, "q8_0", None)
+    assert serve.system == "Answer in JSON.\nBe brief.\n"
+    with pytest.raises(BadInput, match=r"serve\.quantization"):
+        recipe(BASE + "serve: {quantization: q4}\n")
+
+
 def test_scientific_notation_is_a_number(recipe) -> None:
     assert recipe(BASE + "train: {learning_rate: 5e-5}\n").job.train.learning_rate == 5e-5
 

@@ -1,0 +1,53 @@
+"""What a GGUF file is worth, by what it said."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs import metrics
+from jobs.shipping.golden import Golden
+from jobs.shipping.wire import Answers, Speed
+from jobs.spec import ExportSpec, GgufType, Measured, ResolvedSpec
+
+
+@dataclass(frozen=True)
+class File:
+    quantization: GgufType
+    path: Path
+    sha256: str
+    said: Answers
+    speed: Speed
+
+
+def judge(
+    spec: ExportSpec, job: ResolvedSpec, questions: Golden, file: File, f16: File
+) -> Measured:
+    """Metrics of one file, and its gates: the run's own, and those of this export.
+
+    Beside the run's metrics a gate may name `perplexity`, `perplexity_change` (against f16) and
+    `agreement`: the share of answers that are the tuned model's own, as the run wrote them down.
+    """
+    said = file.said
+    found = {"loss": said.loss}
+    if questions.references:
+        found |= metrics.score(said.answers, questions.references)
+    if questions.trained is not None:
+        found["agreement"] = metrics.score(said.answers, questions.trained)["exact_match"]
+    perplexity, change = math.exp(said.loss), math.exp(said.loss - f16.said.loss) - 1
+    more = {"perplexity": perplexity, "perplexity_change": change}
+    return Measured(
+        quantization=file.quantization,
+        file=str(file.path.relative_to(spec.out)),
+        size_bytes=file.path.stat().st_size,
+        sha256=file.sha256,
+        perplexity=perplexity,
+        perplexity_change=change,
+        metrics=found,
+        prompt_tokens_per_second=file.speed.prompt,
+        generated_tokens_per_second=file.speed.generated,
+        prompt_speed_ratio=file.speed.prompt / f16.speed.prompt,
+        generated_speed_ratio=file.speed.generated / f16.speed.generated,
+        gates=metrics.judge((*job.gates, *spec.gates), found | more),
+        asked=file.quantization in spec.gguf,
+        shipped=False,
+    )

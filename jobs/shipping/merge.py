@@ -1,0 +1,47 @@
+"""The adapter's update, added to the weights it was trained for, unquantised.
+
+W + alpha / r × B A. A QLoRA adapter was trained beside 4-bit weights, but rounding the sum to
+4 bits again errs far more than adding it to the weights those were made from: on the sample model
+the logits were off by 5.3, and by 1e-5 here (tests/jobs/test_merge.py, 2026-11-21).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jobs import layout
+from jobs.outcome import BadInput
+from jobs.sources import base_of
+from jobs.spec import ResolvedSpec
+
+
+def merge(job: ResolvedSpec, run: Path, target: Path) -> None:
+    """Write the merged model and its tokenizer to the folder `target`, in the base's own dtype.
+
+    The sum is rounded once, to the base's dtype; a student's head goes with it. Raises `BadInput`
+    where the base's weights are quantised themselves, or the adapter changes nothing.
+    """
+    from peft import PeftModel
+    from transformers import AutoTokenizer
+
+    from jobs import strategies
+
+    source, revision = base_of(job, run)
+    tokenizer = AutoTokenizer.from_pretrained(run / layout.ADAPTER)
+    kind, options = strategies.model_class(job, tokenizer)
+    base = kind.from_pretrained(source, revision=revision, dtype="auto", **options)
+    if getattr(base.config, "quantization_config", None) is not None:
+        raise BadInput(
+            f"model.id: the weights of {source} are quantised; export needs the unquantised base"
+        )
+    model = PeftModel.from_pretrained(base, str(run / layout.ADAPTER))
+    if not any(_changes(name, p) for name, p in model.named_parameters()):
+        raise BadInput(f"{run / layout.ADAPTER}: every lora_B is zero, the adapter changes nothing")
+    merged = model.merge_and_unload(safe_merge=True)  # raises on a sum that is no number
+    merged.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def _changes(name: str, parameter: Any) -> bool:
+    return "lora_B" in name and bool(torch.count_nonzero(parameter))

@@ -1,0 +1,178 @@
+"""The commands beside the main one: look at runs, end them, bring them home, ship them."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from launcher.options import JSON_FLAG, flags, job_flags
+
+
+def write_json(value: Any) -> None:
+    click.echo(msgspec.json.encode(value))
+
+
+def say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@click.command()
+@click.argument("recipe", required=False)
+@job_flags
+@JSON_FLAG
+def estimate(recipe: str | None, as_json: bool, **given: Any) -> None:
+    """Every term of memory, time and dollars for a job, and which offers hold it."""
+    from launcher import api, display
+
+    made = api.plan(recipe, flags(given), now=api.utc_now())
+    judged = [c for c in made.candidates if c.estimate is not None]
+    if as_json:
+        write_json(made)
+    elif judged:
+        click.echo(display.estimate_text(made, judged[0]))
+        click.echo(display.offers_table(made), nl=False)
+    else:
+        api.require_choice(made)
+
+
+@click.command()
+@click.option("--on", "providers", multiple=True, metavar="PROVIDER", help="Only there.")
+@click.option("--gpu", metavar="NAME", help="Only this GPU.")
+@JSON_FLAG
+def offers(providers: tuple[str, ...], gpu: str | None, as_json: bool) -> None:
+    """This machine and the dated catalog: what can be had, and for how much."""
+    from launcher import api, display
+
+    found = api.offers(api.utc_now().date().isoformat(), providers, gpu)
+    if as_json:
+        write_json({"offers": found})
+    else:
+        click.echo(display.list_offers(found), nl=False)
+
+
+@click.command()
+@JSON_FLAG
+def runs(as_json: bool) -> None:
+    """All runs, newest first."""
+    from launcher import api, display
+
+    found = api.runs()
+    if as_json:
+        write_json({"runs": found})
+    else:
+        now = api.utc_now()
+        click.echo(display.list_runs([(run, api.spent(run, now)) for run in found]), nl=False)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@JSON_FLAG
+def status(run_id: str, as_json: bool) -> None:
+    """One run: its state, its last step, what it has cost."""
+    from launcher import api, display
+
+    view = api.status(run_id)
+    if as_json:
+        write_json(view)
+    else:
+        click.echo(display.status_text(view), nl=False)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+def logs(run_id: str, follow: bool) -> None:
+    """What the job printed."""
+    from launcher import api
+
+    for line in api.logs(run_id, follow=follow):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+def cancel(run_id: str) -> None:
+    """End a run: its job writes checkpoint and result first."""
+    from launcher import api
+    from results.receipt import dollars
+
+    run = api.cancel(run_id)
+    cost = dollars(api.spent(run, api.utc_now()))
+    click.echo(f"{run_id} {run.state}, {cost}; launch --run-id {run_id} would go on with it")
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--store", metavar="DIR", help="Somewhere else than the run was started with.")
+def collect(run_id: str, store: str | None) -> None:
+    """Bring an ended run's files home."""
+    from launcher import api
+
+    click.echo(str(api.collect(run_id, Path(store) if store else None)))
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+def report(run_id: str) -> None:
+    """The run's report, as Markdown."""
+    from jobs import layout
+    from launcher import api
+
+    click.echo((api.collect(run_id) / layout.REPORT).read_text(), nl=False)
+
+
+@click.command()
+@JSON_FLAG
+def doctor(as_json: bool) -> None:
+    """What this machine has for planning and training, and how to get the rest."""
+    from launcher import api, display
+    from launcher.doctor import examine
+
+    checks = examine(api.utc_now().date().isoformat())
+    if as_json:
+        write_json({"checks": checks})
+    else:
+        rows = [[c.name, c.state, c.found, c.next] for c in checks]
+        click.echo(display.table([["check", "state", "found", "next"], *rows]), nl=False)
+    if any(check.state == "broken" for check in checks):
+        sys.exit(4)
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--to",
+    "targets",
+    multiple=True,
+    required=True,
+    metavar="TARGET",
+    help="merged, gguf:TYPE or ollama[:TYPE]; TYPE is f16, q8_0, q5_k_m, q4_k_m or q3_k_m.",
+)
+@click.option("--gate", "gates", multiple=True, metavar="METRIC>=X", help="Besides the run's own.")
+@click.option("--rows", metavar="FILE", help="Measure on these, not the run's validation rows.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Ask N questions at most.")
+@click.option("--name", help="Of the files, and of the model in Ollama.  [default: the run's id]")
+@click.option("--out", metavar="DIR", help="Where it goes.  [default: RUN.export beside the run]")
+@click.option("--python", metavar="PATH", help="Interpreter of a training environment to use.")
+@JSON_FLAG
+def export(run: str, as_json: bool, **given: Any) -> None:
+    """Merge, convert and quantise a run's model; ship the files that pass its gates.
+
+    RUN is a run's id or a collected run's folder. Every GGUF file is measured itself, through
+    llama.cpp: perplexity, the run's metrics, speed. One that fails a gate is kept as *.rejected.
+    """
+    from launcher import api, display
+
+    code, result = api.export(run, api.ExportFlags(**given), say)
+    if as_json:
+        write_json(result)
+    else:
+        click.echo(display.export_text(result), nl=False)
+    for measured in result.rejected:
+        say(f"not shipped: {measured.file} failed its gates")
+    sys.exit(code)
+
+
+ALL = (cancel, collect, doctor, estimate, export, logs, offers, report, runs, status)
