@@ -52,6 +52,14 @@ def generate(
         model.train(training)
 
 
+def answers(
+    model: Any, tokenizer: Any, questions: Sequence[Question], settings: Evaluation
+) -> list[str]:
+    """The answers in the questions' order."""
+    found = dict(generate(model, tokenizer, questions, settings))
+    return [found[i] for i in range(len(questions))]
+
+
 def _answer(model: Any, tokenizer: Any, asked: list[Question]) -> list[str]:
     # As in training: a plain prompt gets the tokenizer's special tokens, a rendered chat has them.
     ids = [tokenizer(q.prompt, add_special_tokens=not q.templated)["input_ids"] for q in asked]

@@ -2,7 +2,9 @@ import json
 
 import pytest
 
-from jobs.metrics import best_constant, judge, read_reply, score
+from jobs.gates import judge
+from jobs.metrics import best_constant, score
+from jobs.replies import read_reply
 from jobs.spec import Gate
 
 

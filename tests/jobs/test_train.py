@@ -261,7 +261,7 @@ def test_full_training_on_completions_with_rows_held_out(folders):
     assert found.parameters_trainable == found.parameters_total
     assert (folder / layout.MODEL / "model.safetensors").is_file()
     assert found.steps == 4
-    assert set(found.metrics["tuned"]) == {"loss", "exact_match"}
+    assert set(found.metrics["tuned"]) == {"loss", "perplexity", "exact_match"}
 
 
 @pytest.mark.parametrize(
