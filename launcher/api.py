@@ -19,6 +19,7 @@ from launcher.collecting import collect
 from launcher.errors import BadInput
 from launcher.estimate import shapes
 from launcher.executors import EXECUTORS
+from launcher.judging import scan_judging
 from launcher.runs import cancel, require_choice, resume, submit
 from launcher.selection import names_gpu, on_providers, require_known
 from launcher.types import ModelFacts, Offer, Plan
@@ -69,7 +70,7 @@ def plan(
     if run_id is not None and not re.fullmatch(RUN_ID, run_id):
         raise BadInput(f"--run-id {run_id}: expected letters, digits, - and _, 64 at most")
     request = recipes.load(recipe, flags)
-    data = preflight.scan_data(request.job)
+    data = scan_judging(request.job, preflight.scan_data(request.job))
     shape, source = shapes.shape_of(request.job.model)
     model = ModelFacts(
         id=request.job.model.id,

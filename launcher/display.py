@@ -6,7 +6,14 @@ from jobs.spec import PhaseRecord, Result, StepRecord
 from launcher.refusals import filtered, gib
 from launcher.types import GIB, Candidate, Estimate, Offer, Plan, Run, View
 from results.receipt import Receipt, dollars, duration
-from results.report import gate_line, quality_rows, receipt_rows, spent_line
+from results.report import (
+    gate_lines,
+    judged_on,
+    pilot_line,
+    quality_rows,
+    receipt_rows,
+    spent_line,
+)
 
 _SIGNS = {"chosen": "→", "possible": "+", "rejected": "-"}
 
@@ -216,12 +223,16 @@ def receipt_text(receipt: Receipt, result: Result | None) -> str:
     """The account at the end of a run, with its metrics and gates."""
     reason = f" ({receipt.reason})" if receipt.reason else ""
     parts = [f"{receipt.run_id}: {receipt.state}{reason}"]
+    if result is not None and result.pilot is not None:
+        parts.append(pilot_line(result.pilot))
     if result is not None and result.metrics:
         rows = [[*row, ""] for row in quality_rows(result)]
-        parts.append(table(rows, right=range(1, len(rows[0]))).rstrip())
+        shown = table(rows, right=range(1, len(rows[0]))).rstrip()
+        parts.append(f"{judged_on(result)}:\n{shown}")
     if result is not None and result.gates:
-        gates = (gate_line(g.metric, g.min, g.max, g.value, g.passed) for g in result.gates)
-        parts.append("\n".join(f"gate {line}" for line in gates))
+        parts.append("\n".join(f"gate {line}" for line in gate_lines(result.gates)))
+    if result is not None and result.warnings:
+        parts.append("\n".join(f"warning: {line}" for line in result.warnings))
     parts.append(table(receipt_rows(receipt), right=(1, 2, 3, 4)).rstrip())
     return "\n\n".join([*parts, spent_line(receipt)]) + "\n"
 

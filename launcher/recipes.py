@@ -54,6 +54,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     gpu: str | None = None
     spot: bool | None = None
     sets: tuple[str, ...] = ()
+    pilot: int | None = None
 
     @property
     def given(self) -> bool:
@@ -63,7 +64,8 @@ class Flags(Struct, frozen=True, kw_only=True):
     @property
     def change_the_job(self) -> bool:
         """Whether any of them changes what is trained, rather than where or for how much."""
-        return bool(self.strategy or self.model or self.data or self.sets)
+        changing = (self.strategy, self.model, self.data, self.sets, self.pilot)
+        return any(changing)
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -91,6 +93,7 @@ def load(recipe: str | None, flags: Flags) -> Request:
     _absolute_paths(tree, path.parent)
     sources = {key: label for key, _ in _leaves(tree)}
     settings = [*_against_defaults(tree, label), *_lay_flags(tree, flags, sources)]
+    _absolute_files(tree, Path.cwd())  # those of --set; the recipe's are absolute already
     latest = {setting.key: setting for setting in settings}  # one line a key: who won, over whom
     parsed = convert(tree, Recipe, sources, label)
     _require_files(parsed, sources)
@@ -120,8 +123,8 @@ def _choose(recipe: str | None, flags: Flags) -> tuple[Path, str]:
 def _saved_spec(path: Path, flags: Flags) -> Request:
     if flags.change_the_job:
         raise BadInput(
-            f"{path} is a saved spec and is rerun exactly; drop --strategy, --model, --data and "
-            "--set, or start from a YAML recipe"
+            f"{path} is a saved spec and is rerun exactly; drop --strategy, --model, --data, "
+            "--pilot and --set, or start from a YAML recipe"
         )
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=ResolvedSpec)
@@ -206,15 +209,35 @@ def _absolute(text: str, folder: Path) -> str:
 
 
 def _absolute_paths(tree: Tree, folder: Path) -> None:
-    model, data = tree.get("model"), tree.get("data")
+    model = tree.get("model")
     if isinstance(model, dict) and isinstance(model.get("id"), str):
         text = model["id"]
         if looks_like_path(text) or (folder / text).is_dir():
             model["id"] = _absolute(text, folder)
+    _absolute_files(tree, folder)
+
+
+def _absolute_files(tree: Tree, folder: Path) -> None:
+    data, judging = tree.get("data"), tree.get("eval")
     if isinstance(data, dict):
         for key in ("train", "validation", "test"):
             if isinstance(data.get(key), str):
                 data[key] = _absolute(data[key], folder)
+    if isinstance(judging, dict):
+        for key in ("golden", "schema"):
+            if isinstance(judging.get(key), str):
+                judging[key] = _absolute(judging[key], folder)
+        if isinstance(judging.get("metrics"), list):
+            judging["metrics"] = [_own_metric(entry, folder) for entry in judging["metrics"]]
+
+
+def _own_metric(entry: Any, folder: Path) -> Any:
+    """`checks:tone` and `my.checks:tone` as the file beside the recipe: `/…/checks.py:tone`."""
+    if not isinstance(entry, str) or ":" not in entry:
+        return entry  # the strict conversion says what is expected
+    module, _, function = entry.rpartition(":")
+    file = module if module.endswith(".py") else module.replace(".", "/") + ".py"
+    return f"{_absolute(file, folder)}:{function}"
 
 
 def _require_files(recipe: Recipe, sources: Mapping[str, str]) -> None:
@@ -222,6 +245,9 @@ def _require_files(recipe: Recipe, sources: Mapping[str, str]) -> None:
         ("data.train", recipe.data.train),
         ("data.validation", recipe.data.validation),
         ("data.test", recipe.data.test),
+        ("eval.golden", recipe.eval.golden),
+        ("eval.schema", recipe.eval.schema),
+        *(("eval.metrics", entry.rpartition(":")[0]) for entry in recipe.eval.metrics),
     ):
         if path is not None and not os.path.isfile(path):
             raise BadInput(f"{sources.get(key, 'flags')}: {key}: no file {path}")
@@ -271,6 +297,8 @@ def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
         yield "model.id", _absolute(text, here) if looks_like_path(text) else text, "--model"
     if flags.data is not None:
         yield "data.train", _absolute(flags.data, here), "--data"
+    if flags.pilot is not None:
+        yield "pilot.examples", flags.pilot, "--pilot"
     for name in ("max_cost", "max_hours", "gpu", "spot"):
         value = getattr(flags, name)
         if value is not None:

@@ -17,8 +17,16 @@ import msgspec
 from jobs import layout
 from results.records import read_result
 
-FILES = (layout.SPEC, layout.METRICS, layout.RESULT, layout.LOG, layout.SAMPLES)
-FOLDERS = (layout.ADAPTER, layout.MODEL, layout.BASE)
+FILES = (
+    layout.SPEC,
+    layout.METRICS,
+    layout.RESULT,
+    layout.LOG,
+    layout.SAMPLES,
+    layout.GATES,
+    layout.REVIEW,
+)
+FOLDERS = (layout.ADAPTER, layout.MODEL, layout.BASE, layout.OWN_METRICS)
 _UNSAFE = (".bin", ".pt", ".pth", ".pkl", ".ckpt")  # pickles can run code when they are loaded
 
 

@@ -90,11 +90,15 @@ class ProcessExecutor:
 
 
 def _lay_out(work: Path, spec: ResolvedSpec) -> None:
-    """Spec and a private copy of the code into the working folder."""
+    """Spec, a private copy of the code and the user's own metrics into the working folder."""
     shutil.rmtree(work / _CODE, ignore_errors=True)
     shutil.copytree(
         paths.job_code(), work / _CODE / "jobs", ignore=shutil.ignore_patterns("__pycache__")
     )
+    shutil.rmtree(work / layout.OWN_METRICS, ignore_errors=True)
+    for path in spec.metrics_sha256:  # each file alone: nothing beside it can be imported
+        (work / layout.OWN_METRICS).mkdir(exist_ok=True)
+        shutil.copyfile(path, work / layout.OWN_METRICS / Path(path).name)
     (work / layout.SPEC).write_bytes(encode(spec))
 
 
