@@ -7,7 +7,8 @@ from launcher.refusals import filtered, gib
 from launcher.types import GIB, Candidate, Estimate, Offer, Plan, Run, View
 from results.receipt import Receipt, dollars, duration
 from results.report import (
-    gate_lines,
+    crossing_note,
+    gate_line,
     judged_on,
     pilot_line,
     quality_rows,
@@ -230,7 +231,8 @@ def receipt_text(receipt: Receipt, result: Result | None) -> str:
         shown = table(rows, right=range(1, len(rows[0]))).rstrip()
         parts.append(f"{judged_on(result)}:\n{shown}")
     if result is not None and result.gates:
-        parts.append("\n".join(f"gate {line}" for line in gate_lines(result.gates)))
+        lines = [f"gate {gate_line(gate)}" for gate in result.gates]
+        parts.append("\n".join(filter(None, [*lines, crossing_note(result.gates)])))
     if result is not None and result.warnings:
         parts.append("\n".join(f"warning: {line}" for line in result.warnings))
     parts.append(table(receipt_rows(receipt), right=(1, 2, 3, 4)).rstrip())

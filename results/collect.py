@@ -68,7 +68,8 @@ def collect(work: Path, store: Path, run_id: str, documents: Mapping[str, bytes]
 
 
 def _leave_out(folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if name.endswith((*_UNSAFE, layout.TEMPORARY_SUFFIX))}
+    left_out = (*_UNSAFE, layout.TEMPORARY_SUFFIX, "__pycache__")
+    return {name for name in names if name.endswith(left_out)}
 
 
 def require_free_place(store: Path, run_id: str) -> None:

@@ -40,20 +40,21 @@ def _verdict(result: Result | None) -> str:
     if result.failure is not None:
         failed = f"**{result.failure.reason}**: {_escape(result.failure.message)}"
         return "\n".join([failed, *(["", *pilot] if pilot else [])])
-    lines = [f"- {line}" for line in gate_lines(result.gates)]
+    lines = [f"- {gate_line(gate)}" for gate in result.gates]
+    note = crossing_note(result.gates)
+    lines += ["", note[0].upper() + note[1:] + ".", ""] if note else []
     warned = [f"- warning: {_escape(w)}" for w in result.warnings]
     return "\n".join(["## Gates", "", *(lines or ["- none set"]), *pilot, *warned])
 
 
-def gate_lines(gates: Sequence[GateResult]) -> list[str]:
-    """Every gate in words, and what an interval across a bound means, where there is one."""
-    lines = [gate_line(gate) for gate in gates]
-    if any(gate.crossed is not None for gate in gates):
-        lines.append(
-            "a gate passes by its value alone; where the 95 % interval reaches across the bound, "
-            "these rows are too few to tell: ask more of them"
-        )
-    return lines
+def crossing_note(gates: Sequence[GateResult]) -> str:
+    """What an interval across a bound means; empty where there is none."""
+    if all(gate.crossed is None for gate in gates):
+        return ""
+    return (
+        "a gate passes by its value alone; where the 95 % interval reaches across the bound, "
+        "the rows are too few to tell, and more of them would"
+    )
 
 
 def gate_line(gate: GateResult) -> str:
@@ -87,7 +88,7 @@ def pilot_line(pilot: PilotResult) -> str:
 def quality_rows(result: Result) -> list[list[str]]:
     """Each metric for the base model, the best constant answer and the fine-tuned model."""
     subjects = [s for s in SUBJECTS if s in result.metrics]
-    names = dict.fromkeys(name for s in subjects for name in result.metrics[s])
+    names = dict.fromkeys(name for s in reversed(subjects) for name in result.metrics[s])
     rows = [["metric", *(SUBJECTS[s] for s in subjects)]]
     for name in names:
         rows.append([name, *(_measured(result, s, name) for s in subjects)])

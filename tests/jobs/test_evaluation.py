@@ -142,7 +142,7 @@ def test_an_own_metric_that_fails_after_training_is_missing_and_said(judged):
     _, found = judged
     assert "only_references" not in found.metrics["base"]
     assert any(
-        "only_references: checks.py line 19, `return sum" in warning
+        "only_references: checks.py line 17, `return sum" in warning
         and "ZeroDivisionError" in warning
         and "base model" in warning
         for warning in found.warnings
@@ -163,7 +163,7 @@ def test_gates_are_written_with_their_intervals(judged):
 
 def test_the_review_sheet_has_20_rows_to_fill_in(judged):
     folder, _ = judged
-    text = (folder / layout.REVIEW).read_text(encoding="utf-8-sig", newline="")
+    text = (folder / layout.REVIEW).read_bytes().decode("utf-8-sig")
     rows = list(csv.reader(text.splitlines(keepends=True)))
     assert tuple(rows[0]) == REVIEW_COLUMNS
     assert len(rows) == 21
@@ -288,3 +288,52 @@ def test_a_hopeless_run_ends_with_its_pilot(tmp_path, changes, what):
     assert found.steps == 0
     assert not (folder / layout.PILOT).exists()
     assert not (folder / layout.ADAPTER).exists()
+
+
+# --- regression -----------------------------------------------------------------------------
+
+
+def regression(folder, **changes):
+    """Texts scored by what is in them; short."""
+    settings = {
+        "task": "regression",
+        "strategy": "lora",
+        "quantization": None,
+        "regression": {"dimensions": ["length", "questions"],
+                       "tiers": [{"name": "low", "min": 0}, {"name": "high", "min": 4}]},
+        "data": {"train": "scored.jsonl", "test_share": 0.2, "validation_share": 0.2},
+        "train": {"epochs": 1, "learning_rate": 2e-3, "seq_len": 64, "effective_batch": 4,
+                  "micro_batch": 2, "optimizer": "adamw_torch", "packing": False},
+        "eval": {},
+        "gates": [{"metric": "mae", "max": 2.0}, {"metric": "minority_recall", "min": 0.1}],
+    } | changes  # fmt: skip
+    write_job(folder, **settings)
+    lines = (SAMPLE / "train.jsonl").read_text().splitlines()[:60]
+    texts = [json.loads(line)["messages"][0]["content"] for line in lines]
+    rows = [
+        {"text": t, "scores": {"length": min(10, len(t) / 8), "questions": 10.0 * ("?" in t)}}
+        for t in texts
+    ]
+    (folder / "scored.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, found = finish(folder)
+    assert code == 0, (folder / layout.LOG).read_text()
+    return found
+
+
+def test_a_regression_is_judged_with_intervals_and_piloted_without_a_trace(folders):
+    plain = regression(folders / "scores")
+    piloted = regression(folders / "scores-piloted", pilot={"examples": 8, "steps": 10})
+    assert curve(folders / "scores") == curve(folders / "scores-piloted")
+    assert plain.metrics == piloted.metrics
+    assert piloted.pilot.loss_after < piloted.pilot.loss_before * 0.95
+    assert {"loss", "mae"} <= set(piloted.pilot.metrics)
+    for subject in ("tuned", "constant"):
+        metrics, near = plain.metrics[subject], plain.intervals[subject]
+        assert set(near) == set(metrics), subject
+        for name, interval in near.items():
+            assert interval.low <= metrics[name] <= interval.high, name
+        assert near["mae/length"].n == near["tier_accuracy"].n == 12
+        assert near["minority_recall"].n < 12
+    written = json.loads((folders / "scores" / layout.GATES).read_text())
+    assert [(g["metric"], g["n"]) for g in written][0] == ("mae", 12)
+    assert (folders / "scores" / layout.REVIEW).read_bytes().count(b"\r\n") == 13
