@@ -10,6 +10,7 @@ RESULT = "result.json"  # jobs.spec.Result, always left behind
 LOG = "job.log"  # what the job printed
 SAMPLES = "samples.jsonl"  # question, reference, base's and tuned answer, one row each
 GATES = "gates.json"  # every gate with value, interval, n and whether it passed
+EVALUATION = "evaluation.json"  # of `python -m jobs.evaluate`, after the run
 REVIEW = "review.csv"  # rows drawn for people to judge
 OWN_METRICS = "own_metrics"  # the user's metric files, as they travelled with the run
 ADAPTER = "adapter"  # PEFT adapter, safetensors only (strategies qlora and lora)

@@ -90,6 +90,8 @@ def plan_text(plan: Plan) -> str:
         f"strategy  {job.strategy}, r {job.lora.r}, alpha {job.lora.alpha}, "
         f"{job.train.epochs:g} epochs, batch {job.train.effective_batch}, "
         f"{job.train.seq_len} tokens",
+        *([f"judged by {_judged_by(plan)}"] if job.eval.judges_answers else []),
+        *([f"pilot     {_pilot(plan)}"] if job.pilot is not None else []),
         f"limits    {'no --max-cost: only what costs nothing' if cap is None else dollars(cap)}, "
         f"{plan.budget.max_hours:g} h",
     ]
@@ -102,6 +104,20 @@ def plan_text(plan: Plan) -> str:
     chosen = plan.chosen
     parts.append(_choice(chosen) if chosen is not None else "nothing fits")
     return "\n\n".join(parts) + "\n"
+
+
+def _judged_by(plan: Plan) -> str:
+    settings, data = plan.job.eval, plan.data
+    parts = [f"{data.golden_rows} golden questions" if settings.golden else ""]
+    parts += ["a JSON schema" if settings.schema else ""]
+    parts += [entry.rpartition("/")[2] for entry in settings.metrics]
+    return ", ".join(filter(None, parts))
+
+
+def _pilot(plan: Plan) -> str:
+    pilot = plan.job.pilot
+    assert pilot is not None, "asked only where there is one"
+    return f"{pilot.steps} steps on {pilot.examples} rows first; a hopeless run ends there"
 
 
 def _source(source: str) -> str:

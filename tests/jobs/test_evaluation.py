@@ -1,7 +1,11 @@
 """Whole jobs that are judged in every way a recipe may ask for, and pilots."""
 
 import csv
+import io
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +14,7 @@ from jobs import layout
 from jobs.progress import read_records
 from jobs.samples import REVIEW_COLUMNS
 from jobs.spec import PhaseRecord
-from tests.jobs.short_job import SAMPLE, curve, finish, start, wait_for_step, write_job
+from tests.jobs.short_job import ROOT, SAMPLE, curve, finish, start, wait_for_step, write_job
 
 pytestmark = pytest.mark.filterwarnings("default")  # the libraries' own are not ours to mend
 
@@ -164,7 +168,7 @@ def test_gates_are_written_with_their_intervals(judged):
 def test_the_review_sheet_has_20_rows_to_fill_in(judged):
     folder, _ = judged
     text = (folder / layout.REVIEW).read_bytes().decode("utf-8-sig")
-    rows = list(csv.reader(text.splitlines(keepends=True)))
+    rows = list(csv.reader(io.StringIO(text, newline="")))
     assert tuple(rows[0]) == REVIEW_COLUMNS
     assert len(rows) == 21
     assert all(row[4:] == ["", ""] and row[0] and row[3] for row in rows[1:])
@@ -199,6 +203,47 @@ def test_what_would_fail_after_training_fails_before(tmp_path, settings, what):
     assert (code, found.failure.reason) == (2, "BAD_INPUT")
     assert what in found.failure.message
     assert found.versions == {}  # torch was not even imported
+
+
+def test_a_finished_run_is_judged_again(judged):
+    """On the same questions to the same figures, on others to others; nothing is trained."""
+    folder, found = judged
+    before = (folder / layout.RESULT).read_bytes()
+    (folder / "other.jsonl").write_text(
+        "".join((SAMPLE / "validation.jsonl").read_text().splitlines(keepends=True)[60:70])
+    )
+    again = {}
+    for name, extra in (("same", ()), ("other", ("--golden", "other.jsonl"))):
+        command = [sys.executable, "-P", "-m", "jobs.evaluate", ".", *extra]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 5, done.stderr
+        again[name] = json.loads((folder / layout.EVALUATION).read_text())
+        assert json.loads(done.stdout) == again[name]
+    written = {n: v for n, v in found.metrics["tuned"].items() if n not in ("loss", "perplexity")}
+    assert again["same"]["metrics"]["tuned"] == written
+    assert again["same"]["metrics"]["base"].keys() == found.metrics["base"].keys() - {
+        "loss",
+        "perplexity",
+    }
+    assert (again["same"]["questions"], again["other"]["questions"]) == (25, 10)
+    assert again["other"]["intervals"]["tuned"]["exact_match"]["n"] == 10
+    assert (folder / layout.RESULT).read_bytes() == before
+
+
+def test_what_is_no_run_is_not_judged_again(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "jobs.evaluate", str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "spec.json" in done.stderr
 
 
 # --- pilot ----------------------------------------------------------------------------------
@@ -335,5 +380,5 @@ def test_a_regression_is_judged_with_intervals_and_piloted_without_a_trace(folde
         assert near["mae/length"].n == near["tier_accuracy"].n == 12
         assert near["minority_recall"].n < 12
     written = json.loads((folders / "scores" / layout.GATES).read_text())
-    assert [(g["metric"], g["n"]) for g in written][0] == ("mae", 12)
+    assert (written[0]["metric"], written[0]["n"]) == ("mae", 12)
     assert (folders / "scores" / layout.REVIEW).read_bytes().count(b"\r\n") == 13
