@@ -67,16 +67,16 @@ def common(job: ResolvedSpec, run_folder: Path) -> dict[str, Any]:
         "data_seed": job.seed,
         "report_to": "none",
         "disable_tqdm": True,
-        **(selection(train.select_by) if train.select_by is not None else {}),
+        **(selection(job, train.select_by) if train.select_by is not None else {}),
     }
 
 
-def selection(metric: str) -> dict[str, Any]:
+def selection(job: ResolvedSpec, metric: str) -> dict[str, Any]:
     """Evaluate and save at the end of each epoch; the best one is loaded at the end."""
     return {
         "eval_strategy": "epoch",
         "save_strategy": "epoch",  # and every save_steps, see jobs/callbacks.py
         "load_best_model_at_end": True,
         "metric_for_best_model": metric,
-        "greater_is_better": not lower_is_better(metric),
+        "greater_is_better": not lower_is_better(metric, job.gates),
     }

@@ -157,3 +157,33 @@ class OrderlyStop(TrainerCallback):
     ) -> None:
         if self._stop.stopped is not None:
             control.should_log = control.should_save = control.should_training_stop = True
+
+
+class StepTimes(TrainerCallback):
+    """How long each step of a pilot took; ends it when its loss is no number."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.finite = True
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._began_at = time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self.seconds.append(time.monotonic() - self._began_at)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        if not math.isfinite(float((logs or {}).get("loss", 0.0))):
+            self.finite = False
+            control.should_training_stop = True

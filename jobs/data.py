@@ -52,8 +52,12 @@ def read_lines(path: Path, asked: Regression | None = None) -> list[Line]:
             for found in read_rows(str(path), asked)
         ]
     except BadTable as error:
-        place = "" if error.number is None else f":{error.number}"
-        raise BadInput(f"{path}{place}: {error.why}") from error
+        raise bad_row(path, error) from error
+
+
+def bad_row(path: Path, error: BadTable) -> BadInput:
+    place = "" if error.number is None else f":{error.number}"
+    return BadInput(f"{path}{place}: {error.why}")
 
 
 def read_data(job: ResolvedSpec, run_folder: Path) -> Rows:

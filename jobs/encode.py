@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
+from jobs.citations import Source
 from jobs.data import Line
 from jobs.outcome import BadInput
-from jobs.spec import MessagesRow, PromptCompletionRow
+from jobs.spec import MessagesRow, PromptCompletionRow, Row
 
 IGNORED = -100  # torch.nn.CrossEntropyLoss's default ignore_index
 
@@ -26,6 +27,7 @@ class Question:
     prompt: str
     reference: str
     templated: bool  # the prompt holds its special tokens already
+    sources: tuple[Source, ...] | None = None  # what may be cited, where the row says so
 
 
 class Encoder:
@@ -60,15 +62,14 @@ class Encoder:
 
     def question(self, line: Line) -> Question | None:
         """What to ask of this row, or None where there is nothing to answer."""
-        row = line.row
-        if isinstance(row, PromptCompletionRow):
-            return Question(row.prompt, row.prompt, row.completion, templated=False)
-        if not isinstance(row, MessagesRow) or row.messages[-1].role != "assistant":
+        row, pair = line.row, asked_of(line.row)
+        if pair is None:
             return None
+        if not isinstance(row, MessagesRow):
+            return Question(pair[0], pair[0], pair[1], templated=False)
         before = msgspec.to_builtins(row.messages[:-1])
         prompt = self._render(line, before, add_generation_prompt=True)
-        asked = next((m["content"] for m in reversed(before) if m["role"] == "user"), "")
-        return Question(asked, prompt, row.messages[-1].content, templated=True)
+        return Question(pair[0], prompt, pair[1], templated=True)
 
     def _chat(self, line: Line, row: MessagesRow) -> tuple[list[int], list[int]]:
         messages = msgspec.to_builtins(row.messages)
@@ -174,15 +175,22 @@ def training_template(tokenizer: Any) -> tuple[str | None, bool]:
         return None, False
 
 
+def asked_of(row: Row) -> tuple[str, str] | None:
+    """A row's question, as people read it, and its answer; None where there is nothing to answer.
+
+    Of a chat that is the last user's turn and the assistant's after it.
+    """
+    if isinstance(row, PromptCompletionRow):
+        return row.prompt, row.completion
+    if not isinstance(row, MessagesRow) or row.messages[-1].role != "assistant":
+        return None
+    turns = reversed(row.messages[:-1])
+    return next((m.content for m in turns if m.role == "user"), ""), row.messages[-1].content
+
+
 def answers_of(lines: Sequence[Line]) -> list[str]:
     """The answers that training shows, for the best constant one."""
-    answers = []
-    for line in lines:
-        if isinstance(line.row, PromptCompletionRow):
-            answers.append(line.row.completion)
-        elif isinstance(line.row, MessagesRow) and line.row.messages[-1].role == "assistant":
-            answers.append(line.row.messages[-1].content)
-    return answers
+    return [pair[1] for line in lines if (pair := asked_of(line.row)) is not None]
 
 
 def dataset(encoder: Encoder, lines: Sequence[Line]) -> Any:

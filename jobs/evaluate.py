@@ -1,7 +1,11 @@
-"""Base against tuned on the validation rows: loss, and answers generated greedily."""
+"""Answers of base and tuned model, generated greedily.
+
+As a command it judges a finished run again, see jobs/evaluate_run.py.
+"""
 
 import contextlib
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +54,14 @@ def generate(
     finally:
         model.generation_config, tokenizer.padding_side = own, side
         model.train(training)
+
+
+def answers(
+    model: Any, tokenizer: Any, questions: Sequence[Question], settings: Evaluation
+) -> list[str]:
+    """The answers in the questions' order."""
+    found = dict(generate(model, tokenizer, questions, settings))
+    return [found[i] for i in range(len(questions))]
 
 
 def _answer(model: Any, tokenizer: Any, asked: list[Question]) -> list[str]:
@@ -107,3 +119,9 @@ def _read(path: Path) -> Iterator[BaseAnswer]:
     for line in path.read_bytes().splitlines() if path.exists() else ():
         with contextlib.suppress(msgspec.DecodeError):
             yield msgspec.json.decode(line, type=BaseAnswer)
+
+
+if __name__ == "__main__":
+    from jobs.evaluate_run import main
+
+    sys.exit(main(sys.argv[1:]))

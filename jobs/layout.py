@@ -9,11 +9,17 @@ METRICS = "metrics.jsonl"  # one jobs.spec.Record a line, appended as the job go
 RESULT = "result.json"  # jobs.spec.Result, always left behind
 LOG = "job.log"  # what the job printed
 SAMPLES = "samples.jsonl"  # question, reference, base's and tuned answer, one row each
+GATES = "gates.json"  # every gate with value, interval, n and whether it passed
+EVALUATION = "evaluation.json"  # of `python -m jobs.evaluate`, after the run
+REVIEW = "review.csv"  # rows drawn for people to judge
+OWN_METRICS = "own_metrics"  # the user's metric files, as they travelled with the run
 ADAPTER = "adapter"  # PEFT adapter, safetensors only (strategies qlora and lora)
 MODEL = "model"  # the whole tuned model (strategy full)
 BASE = "base"  # a generated base model (model.init: random), kept so that the adapter loads
 CHECKPOINTS = "checkpoints"  # checkpoint-<step>/ each with a COMPLETE file when whole
 COMPLETE = "COMPLETE"  # marks a checkpoint whose files are all written
+PILOT = "pilot.json"  # PilotResult of a pilot that passed, reused after a restart
+BASE_LOSSES = "base_losses.json"  # the untouched model's loss by row, reused after a restart
 BASE_ANSWERS = "base_answers.jsonl"  # the untouched model's answers, reused after a restart
 
 PID = "job.pid"  # the job's process id, written first

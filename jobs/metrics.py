@@ -5,18 +5,18 @@ An answer is judged against its reference. Where the references are JSON objects
 apply too. All metrics are shares between 0 and 1.
 """
 
-import json
+import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from jobs.spec import Gate, GateResult
+from jobs.replies import read_reply
+from jobs.spec import Gate
 
 # Each distinct training answer is scored on every validation row; beyond this many the rest,
 # which are rarer, are not tried.
 CONSTANTS_TRIED = 1000
 
-
+# What every answer is judged by, whatever else a recipe asks for.
 NAMES = (
     "exact_match",
     "json_parse_rate",
@@ -24,69 +24,76 @@ NAMES = (
     "citation_coverage",
     "refusal_precision",
     "refusal_recall",
+    "cited_ids_exist",
+    "hallucination_rate",
 )
+JSON_NAMES = NAMES[1:]
+SCHEMA_NAME = "schema_valid_rate"
 
 # Errors; every other metric is a share of what is right.
-_LOWER = ("loss", "perplexity", "mae", "rmse")
+_LOWER = ("loss", "perplexity", "mae", "rmse", "hallucination_rate")
 
 
-def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of the metric is the better one; `mae/clarity` is one of `mae`."""
-    return metric.partition("/")[0] in _LOWER
+def lower_is_better(metric: str, gates: Sequence[Gate] = ()) -> bool:
+    """Whether a smaller value of the metric is the better one; `mae/clarity` is one of `mae`.
+
+    What a metric of the user's own means only a gate can tell: with a `max` and no `min`, smaller.
+    """
+    kind = metric.partition("/")[0]
+    if kind in (*NAMES, SCHEMA_NAME, *_LOWER):
+        return kind in _LOWER
+    bounds = [gate for gate in gates if gate.metric == metric]
+    return any(gate.max is not None and gate.min is None for gate in bounds)
 
 
-@dataclass(frozen=True)
-class Reply:
-    """An answer, read as the JSON object that it should be."""
-
-    citations: frozenset[str]
-    refused: bool
-
-
-def read_reply(text: str) -> Reply | None:
-    """None where the text is no JSON object."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict):
-        return None
-    cited = value.get("citation")
-    many = cited if isinstance(cited, list) else [] if cited is None else [cited]
-    return Reply(frozenset(map(str, many)), "answer" in value and value["answer"] is None)
+def worst(metric: str, gates: Sequence[Gate] = ()) -> float:
+    """What stands for a metric that an evaluation in training could not take."""
+    lower = lower_is_better(metric, gates)
+    if metric in (*NAMES, SCHEMA_NAME):
+        return 1.0 if lower else 0.0
+    return sys.float_info.max if lower else -sys.float_info.max
 
 
-def score(answers: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Metrics of the answers by name.
+def hits(answers: Sequence[str], references: Sequence[str]) -> dict[str, list[bool]]:
+    """What each metric counts, by name: one entry for every row that it looks at.
 
     exact_match: the reference, whitespace at the ends aside. json_parse_rate: a JSON object.
     json_citation_rate: a JSON object that cites exactly what the reference cites.
     citation_coverage: of the rows with something to cite, those where all of it is cited.
     refusal_precision: of the refusals, those that should be. refusal_recall: of those that should
-    be refused, those that are. A share of nothing is left out (an answerer that never refuses has
-    no refusal precision), so a gate on it fails.
+    be refused, those that are.
     """
     if len(answers) != len(references):
         raise ValueError(f"{len(answers)} answers for {len(references)} references")
     same = [a.strip() == r.strip() for a, r in zip(answers, references, strict=True)]
-    found = {"exact_match": _share(same)}
+    found = {"exact_match": same}
     wanted = [read_reply(reference) for reference in references]
     if any(reply is None for reply in wanted):
-        return _known(found)
+        return found
     given = [read_reply(answer) for answer in answers]
     pairs = [(g, w) for g, w in zip(given, wanted, strict=True) if w is not None]
-    found |= {
-        "json_parse_rate": _share([g is not None for g, _ in pairs]),
-        "json_citation_rate": _share(
-            [g is not None and g.citations == w.citations for g, w in pairs]
-        ),
-        "citation_coverage": _share(
-            [g is not None and g.citations >= w.citations for g, w in pairs if w.citations]
-        ),
-        "refusal_precision": _share([w.refused for g, w in pairs if g is not None and g.refused]),
-        "refusal_recall": _share([g is not None and g.refused for g, w in pairs if w.refused]),
+    return found | {
+        "json_parse_rate": [g is not None for g, _ in pairs],
+        "json_citation_rate": [g is not None and g.citations == w.citations for g, w in pairs],
+        "citation_coverage": [
+            g is not None and g.citations >= w.citations for g, w in pairs if w.citations
+        ],
+        "refusal_precision": [w.refused for g, w in pairs if g is not None and g.refused],
+        "refusal_recall": [g is not None and g.refused for g, w in pairs if w.refused],
     }
-    return _known(found)
+
+
+def score(answers: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """The share of what `hits` counts, by name.
+
+    A share of nothing is left out (an answerer that never refuses has no refusal precision), so
+    a gate on it fails.
+    """
+    return shares(hits(answers, references))
+
+
+def shares(counted: Mapping[str, Sequence[bool]]) -> dict[str, float]:
+    return {name: sum(found) / len(found) for name, found in counted.items() if found}
 
 
 def best_constant(training_answers: Sequence[str], references: Sequence[str]) -> dict[str, float]:
@@ -99,27 +106,3 @@ def best_constant(training_answers: Sequence[str], references: Sequence[str]) ->
     scores = [score([text] * len(references), references) for text in distinct]
     empty: dict[str, float] = {}
     return max(scores, key=lambda s: s.get("json_citation_rate", s["exact_match"]), default=empty)
-
-
-def judge(gates: Sequence[Gate], metrics: dict[str, float]) -> tuple[GateResult, ...]:
-    """Hold each gate against the tuned model's metrics; what was not measured does not pass."""
-    results = []
-    for gate in gates:
-        value = metrics.get(gate.metric)
-        passed = (
-            value is not None
-            and (gate.min is None or value >= gate.min)
-            and (gate.max is None or value <= gate.max)
-        )
-        results.append(
-            GateResult(metric=gate.metric, min=gate.min, max=gate.max, value=value, passed=passed)
-        )
-    return tuple(results)
-
-
-def _share(hits: Sequence[bool]) -> float | None:
-    return sum(hits) / len(hits) if hits else None
-
-
-def _known(found: dict[str, float | None]) -> dict[str, float]:
-    return {name: value for name, value in found.items() if value is not None}

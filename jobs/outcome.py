@@ -19,6 +19,10 @@ class Diverged(Exception):
     """Training went where no more training helps."""
 
 
+class PilotFailed(Exception):
+    """The pilot showed that the whole run would be hopeless."""
+
+
 class Stopped(BaseException):
     """The job was told to end: its deadline passed, or it was cancelled.
 
@@ -53,6 +57,8 @@ def reason_of(error: BaseException) -> spec.FailureReason:
     """Why the job failed, read from the exception; torch need not be imported."""
     if isinstance(error, BadInput):
         return "BAD_INPUT"
+    if isinstance(error, PilotFailed):
+        return "PILOT_FAILED"
     if isinstance(error, Stopped):
         return error.reason
     if isinstance(error, KeyboardInterrupt):
@@ -83,8 +89,11 @@ class Outcome:
 
     run_id: str = ""
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    intervals: dict[str, dict[str, spec.Interval]] = field(default_factory=dict)
     gates: tuple[spec.GateResult, ...] = ()
     evaluated_on: Literal["validation", "test"] = "validation"
+    answered_on: Literal["validation", "test", "golden"] | None = None
+    pilot: spec.PilotResult | None = None
     fit: spec.Fit | None = None
     best_step: int | None = None
     adapter: str | None = None

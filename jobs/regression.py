@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from jobs import layout, metrics, scores
+from jobs import layout, pilot, scores
 from jobs.attempt import (
     Attempt,
     callbacks_of,
@@ -22,11 +22,13 @@ from jobs.attempt import (
     trained_parameters,
 )
 from jobs.data import Line, Rows, read_data
+from jobs.gates import judge as judge_gates
+from jobs.gates import write_gates
 from jobs.outcome import BadInput, require_finite
 from jobs.progress import now
-from jobs.samples import Sample, write_samples
+from jobs.samples import Sample, write_review, write_samples
 from jobs.sources import set_environment
-from jobs.spec import EvalRecord, Regression, ScoresRow, scores_of
+from jobs.spec import EvalRecord, Regression, ResolvedSpec, ScoresRow, scores_of
 from jobs.versions import versions
 
 # The error on the training rows is taken on this many of them at most, drawn by the seed.
@@ -47,6 +49,8 @@ class Loaded:
 
 def run(a: Attempt) -> None:
     loaded = load(a)
+    if a.job.pilot is not None:
+        pilot.run(a, pilot_of(a, loaded))
     train(a, loaded.tuner)
     save(a, loaded.tuner.model, loaded.tokenizer)
     judge(a, loaded)
@@ -75,25 +79,58 @@ def load(a: Attempt) -> Loaded:
         encoded(tokenizer, lines, wanted, job.train.seq_len)
         for lines, wanted in zip((rows.train, rows.validation, rows.judged), targets, strict=True)
     )
-    collate = trainer.padded(tokenizer)
     if asked.head == "fitted" and a.resume is None:
         head = getattr(model, strategies.HEAD)
-        error = fit_head(model, head, train_set, collate, job.eval.batch)
+        error = fit_head(model, head, train_set, trainer.padded(tokenizer), job.eval.batch)
         print(f"head fitted to the untouched model: leave-one-out mae {error:.4f}", flush=True)
     model = strategies.with_adapter(job, model)
     strategies.widen_adapter(job, model)
     tuner = trainer.RegressionTrainer(
-        loss=asked.loss,
-        model=model,
+        **what_trains(asked, model, tokenizer),
         args=regression_arguments(job, a.folder),
         train_dataset=train_set,
         eval_dataset=validation,
-        data_collator=collate,
-        compute_metrics=lambda found: scores.score(found.predictions, found.label_ids, asked),
         callbacks=callbacks_of(a),
     )
     a.outcome.parameters_trainable = trained_parameters(tuner.model)
     return Loaded(tuner, tokenizer, rows, train_set, validation, judged)
+
+
+def what_trains(asked: Regression, model: Any, tokenizer: Any) -> dict[str, Any]:
+    """What the run's trainer and a pilot's have in common."""
+    from jobs import trainer
+
+    return {
+        "loss": asked.loss,
+        "model": model,
+        "data_collator": trainer.padded(tokenizer),
+        "compute_metrics": lambda found: scores.score(found.predictions, found.label_ids, asked),
+    }
+
+
+def pilot_of(a: Attempt, loaded: Loaded) -> pilot.Trial:
+    """How a pilot of this task is trained and judged."""
+    from jobs import trainer
+    from jobs.arguments import regression_arguments
+
+    asked, model = task_of(a), loaded.tuner.model
+
+    def make(job: ResolvedSpec, folder: Any, rows: Any) -> Any:
+        return trainer.RegressionTrainer(
+            **what_trains(asked, model, loaded.tokenizer),
+            args=regression_arguments(job, folder),
+            train_dataset=rows,
+            eval_dataset=rows,
+        )
+
+    def loss(tuner: Any, rows: Any) -> float:
+        return predicted(tuner, rows, asked)[0]["loss"]
+
+    def judged(count: int) -> dict[str, float]:
+        some = loaded.validation.select(range(min(count, len(loaded.validation))))
+        return predicted(loaded.tuner, some, asked)[0]
+
+    return pilot.Trial(loaded.tuner, loaded.train, loaded.validation, make, loss, judged)
 
 
 def task_of(a: Attempt) -> Regression:
@@ -150,14 +187,23 @@ def judge(a: Attempt, loaded: Loaded) -> None:
         a.outcome.metrics["validation"] = validation
     mean = np.mean(loaded.train["labels"], axis=0)
     wanted = np.array(loaded.judged["labels"])
-    a.outcome.metrics["constant"] = scores.score(np.tile(mean, (len(wanted), 1)), wanted, asked)
-    a.outcome.metrics["tuned"] = tuned
+    constant = np.tile(mean, (len(wanted), 1))
+    for subject, given, found in (
+        ("constant", constant, scores.score(constant, wanted, asked)),
+        ("tuned", answers, tuned),
+    ):
+        a.outcome.metrics[subject] = found
+        near = scores.intervals(given, wanted, asked, a.job.seed)
+        a.outcome.intervals[subject] = {n: i for n, i in near.items() if n in found}
     some = loaded.train.shuffle(seed=a.job.seed)
     some = some.select(range(min(TRAIN_ROWS_JUDGED, len(some))))
     known, _ = predicted(tuner, some, asked)
     a.outcome.fit = scores.fit(train=known["mae"], validation=validation["mae"])
-    write_samples(a.folder / layout.SAMPLES, samples(loaded.rows.judged, answers, asked))
-    a.outcome.gates = metrics.judge(a.job.gates, tuned)
+    shown = samples(loaded.rows.judged, answers, asked)
+    write_samples(a.folder / layout.SAMPLES, shown)
+    write_review(a.folder / layout.REVIEW, shown, a.job.seed)
+    a.outcome.gates = judge_gates(a.job.gates, tuned, a.outcome.intervals["tuned"])
+    write_gates(a.folder, a.outcome.gates)
 
 
 def predicted(tuner: Any, rows: Any, asked: Regression) -> tuple[dict[str, float], scores.Array]:

@@ -4,13 +4,10 @@ Mean absolute and root mean squared error overall and for each dimension, in the
 scores; where tiers are given, how often the text lands in the right one.
 """
 
-from typing import Any
-
 import numpy as np
 
-from jobs.spec import Fit, Regression
-
-Array = np.ndarray[Any, np.dtype[np.float64]]
+from jobs.intervals import Array, bootstrap, wilson
+from jobs.spec import Fit, Interval, Regression
 
 # The bands of a training guide in use: (validation - train) / train error.
 VERDICTS = (
@@ -41,6 +38,40 @@ def overall_of(scores: Array, asked: Regression) -> Array:
     return np.average(scores, axis=1, weights=weights)
 
 
+def intervals(predicted: Array, wanted: Array, asked: Regression, seed: int) -> dict[str, Interval]:
+    """Of every metric of `score`, and of the loss where it is the mean of the rows' own.
+
+    Errors: bootstrap over texts. Tiers: Wilson's, from the counts.
+    """
+    error = np.abs(predicted - wanted)
+    names = ["mae", "rmse", *(f"{kind}/{d}" for kind in ("mae", "rmse") for d in asked.dimensions)]
+
+    def figures(drawn: Array) -> Array:
+        mae, mse = drawn.mean(axis=0), np.square(drawn).mean(axis=0)
+        return np.concatenate([[mae.mean(), np.sqrt(mse.mean())], mae, np.sqrt(mse)])
+
+    found = dict(zip(names, bootstrap(error, figures, seed), strict=True))
+    if asked.loss == "l1":
+        found["loss"] = found["mae"]
+    if not asked.tiers:
+        return found
+    same = tiers_of(predicted, asked) == tiers_of(wanted, asked)
+    found["tier_accuracy"] = wilson(int(same.sum()), len(same))
+    present = tiers_of(wanted, asked)
+    for i in np.unique(present):
+        hits = same[present == i]
+        found[f"tier_recall/{asked.tiers[i].name}"] = wilson(int(hits.sum()), len(hits))
+    found["minority_recall"] = found[f"tier_recall/{_rarest(present, asked)}"]
+    return found
+
+
+def _rarest(tiers: Array, asked: Regression) -> str:
+    """The name of the tier that fewest texts are in, of those that any is in."""
+    counts = {i: int((tiers == i).sum()) for i in range(len(asked.tiers))}
+    present = {i: n for i, n in counts.items() if n}
+    return asked.tiers[min(present, key=lambda i: present[i])].name
+
+
 def tiers_of(scores: Array, asked: Regression) -> Array:
     """Index of each text's tier by its overall score; below the first tier's `min` it is 0."""
     return np.digitize(overall_of(scores, asked), [tier.min for tier in asked.tiers[1:]])
@@ -48,13 +79,10 @@ def tiers_of(scores: Array, asked: Regression) -> Array:
 
 def _tiers(predicted: Array, wanted: Array, asked: Regression) -> dict[str, float]:
     found = {"tier_accuracy": (predicted == wanted).mean()}
-    counts = {i: int((wanted == i).sum()) for i in range(len(asked.tiers))}
-    present = {i: n for i, n in counts.items() if n}
-    for i in present:
+    for i in np.unique(wanted):
         recall = (predicted[wanted == i] == i).mean()
         found[f"tier_recall/{asked.tiers[i].name}"] = recall
-    rarest = min(present, key=lambda i: present[i])
-    found["minority_recall"] = found[f"tier_recall/{asked.tiers[rarest].name}"]
+    found["minority_recall"] = found[f"tier_recall/{_rarest(wanted, asked)}"]
     return found
 
 

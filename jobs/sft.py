@@ -1,11 +1,12 @@
 """Supervised fine-tuning: load → base's answers → train → save → tuned answers, and the gates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from jobs import layout, metrics
+from jobs import layout, losses, metrics, pilot
+from jobs.answers import Rules, rules_of
 from jobs.attempt import (
     Attempt,
     callbacks_of,
@@ -15,12 +16,14 @@ from jobs.attempt import (
     train,
     trained_parameters,
 )
-from jobs.data import Line, read_data
+from jobs.data import Line, Rows, read_data
 from jobs.encode import Encoder, Question, answers_of, dataset
-from jobs.outcome import BadInput, require_finite
+from jobs.gates import judge, write_gates
+from jobs.golden import GoldenRow, read_golden
+from jobs.own_metrics import Measured
 from jobs.progress import now
-from jobs.samples import Sample, write_samples
-from jobs.sources import set_environment
+from jobs.samples import Sample, write_review, write_samples
+from jobs.sources import data_file, set_environment
 from jobs.spec import EvalRecord, Evaluation, ResolvedSpec
 from jobs.versions import versions
 
@@ -31,18 +34,20 @@ class Loaded:
 
     tuner: Any  # jobs.trainer.SftTrainer
     tokenizer: Any
-    judged: Any  # the rows that the result is taken on, encoded
-    questions: list[Question]  # of the same rows
+    train: Any  # the training rows, encoded, before packing
+    validation: Any
+    judged: Any  # the rows that the result's loss is taken on
+    questions: list[Question]  # that the result's answers are given to
+    choosing: list[Question]  # of the validation rows: for the best epoch, and the pilot
+    rules: Rules
     training_answers: list[str]
-
-    @property
-    def references(self) -> list[str]:
-        return [question.reference for question in self.questions]
 
 
 def run(a: Attempt) -> None:
     loaded = load(a)
     base = evaluate_base(a, loaded) if a.job.eval.compare_base else None
+    if a.job.pilot is not None:
+        pilot.run(a, pilot_of(a, loaded))
     train(a, loaded.tuner)
     save(a, loaded.tuner.model, loaded.tokenizer)
     evaluate_tuned(a, loaded, base)
@@ -52,9 +57,13 @@ def load(a: Attempt) -> Loaded:
     """Phases load and data. What costs nothing to check comes before what takes minutes."""
     job = a.job
     local = require_model(a)
-    require_metric(job.train.select_by)
     rows = read_data(job, a.folder)
     a.outcome.warnings += rows.warnings
+    golden = golden_rows(a)
+    asked_lines = [row.line for row in golden] if golden else rows.judged
+    training_answers = answers_of(rows.train)
+    rules, warned = rules_of(job, a.folder, asked_lines, training_answers)
+    a.outcome.warnings += warned
     set_environment(job, model_is_local=local is not None)
     from jobs import strategies, trainer
     from jobs.arguments import sft_arguments
@@ -66,37 +75,50 @@ def load(a: Attempt) -> Loaded:
     a.progress.enter("data")
     a.outcome.evaluated_on = "test" if rows.test else "validation"
     encoder = Encoder(tokenizer, job.train.seq_len, job.train.assistant_only_loss)
-    validation = dataset(encoder, rows.validation)
-    judged = dataset(encoder, rows.test) if rows.test else validation
-    asked = questions(encoder, rows.judged, job.eval)
+    encoded, validation = dataset(encoder, rows.train), dataset(encoder, rows.validation)
+    asked, choosing = questions_of(encoder, rows, golden, job.eval)
+    if asked:
+        a.outcome.answered_on = "golden" if golden else a.outcome.evaluated_on
     tuner = trainer.SftTrainer(
         model=model,
         args=sft_arguments(job, a.folder),
-        train_dataset=dataset(encoder, rows.train),
+        train_dataset=encoded,
         eval_dataset=validation,
         processing_class=tokenizer,
         peft_config=strategies.adapter(job),
         callbacks=callbacks_of(a),
     )
     if job.train.select_by not in (None, "loss"):
-        choosing = asked if not rows.test else questions(encoder, rows.validation, job.eval)
-        tuner.measure = partial(chosen_metric, job, tuner.model, tokenizer, choosing)
+        tuner.measure = partial(chosen_metric, job, tuner.model, tokenizer, choosing, rules)
     strategies.widen_adapter(job, tuner.model)
     a.outcome.parameters_trainable = trained_parameters(tuner.model)
+    judged = dataset(encoder, rows.test) if rows.test else validation
     return Loaded(
-        tuner=tuner,
-        tokenizer=tokenizer,
-        judged=judged,
-        questions=asked,
-        training_answers=answers_of(rows.train),
+        tuner, tokenizer, encoded, validation, judged, asked, choosing, rules, training_answers
     )
 
 
-def require_metric(name: str | None) -> None:
-    """Raises `BadInput` for a metric that no evaluation would give."""
-    known = ("loss", *metrics.NAMES)
-    if name is not None and name not in known:
-        raise BadInput(f"train.select_by: {name}: not one of {', '.join(known)}")
+def golden_rows(a: Attempt) -> list[GoldenRow]:
+    """The rows of `eval.golden`, none where the spec names no file."""
+    if a.job.eval.golden is None:
+        return []
+    return read_golden(data_file(a.job.eval.golden, "eval.golden", a.folder, a.job.golden_sha256))
+
+
+def questions_of(
+    encoder: Encoder, rows: Rows, golden: list[GoldenRow], settings: Evaluation
+) -> tuple[list[Question], list[Question]]:
+    """What the result's answers are given to, and what an epoch is chosen by.
+
+    The golden set and the test rows are looked at once, at the end: nothing is chosen by them.
+    """
+    choosing = questions(encoder, rows.validation, settings)
+    if not golden:
+        return (questions(encoder, rows.test, settings) if rows.test else choosing), choosing
+    asked = questions(encoder, [row.line for row in golden], settings)
+    sources = [row.sources for row in golden]  # every golden row asks something
+    found = [replace(q, sources=s) for q, s in zip(asked, sources, strict=False)]
+    return found, choosing
 
 
 def questions(encoder: Encoder, lines: Sequence[Line], settings: Evaluation) -> list[Question]:
@@ -108,7 +130,7 @@ def questions(encoder: Encoder, lines: Sequence[Line], settings: Evaluation) -> 
 
 
 def chosen_metric(
-    job: ResolvedSpec, model: Any, tokenizer: Any, choosing: list[Question]
+    job: ResolvedSpec, model: Any, tokenizer: Any, choosing: list[Question], rules: Rules
 ) -> dict[str, float]:
     """The metric that the best epoch is chosen by, from answers to the validation rows.
 
@@ -117,9 +139,8 @@ def chosen_metric(
     from jobs import evaluate
 
     name = job.train.select_by or ""
-    answers = dict(evaluate.generate(model, tokenizer, choosing, job.eval))
-    found = scored([answers[i] for i in range(len(choosing))], [q.reference for q in choosing])
-    return {name: found.get(name, 0.0)}
+    found = rules.measure(choosing, evaluate.answers(model, tokenizer, choosing, job.eval)).values
+    return {name: found.get(name, metrics.worst(name, job.gates))}
 
 
 def evaluate_base(a: Attempt, loaded: Loaded) -> list[str]:
@@ -128,15 +149,19 @@ def evaluate_base(a: Attempt, loaded: Loaded) -> list[str]:
 
     a.progress.enter("evaluate_base")
     model = loaded.tuner.model
-    loss = a.progress.base_loss()
-    if loss is None:
-        with evaluate.untouched(model):
-            loss = judged_loss(loaded)
-        a.progress.write(EvalRecord(at=now(), step=0, loss=loss))
+    with evaluate.untouched(model):
+        by_row = losses.known_or(
+            a.folder / layout.BASE_LOSSES,
+            len(loaded.judged),
+            lambda: losses.by_row(loaded.tuner, loaded.judged),
+        )
+    found = losses.measured(by_row, a.job.seed)
+    if a.progress.base_loss() is None:
+        a.progress.write(EvalRecord(at=now(), step=0, loss=found.values["loss"]))
     answers = evaluate.base_answers(
         a.folder / layout.BASE_ANSWERS, model, loaded.tokenizer, loaded.questions, a.job.eval
     )
-    a.outcome.metrics["base"] = {"loss": loss} | scored(answers, loaded.references)
+    tell(a, "base", found.plus(loaded.rules.measure(loaded.questions, answers)))
     return answers
 
 
@@ -145,30 +170,54 @@ def evaluate_tuned(a: Attempt, loaded: Loaded, base: list[str] | None) -> None:
     from jobs import evaluate
 
     a.progress.enter("evaluate")
-    loss = judged_loss(loaded)
-    a.progress.write(EvalRecord(at=now(), step=a.outcome.steps, loss=loss))
-    answers = dict(
-        evaluate.generate(loaded.tuner.model, loaded.tokenizer, loaded.questions, a.job.eval)
-    )
-    tuned = [answers[i] for i in range(len(loaded.questions))]
+    found = losses.measured(losses.by_row(loaded.tuner, loaded.judged), a.job.seed)
+    a.progress.write(EvalRecord(at=now(), step=a.outcome.steps, loss=found.values["loss"]))
+    asked = loaded.questions
+    tuned = evaluate.answers(loaded.tuner.model, loaded.tokenizer, asked, a.job.eval)
     samples = [
         Sample(q.text, q.reference, base[i] if base is not None else None, tuned[i])
-        for i, q in enumerate(loaded.questions)
+        for i, q in enumerate(asked)
     ]
     write_samples(a.folder / layout.SAMPLES, samples)
-    found = {"loss": loss} | scored(tuned, loaded.references)
-    a.outcome.metrics["tuned"] = found
-    if loaded.references:
-        constant = metrics.best_constant(loaded.training_answers, loaded.references)
+    write_review(a.folder / layout.REVIEW, samples, a.job.seed)
+    found = found.plus(loaded.rules.measure(asked, tuned))
+    tell(a, "tuned", found)
+    if asked:
+        references = [question.reference for question in asked]
+        constant = metrics.best_constant(loaded.training_answers, references)
         a.outcome.metrics["constant"] = constant
-    a.outcome.gates = metrics.judge(a.job.gates, found)
+    a.outcome.gates = judge(a.job.gates, found.values, found.intervals)
+    write_gates(a.folder, a.outcome.gates)
 
 
-def judged_loss(loaded: Loaded) -> float:
-    """The mean loss on the judged rows. Raises `Diverged` when it is no number."""
-    found = loaded.tuner.evaluate(eval_dataset=loaded.judged)
-    return require_finite(found["eval_loss"], "the validation loss")
+def tell(a: Attempt, subject: str, found: Measured) -> None:
+    """A subject's metrics into the result; what could not be measured becomes a warning."""
+    a.outcome.metrics[subject] = found.values
+    a.outcome.intervals[subject] = found.intervals
+    a.outcome.warnings += [f"{problem} (on the {subject} model's answers)"
+                           for problem in found.problems]  # fmt: skip
 
 
-def scored(answers: list[str], references: list[str]) -> dict[str, float]:
-    return metrics.score(answers, references) if references else {}
+def pilot_of(a: Attempt, loaded: Loaded) -> pilot.Trial:
+    """How a pilot of this task is trained and judged."""
+    from jobs import evaluate, trainer
+    from jobs.arguments import sft_arguments
+
+    def make(job: ResolvedSpec, folder: Any, rows: Any) -> Any:
+        return trainer.SftTrainer(
+            model=loaded.tuner.model,
+            args=sft_arguments(job, folder),
+            train_dataset=rows,
+            eval_dataset=rows,
+            processing_class=loaded.tokenizer,
+        )
+
+    def loss(tuner: Any, rows: Any) -> float:
+        return losses.mean(losses.by_row(tuner, rows))
+
+    def judged(count: int) -> dict[str, float]:
+        asked = loaded.choosing[:count]
+        answers = evaluate.answers(loaded.tuner.model, loaded.tokenizer, asked, a.job.eval)
+        return loaded.rules.measure(asked, answers).values
+
+    return pilot.Trial(loaded.tuner, loaded.train, loaded.validation, make, loss, judged)

@@ -22,10 +22,12 @@ LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 class SftTrainer(SFTTrainer):
     """Prints no dictionaries, writes no model cards.
 
-    `measure()` gives what each evaluation in training has beside the loss, by name.
+    `measure()` gives what each evaluation in training has beside the loss, by name. Where
+    `row_losses` is a list, an evaluation appends each row's summed loss and supervised tokens.
     """
 
     measure: Callable[[], dict[str, float]] | None = None
+    row_losses: list[list[float]] | None = None
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -37,8 +39,37 @@ class SftTrainer(SFTTrainer):
             output.metrics.update({f"eval_{n}": v for n, v in self.measure().items()})
         return output
 
+    def prediction_step(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Any, Any, Any]:
+        if self.row_losses is None:
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            outputs = model(**inputs | {"use_cache": False}, fused_lm_head=True)
+        found = self.accelerator.gather_for_metrics(by_row(outputs, inputs.get("position_ids")))
+        self.row_losses += found.tolist()
+        return outputs.loss.detach(), None, None
+
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """The run's report says more."""
+
+
+def by_row(outputs: Any, position_ids: torch.Tensor | None) -> torch.Tensor:
+    """(rows, 2): summed loss and supervised tokens of each row of a batch, from TRL's fused head.
+
+    Padding-free batches hold all their rows one after the other, each from position 0.
+    """
+    losses, counted = -outputs.log_probs.float(), outputs.label_mask.float()
+    if position_ids is None or position_ids.shape[0] != 1:
+        return torch.stack([losses.sum(dim=1), counted.sum(dim=1)], dim=1)
+    row = (position_ids[0] == 0).cumsum(dim=0)[1:] - 1  # of the token that is predicted
+    found = torch.zeros(int(row[-1]) + 1, 2, device=losses.device)
+    return found.index_add(0, row, torch.stack([losses[0], counted[0]], dim=1))
 
 
 class RegressionTrainer(transformers.Trainer):

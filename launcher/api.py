@@ -20,6 +20,7 @@ from launcher.errors import BadInput
 from launcher.estimate import shapes
 from launcher.executors import EXECUTORS
 from launcher.exporting import ExportFlags, export
+from launcher.judging import scan_judging
 from launcher.runs import cancel, require_choice, resume, submit
 from launcher.selection import names_gpu, on_providers, require_known
 from launcher.types import ModelFacts, Offer, Plan
@@ -74,7 +75,7 @@ def plan(
     # People name files by their own calendar, not by UTC's.
     request = recipes.load(recipe, flags, now.astimezone().date().isoformat())
     request = _with_hub_data(request)
-    data = preflight.scan_data(request.job)
+    data = scan_judging(request.job, preflight.scan_data(request.job))
     shape, source = shapes.shape_of(request.job.model)
     model = ModelFacts(
         id=request.job.model.id,

@@ -194,7 +194,7 @@ def _finish(run_id: str, home: Path, as_json: bool) -> None:
         click.echo(f"results: {home}")
     if view.run.state != "SUCCEEDED":
         say(f"error: run {run_id} {view.run.state}: {view.run.message}")
-        if view.run.reason not in ("BAD_INPUT", "CANCELLED", "BUDGET_EXCEEDED"):
+        if view.run.reason not in ("BAD_INPUT", "CANCELLED", "BUDGET_EXCEEDED", "PILOT_FAILED"):
             say(f"log: {home / layout.LOG}, its end:\n{view.log_tail}")
             say(f"next: launch --run-id {run_id} goes on from the last checkpoint")
         sys.exit(ENDED_BADLY_EXITS.get(view.run.reason or "", 1))

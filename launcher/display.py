@@ -6,7 +6,15 @@ from jobs.spec import ExportResult, Measured, PhaseRecord, Result, StepRecord
 from launcher.refusals import filtered, gib
 from launcher.types import GIB, Candidate, DataFacts, Estimate, Offer, Plan, Run, View
 from results.receipt import Receipt, dollars, duration
-from results.report import gate_line, quality_rows, receipt_rows, spent_line
+from results.report import (
+    crossing_note,
+    gate_line,
+    judged_on,
+    pilot_line,
+    quality_rows,
+    receipt_rows,
+    spent_line,
+)
 
 _SIGNS = {"chosen": "→", "possible": "+", "rejected": "-"}
 
@@ -81,6 +89,8 @@ def plan_text(plan: Plan) -> str:
         f"strategy  {job.strategy}, r {job.lora.r}, alpha {job.lora.alpha}, "
         f"{job.train.epochs:g} epochs, batch {job.train.effective_batch}, "
         f"{job.train.seq_len} tokens",
+        *([f"judged by {_judged_by(plan)}"] if job.eval.judges_answers else []),
+        *([f"pilot     {_pilot(plan)}"] if job.pilot is not None else []),
         f"limits    {'no --max-cost: only what costs nothing' if cap is None else dollars(cap)}, "
         f"{plan.budget.max_hours:g} h",
     ]
@@ -109,6 +119,20 @@ def _data(data: DataFacts) -> str:
     if data.repeated_rows:
         parts.append(f"{data.repeated_rows} repeat an earlier question")
     return ", ".join(parts)
+
+
+def _judged_by(plan: Plan) -> str:
+    settings, data = plan.job.eval, plan.data
+    parts = [f"{data.golden_rows} golden questions" if settings.golden else ""]
+    parts += ["a JSON schema" if settings.schema else ""]
+    parts += [entry.rpartition("/")[2] for entry in settings.metrics]
+    return ", ".join(filter(None, parts))
+
+
+def _pilot(plan: Plan) -> str:
+    pilot = plan.job.pilot
+    assert pilot is not None, "asked only where there is one"
+    return f"{pilot.steps} steps on {pilot.examples} rows first; a hopeless run ends there"
 
 
 def _source(source: str) -> str:
@@ -231,12 +255,17 @@ def receipt_text(receipt: Receipt, result: Result | None) -> str:
     """The account at the end of a run, with its metrics and gates."""
     reason = f" ({receipt.reason})" if receipt.reason else ""
     parts = [f"{receipt.run_id}: {receipt.state}{reason}"]
+    if result is not None and result.pilot is not None:
+        parts.append(pilot_line(result.pilot))
     if result is not None and result.metrics:
         rows = [[*row, ""] for row in quality_rows(result)]
-        parts.append(table(rows, right=range(1, len(rows[0]))).rstrip())
+        shown = table(rows, right=range(1, len(rows[0]))).rstrip()
+        parts.append(f"{judged_on(result)}:\n{shown}")
     if result is not None and result.gates:
-        gates = (gate_line(g.metric, g.min, g.max, g.value, g.passed) for g in result.gates)
-        parts.append("\n".join(f"gate {line}" for line in gates))
+        lines = [f"gate {gate_line(gate)}" for gate in result.gates]
+        parts.append("\n".join(filter(None, [*lines, crossing_note(result.gates)])))
+    if result is not None and result.warnings:
+        parts.append("\n".join(f"warning: {line}" for line in result.warnings))
     parts.append(table(receipt_rows(receipt), right=(1, 2, 3, 4)).rstrip())
     return "\n\n".join([*parts, spent_line(receipt)]) + "\n"
 

@@ -13,10 +13,11 @@ JOB_FLAGS = (
     click.option("--max-cost", type=float, metavar="USD", help="Cap on the whole run's dollars."),
     click.option("--max-hours", type=float, metavar="H", help="Cap on the whole run's hours."),
     click.option("--model", metavar="ID|DIR", help="Base model: a Hub id or a folder."),
-    click.option("--data", metavar="FILE", help="Training rows, JSON lines."),
+    click.option("--data", metavar="FILE|ID", help="Training rows: a file, or a Hub data set."),
     click.option("--on", "providers", multiple=True, metavar="PROVIDER", help="Only there."),
     click.option("--gpu", metavar="NAME[:N]", help="Only this GPU (or cpu)."),
     click.option("--spot/--no-spot", default=None, help="Whether spot offers may be chosen."),
+    click.option("--pilot", type=int, metavar="N", help="Try N examples first; stop if hopeless."),
     click.option(
         "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set a recipe key: lora.r=8."
     ),

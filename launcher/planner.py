@@ -95,6 +95,9 @@ def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:
         train_sha256=data.sha256,
         validation_sha256=data.validation_sha256,
         test_sha256=data.test_sha256,
+        golden_sha256=data.golden_sha256,
+        schema_sha256=data.schema_sha256,
+        metrics_sha256=data.metrics_sha256,
     )
 
 

@@ -55,6 +55,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     gpu: str | None = None
     spot: bool | None = None
     sets: tuple[str, ...] = ()
+    pilot: int | None = None
 
     @property
     def given(self) -> bool:
@@ -64,7 +65,8 @@ class Flags(Struct, frozen=True, kw_only=True):
     @property
     def change_the_job(self) -> bool:
         """Whether any of them changes what is trained, rather than where or for how much."""
-        return bool(self.strategy or self.model or self.data or self.sets)
+        changing = (self.strategy, self.model, self.data, self.sets, self.pilot)
+        return any(changing)
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -93,6 +95,7 @@ def load(recipe: str | None, flags: Flags, today: str | None = None) -> Request:
     _absolute_paths(tree, path.parent)
     sources = {key: label for key, _ in _leaves(tree)}
     settings = [*_against_defaults(tree, label), *_lay_flags(tree, flags, sources)]
+    _absolute_files(tree, Path.cwd())  # those of --set; the recipe's are absolute already
     latest = {setting.key: setting for setting in settings}  # one line a key: who won, over whom
     parsed = convert(tree, Recipe, sources, label)
     files, said = dated.todays(parsed.data, sources, today or date.today().isoformat())
@@ -129,8 +132,8 @@ def _choose(recipe: str | None, flags: Flags) -> tuple[Path, str]:
 def _saved_spec(path: Path, flags: Flags) -> Request:
     if flags.change_the_job:
         raise BadInput(
-            f"{path} is a saved spec and is rerun exactly; drop --strategy, --model, --data and "
-            "--set, or start from a YAML recipe"
+            f"{path} is a saved spec and is rerun exactly; drop --strategy, --model, --data, "
+            "--pilot and --set, or start from a YAML recipe"
         )
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=ResolvedSpec)
@@ -215,15 +218,26 @@ def _absolute(text: str, folder: Path) -> str:
 
 
 def _absolute_paths(tree: Tree, folder: Path) -> None:
-    model, data = tree.get("model"), tree.get("data")
+    model = tree.get("model")
     if isinstance(model, dict) and isinstance(model.get("id"), str):
         text = model["id"]
         if looks_like_path(text) or (folder / text).is_dir():
             model["id"] = _absolute(text, folder)
+    _absolute_files(tree, folder)
+
+
+def _absolute_files(tree: Tree, folder: Path) -> None:
+    data, judging = tree.get("data"), tree.get("eval")
     if isinstance(data, dict):
         for name in DATA_FILES:
             if isinstance(data.get(name), str):
                 data[name] = _data_source(data[name], folder)
+    if isinstance(judging, dict):
+        for key in ("golden", "schema"):
+            if isinstance(judging.get(key), str):
+                judging[key] = _absolute(judging[key], folder)
+        if isinstance(judging.get("metrics"), list):
+            judging["metrics"] = [_own_metric(entry, folder) for entry in judging["metrics"]]
 
 
 def _data_source(text: str, folder: Path) -> str:
@@ -233,10 +247,24 @@ def _data_source(text: str, folder: Path) -> str:
     return _absolute(text, folder)
 
 
+def _own_metric(entry: Any, folder: Path) -> Any:
+    """`checks:tone` and `my.checks:tone` as the file beside the recipe: `/…/checks.py:tone`."""
+    if not isinstance(entry, str) or ":" not in entry:
+        return entry  # the strict conversion says what is expected
+    module, _, function = entry.rpartition(":")
+    file = module if module.endswith(".py") else module.replace(".", "/") + ".py"
+    return f"{_absolute(file, folder)}:{function}"
+
+
 def _require_files(recipe: Recipe, sources: Mapping[str, str]) -> None:
-    for name in DATA_FILES:
-        key, path = f"data.{name}", getattr(recipe.data, name)
-        if path is not None and not hub_data.is_id(path) and not os.path.isfile(path):
+    data = {f"data.{name}": getattr(recipe.data, name) for name in DATA_FILES}
+    for key, path in (
+        *((key, path) for key, path in data.items() if path is None or not hub_data.is_id(path)),
+        ("eval.golden", recipe.eval.golden),
+        ("eval.schema", recipe.eval.schema),
+        *(("eval.metrics", entry.rpartition(":")[0]) for entry in recipe.eval.metrics),
+    ):
+        if path is not None and not os.path.isfile(path):
             raise BadInput(f"{sources.get(key, 'flags')}: {key}: no file {path}")
     if recipe.model.id.startswith("/") and not os.path.isdir(recipe.model.id):
         raise BadInput(
@@ -284,6 +312,8 @@ def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
         yield "model.id", _absolute(text, here) if looks_like_path(text) else text, "--model"
     if flags.data is not None:
         yield "data.train", _data_source(flags.data, here), "--data"
+    if flags.pilot is not None:
+        yield "pilot.examples", flags.pilot, "--pilot"
     for name in ("max_cost", "max_hours", "gpu", "spot"):
         value = getattr(flags, name)
         if value is not None:

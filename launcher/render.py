@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from jobs import layout
 from jobs.spec import ResolvedSpec
 from jobs.spec.tables import extension
 from launcher import paths
@@ -97,12 +98,23 @@ def _travelling(spec: ResolvedSpec) -> tuple[ResolvedSpec, dict[str, str]]:
         if path is not None:
             data[key] = f"data/{key}{extension(path) or ''}"
             mounts[str(_RUN / data[key])] = path
+    judging = {}
+    for key in ("golden", "schema"):
+        path = getattr(spec.eval, key)
+        if path is not None:
+            judging[key] = f"data/{key}{PurePosixPath(path).suffix}"
+            mounts[str(_RUN / judging[key])] = path
+    for path in spec.metrics_sha256:  # the job looks for a metric's file there first
+        mounts[str(_RUN / layout.OWN_METRICS / PurePosixPath(path).name)] = path
     model = spec.model
     if model.id.startswith("/"):  # a folder of this machine; a Hub id is fetched there
         mounts[str(_RUN / "model")] = model.id
         model = msgspec.structs.replace(model, id="model")
     moved = msgspec.structs.replace(
-        spec, data=msgspec.structs.replace(spec.data, **data), model=model
+        spec,
+        data=msgspec.structs.replace(spec.data, **data),
+        eval=msgspec.structs.replace(spec.eval, **judging),
+        model=model,
     )
     return moved, mounts
 

@@ -90,6 +90,10 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     repeated_rows: int = 0  # whose question stands earlier in their set too; they stay
     left_out_rows: int = 0  # whose question stands in a set that judges theirs
     warnings: tuple[str, ...] = ()
+    golden_rows: int = 0  # of eval.golden, asked instead of the held-out rows
+    golden_sha256: str | None = None
+    schema_sha256: str | None = None
+    metrics_sha256: dict[str, str] = {}  # file of eval.metrics → its digest
     tokens_per_character: float = 0.25
     template_tokens_per_row: int = 12
 
@@ -198,6 +202,7 @@ Reason = Literal[
     "LOST",  # ended without leaving a result: killed, or the machine is gone
     "SETUP_FAILED",
     "BAD_INPUT",
+    "PILOT_FAILED",  # a few steps showed that the whole run would be hopeless
     "CANCELLED",
     "ERROR",
 ]

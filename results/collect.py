@@ -17,8 +17,16 @@ import msgspec
 from jobs import layout
 from results.records import read_result
 
-FILES = (layout.SPEC, layout.METRICS, layout.RESULT, layout.LOG, layout.SAMPLES)
-FOLDERS = (layout.ADAPTER, layout.MODEL, layout.BASE)
+FILES = (
+    layout.SPEC,
+    layout.METRICS,
+    layout.RESULT,
+    layout.LOG,
+    layout.SAMPLES,
+    layout.GATES,
+    layout.REVIEW,
+)
+FOLDERS = (layout.ADAPTER, layout.MODEL, layout.BASE, layout.OWN_METRICS)
 _UNSAFE = (".bin", ".pt", ".pth", ".pkl", ".ckpt")  # pickles can run code when they are loaded
 
 
@@ -60,7 +68,8 @@ def collect(work: Path, store: Path, run_id: str, documents: Mapping[str, bytes]
 
 
 def _leave_out(folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if name.endswith((*_UNSAFE, layout.TEMPORARY_SUFFIX))}
+    left_out = (*_UNSAFE, layout.TEMPORARY_SUFFIX, "__pycache__")
+    return {name for name in names if name.endswith(left_out)}
 
 
 def require_free_place(store: Path, run_id: str) -> None:
@@ -128,6 +137,7 @@ def verify(folder: Path) -> list[str]:
         digest, _, name = line.partition("  ")
         listed[name] = digest
     present = {p.as_posix() for p in _files(folder)} - {layout.SUMS}
+    present.discard(layout.EVALUATION)  # made later, beside what was collected
     wrong = [f"{name} is missing" for name in sorted(listed.keys() - present)]
     wrong += [f"{name} is not listed" for name in sorted(present - listed.keys())]
     both = sorted(listed.keys() & present)

@@ -1,13 +1,14 @@
 """report.md: one page about one run, from the files of its folder and its receipt."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
 from jobs import layout
-from jobs.spec import EvalRecord, Record, Result, StepRecord
-from results.receipt import Receipt, dollars, figure
+from jobs.spec import EvalRecord, GateResult, PilotResult, Record, Result, StepRecord
+from results.receipt import Receipt, dollars, duration, figure
 from results.records import read_result, records
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -35,38 +36,95 @@ def render(folder: Path, receipt: Receipt, offers_table: str) -> str:
 def _verdict(result: Result | None) -> str:
     if result is None:
         return "The job left no result; its log is beside this page."
+    pilot = [f"- {pilot_line(result.pilot)}"] if result.pilot is not None else []
     if result.failure is not None:
-        return f"**{result.failure.reason}**: {_escape(result.failure.message)}"
-    lines = [f"- {gate_line(g.metric, g.min, g.max, g.value, g.passed)}" for g in result.gates]
+        failed = f"**{result.failure.reason}**: {_escape(result.failure.message)}"
+        return "\n".join([failed, *(["", *pilot] if pilot else [])])
+    lines = [f"- {gate_line(gate)}" for gate in result.gates]
+    note = crossing_note(result.gates)
+    lines += ["", note[0].upper() + note[1:] + ".", ""] if note else []
     warned = [f"- warning: {_escape(w)}" for w in result.warnings]
-    return "\n".join(["## Gates", "", *(lines or ["- none set"]), *warned])
+    return "\n".join(["## Gates", "", *(lines or ["- none set"]), *pilot, *warned])
 
 
-def gate_line(
-    metric: str, least: float | None, most: float | None, value: float | None, passed: bool
-) -> str:
-    """One gate in words."""
-    bounds = [f"at least {least:g}" if least is not None else ""]
-    bounds += [f"at most {most:g}" if most is not None else ""]
-    got = "has no value" if value is None else f"{value:.3f}"
-    return f"{'pass' if passed else 'FAIL'}: {metric} {got}, {' and '.join(filter(None, bounds))}"
+def crossing_note(gates: Sequence[GateResult]) -> str:
+    """What an interval across a bound means; empty where there is none."""
+    if all(gate.crossed is None for gate in gates):
+        return ""
+    return (
+        "a gate passes by its value alone; where the 95 % interval reaches across the bound, "
+        "the rows are too few to tell, and more of them would"
+    )
+
+
+def gate_line(gate: GateResult) -> str:
+    """One gate in words, with the interval of its value and whether that crosses the bound."""
+    bounds = [f"at least {gate.min:g}" if gate.min is not None else ""]
+    bounds += [f"at most {gate.max:g}" if gate.max is not None else ""]
+    got = "has no value" if gate.value is None else f"{gate.value:.3f}"
+    if gate.low is not None and gate.high is not None:
+        got += f" ({gate.low:.2f} to {gate.high:.2f} of {gate.n})"
+    text = f"{'pass' if gate.passed else 'FAIL'}: {gate.metric} {got}, "
+    text += " and ".join(filter(None, bounds))
+    if gate.crossed is not None:
+        side, bound = gate.crossed
+        text += f": the interval reaches {side} {bound:g}"
+    return text
+
+
+def pilot_line(pilot: PilotResult) -> str:
+    """What the pilot showed, in words."""
+    after = "no number" if pilot.loss_after is None else f"{pilot.loss_after:.3f}"
+    text = (
+        f"pilot: loss {pilot.loss_before:.3f} → {after} in {pilot.steps} steps on "
+        f"{pilot.examples} rows, {pilot.seconds_per_step:.2g} s a step; the training takes "
+        f"{duration(pilot.train_seconds / 3600)} at least"
+    )
+    if pilot.seconds_left is not None:
+        text += f" of the {duration(pilot.seconds_left / 3600)} left"
+    return text
 
 
 def quality_rows(result: Result) -> list[list[str]]:
     """Each metric for the base model, the best constant answer and the fine-tuned model."""
     subjects = [s for s in SUBJECTS if s in result.metrics]
-    names = dict.fromkeys(name for s in subjects for name in result.metrics[s])
+    names = dict.fromkeys(name for s in reversed(subjects) for name in result.metrics[s])
     rows = [["metric", *(SUBJECTS[s] for s in subjects)]]
     for name in names:
-        values = [result.metrics[s].get(name) for s in subjects]
-        rows.append([name, *("n/a" if v is None else f"{v:.3f}" for v in values)])
+        rows.append([name, *(_measured(result, s, name) for s in subjects)])
     return rows
+
+
+def _measured(result: Result, subject: str, name: str) -> str:
+    value = result.metrics[subject].get(name)
+    if value is None:
+        return "n/a"
+    near = result.intervals.get(subject, {}).get(name)
+    # Beside the fine-tuned model's alone: three columns of them are not read.
+    if near is None or subject != "tuned":
+        return _short(value)
+    return f"{_short(value)} ({_short(near.low)} to {_short(near.high)})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
+
+
+def judged_on(result: Result) -> str:
+    """Which rows the figures are of, and how many, in words."""
+    near = result.intervals.get("tuned", result.intervals.get("base", {}))
+    rows = f"{near['loss'].n} {result.evaluated_on} rows" if "loss" in near else ""
+    text = f"On the {rows or result.evaluated_on + ' rows'}"
+    if result.answered_on == "golden":
+        asked = f" of {near['exact_match'].n}" if "exact_match" in near else ""
+        text += f", answers to the golden set{asked}"
+    return text + (", 95 % intervals in brackets" if near else "")
 
 
 def _quality(result: Result | None) -> str:
     if result is None or not result.metrics:
         return ""
-    return "## On the validation rows\n\n" + _table(quality_rows(result))
+    return f"## {judged_on(result)}\n\n" + _table(quality_rows(result))
 
 
 def _curve(seen: list[Record]) -> str:

@@ -145,17 +145,55 @@ class Regression(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base against tuned on the validation rows: loss, and answers generated greedily."""
+    """Base against tuned: loss on the held-out rows, and answers generated greedily.
 
+    The questions are those of the held-out rows, or of `golden`, a file of rows of its own, which
+    may say in `source` or `sources` what an answer may cite. `schema` is a JSON schema that each
+    answer must hold. `metrics` are functions of Python files, `FILE:FUNCTION`; see
+    jobs/own_metrics.py for what they are given and may return.
+    """
+
+    golden: str | None = None
+    schema: str | None = None
+    metrics: tuple[Annotated[str, Meta(pattern=r"^[^:]+:[A-Za-z_]\w*$")], ...] = ()
     generate: bool = True
     max_new_tokens: PositiveInt = 128
     batch: PositiveInt = 16
     limit: PositiveInt | None = None  # rows to generate for; None is all
     compare_base: bool = True
 
+    def __post_init__(self) -> None:
+        if not self.generate and self.judges_answers:
+            raise ValueError("golden, schema and metrics judge answers: not with generate: false")
+        names = [entry.partition(":")[2] for entry in self.metrics]
+        if len(set(names)) < len(names):
+            raise ValueError("metrics: two functions of one name: their values would be mixed up")
+        files = {entry.partition(":")[0] for entry in self.metrics}
+        if len({path.rpartition("/")[2] for path in files}) < len(files):
+            raise ValueError("metrics: two files of one name: they travel into one folder")
+
+    @property
+    def judges_answers(self) -> bool:
+        """Whether anything is set that needs written answers."""
+        return bool(self.golden or self.schema or self.metrics)
+
+
+class Pilot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Train on a few rows first, for cents, and stop where the whole run would be hopeless.
+
+    `max_loss_ratio` is the loss on those rows after the pilot over the loss before: a job that
+    cannot even learn ten rows by heart will not learn the rest. All defaults are assumptions.
+    """
+
+    examples: PositiveInt = 10  # trained on; as many held-out rows are asked afterwards
+    steps: PositiveInt = 20  # optimizer steps, at the run's learning rate, without warm-up
+    max_loss_ratio: Annotated[float, Meta(gt=0.0)] = 0.95
+    # Where a gate judges JSON answers and the references are JSON, at least one must parse.
+    answers_must_parse: bool = True
+
 
 class Gate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A bound that the tuned model's metric must hold."""
+    """A bound that the tuned model's metric must hold: its value, whatever the interval says."""
 
     metric: Annotated[str, Meta(min_length=1)]
     min: float | None = None
@@ -189,11 +227,17 @@ class JobSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     eval: Evaluation = Evaluation()
     gates: tuple[Gate, ...] = ()
     serve: Serve = Serve()
+    pilot: Pilot | None = None
     seed: Annotated[int, Meta(ge=0)] = 17
 
     def __post_init__(self) -> None:
         if (self.task == "regression") != (self.regression is not None):
             raise ValueError("`task: regression` and `regression:` go together")
+        if self.task == "regression" and self.eval.judges_answers:
+            raise ValueError(
+                "eval.golden, eval.schema and eval.metrics judge written answers; a regression "
+                "student is judged on data.test"
+            )
 
 
 class ResolvedSpec(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -208,4 +252,7 @@ class ResolvedSpec(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     train_sha256: str | None = None  # of the data files as they were planned with
     validation_sha256: str | None = None
     test_sha256: str | None = None
+    golden_sha256: str | None = None
+    schema_sha256: str | None = None
+    metrics_sha256: dict[str, str] = {}  # file of eval.metrics → its digest
     deadline: str | None = None  # absolute; the job stops itself, checkpoint and result first

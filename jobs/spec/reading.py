@@ -8,15 +8,16 @@ import msgspec
 from jobs.spec.job import Regression
 from jobs.spec.row_shapes import row_of
 from jobs.spec.rows import Row
-from jobs.spec.tables import BadTable, read_table, unit_of
+from jobs.spec.tables import BadTable, Fields, read_table, unit_of
 
 
 class Found(NamedTuple):
-    """A row, the number it has in its file, and the name of its shape."""
+    """A row, the number it has in its file, the name of its shape, and all that stood there."""
 
     number: int
     shape: str
     row: Row
+    fields: Fields
 
 
 def read_rows(path: str, asked: Regression | None = None) -> Iterator[Found]:
@@ -34,6 +35,6 @@ def read_rows(path: str, asked: Regression | None = None) -> Iterator[Found]:
         except ValueError as error:
             raise BadTable(str(error), number, unit) from None
         any_row = True
-        yield Found(number, shape, row)
+        yield Found(number, shape, row, fields)
     if not any_row:
         raise BadTable("the data set is empty: no rows; expected at least one")

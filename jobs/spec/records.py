@@ -11,7 +11,7 @@ from jobs.spec.job import WIRE_VERSION
 
 
 class PhaseRecord(Struct, frozen=True, kw_only=True, tag_field="event", tag="phase"):
-    """The job enters a phase: load, data, evaluate_base, train, save, evaluate, done."""
+    """The job enters a phase: load, data, evaluate_base, pilot, train, save, evaluate, done."""
 
     at: str
     phase: str
@@ -48,7 +48,9 @@ Record = PhaseRecord | StepRecord | EvalRecord
 
 # --- when the job ends ----------------------------------------------------------------------
 
-FailureReason = Literal["BAD_INPUT", "OUT_OF_MEMORY", "DEADLINE", "CANCELLED", "ERROR"]
+FailureReason = Literal[
+    "BAD_INPUT", "OUT_OF_MEMORY", "DEADLINE", "CANCELLED", "PILOT_FAILED", "ERROR"
+]
 
 
 class Failure(Struct, frozen=True, kw_only=True):
@@ -57,12 +59,38 @@ class Failure(Struct, frozen=True, kw_only=True):
     traceback: str = ""
 
 
+class Interval(Struct, frozen=True, kw_only=True):
+    """A 95 % confidence interval of one metric."""
+
+    low: float
+    high: float
+    n: int  # what was counted or drawn from: rows, or cited ids
+    method: str
+
+
 class GateResult(Struct, frozen=True, kw_only=True):
+    """A gate passes by its value; `low`, `high` and `n` are the value's interval, if it has one."""
+
     metric: str
     min: float | None
     max: float | None
     value: float | None  # None: the job did not measure it
     passed: bool
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+    @property
+    def crossed(self) -> tuple[Literal["below", "above"], float] | None:
+        """The bound that the interval reaches across, and to which side of it: the value alone
+        decided. None where the interval lies with the value on one side of every bound."""
+        if self.value is None or self.low is None or self.high is None:
+            return None
+        if self.min is not None and self.low < self.min <= self.high:
+            return ("below" if self.value >= self.min else "above"), self.min
+        if self.max is not None and self.low <= self.max < self.high:
+            return ("above" if self.value <= self.max else "below"), self.max
+        return None
 
 
 class Fit(Struct, frozen=True, kw_only=True):
@@ -75,12 +103,28 @@ class Fit(Struct, frozen=True, kw_only=True):
     verdict: str
 
 
+class PilotResult(Struct, frozen=True, kw_only=True):
+    """What a few steps on a few rows showed before the training was paid for."""
+
+    examples: int
+    steps: int
+    loss_before: float  # on the rows that it trained on
+    loss_after: float | None  # None: no number
+    metrics: dict[str, float]  # of the pilot's model, on as many held-out rows
+    seconds: float  # the whole pilot
+    seconds_per_step: float  # median, the first one left out
+    train_seconds: float  # expected for the whole training, at least
+    seconds_left: float | None  # to the deadline, after the pilot
+    hopeless: tuple[str, ...] = ()  # why to stop; empty: go on
+
+
 class Result(Struct, frozen=True, kw_only=True):
     """What the job leaves behind, always: written aside and then moved into place.
 
     `metrics` maps a subject (`base`, `tuned`, `constant`: the best answer that ignores the
     question) to its metrics by name, on the test rows where there are any, else on the validation
-    rows; then `validation` holds the tuned model's on those.
+    rows; then `validation` holds the tuned model's on those. `loss` is nats per supervised token,
+    `perplexity` its exponential. What judges answers was taken on the questions of `answered_on`.
     """
 
     wire_version: int = WIRE_VERSION
@@ -88,8 +132,11 @@ class Result(Struct, frozen=True, kw_only=True):
     status: Literal["success", "error"]
     failure: Failure | None = None
     metrics: dict[str, dict[str, float]] = {}
+    intervals: dict[str, dict[str, Interval]] = {}  # of the metrics that have one
     gates: tuple[GateResult, ...] = ()
     evaluated_on: Literal["validation", "test"] = "validation"
+    answered_on: Literal["validation", "test", "golden"] | None = None  # None: no answers
+    pilot: PilotResult | None = None
     fit: Fit | None = None
     best_step: int | None = None  # of the checkpoint that was kept; None: the last
     adapter: str | None = None  # folder name below the run's folder

@@ -93,6 +93,7 @@ class Work(Struct, frozen=True, kw_only=True):
     judged_tokens: int
     judged_rows: int
     micro_steps: int
+    golden_rows: int = 0  # asked instead of the validation rows
 
 
 def work_of(spec: ResolvedSpec, data: DataFacts) -> Work:
@@ -114,6 +115,7 @@ def work_of(spec: ResolvedSpec, data: DataFacts) -> Work:
         validation_rows=data.validation_rows,
         judged_tokens=test_tokens or validation_tokens,
         judged_rows=data.test_rows or data.validation_rows,
+        golden_rows=data.golden_rows,
         micro_steps=max(
             1,
             ceil(
@@ -236,16 +238,32 @@ def evaluation(
     seconds = step * (tokens / step_tokens)
     answers = 0
     if spec.eval.generate:
-        answers = min(work.judged_rows, spec.eval.limit or work.judged_rows)
+        asked = work.golden_rows or work.judged_rows
+        answers = min(asked, spec.eval.limit or asked)
         rounds = subjects + (epochs if spec.train.select_by != "loss" else 0)
-        batches = ceil(answers / spec.eval.batch)
-        one = answer_seconds(shape, spec, device, min(answers, spec.eval.batch))
-        each = Span(
-            *(s * a * spec.eval.max_new_tokens for s, a in zip(one, ANSWER_SHARE, strict=True))
-        )
-        seconds = seconds.plus(each * (batches * rounds))
+        seconds = seconds.plus(_answering(shape, spec, device, answers) * rounds)
     who = "base and tuned" if subjects == 2 else "tuned"
     return seconds, f"{who}: loss on {work.judged_rows:,} rows, {answers:,} answers{chosen}"
+
+
+def _answering(shape: ModelShape, spec: ResolvedSpec, device: Device, answers: int) -> Span:
+    one = answer_seconds(shape, spec, device, min(answers, spec.eval.batch))
+    share = spec.eval.max_new_tokens * ceil(answers / spec.eval.batch)
+    return Span(*(s * a * share for s, a in zip(one, ANSWER_SHARE, strict=True)))
+
+
+def pilot(shape: ModelShape, spec: ResolvedSpec, device: Device, work: Work) -> tuple[Span, str]:
+    """Seconds of the pilot: its steps, three losses over its rows (forward alone), its answers."""
+    settings = spec.pilot
+    if settings is None:
+        return Span(0.0, 0.0, 0.0), ""
+    rows = min(settings.examples, spec.train.effective_batch)
+    passes = settings.steps * ceil(rows / min(spec.train.micro_batch, rows)) + settings.examples
+    tokens = max(1, round(work.train_tokens / work.micro_steps))
+    seconds = step_seconds(shape, spec, device, tokens) * passes
+    if spec.eval.generate:
+        seconds = seconds.plus(_answering(shape, spec, device, settings.examples))
+    return seconds, f"{settings.steps} steps on {settings.examples} rows, then as many answers"
 
 
 def terms(
@@ -276,6 +294,8 @@ def terms(
     load = Span(*(weight_bytes / r for r in LOAD_BYTES_PER_SECOND))
     found.append(("load", IMPORT_SECONDS.plus(load), "imports, weights from disk"))
     found.append(("evaluation", *evaluation(shape, spec, offer.device, work)))
+    if spec.pilot is not None:
+        found.append(("pilot", *pilot(shape, spec, offer.device, work)))
     found.append(("training", *training(shape, spec, offer.device, work)))
     if not local:
         size = Span(upload_bytes, upload_bytes, upload_bytes)

@@ -47,7 +47,7 @@ class ProcessExecutor:
             _hold(lock.fileno(), work, seconds=1.0)
             self.clear(self.handle(spec.run_id))
             python = training_python(os.environ.get(PYTHON_VARIABLE), say)
-            _lay_out(work, spec)
+            lay_out(work, spec)
             self._children[self.handle(spec.run_id)] = _spawn(python, work, offer, lock.fileno())
 
     def clear(self, handle: str) -> None:
@@ -89,12 +89,16 @@ class ProcessExecutor:
         raise OutsideFailed(f"the job in {work} does not end; its process id is in {layout.PID}")
 
 
-def _lay_out(work: Path, spec: ResolvedSpec) -> None:
-    """Spec and a private copy of the code into the working folder."""
+def lay_out(work: Path, spec: ResolvedSpec) -> None:
+    """Spec, a private copy of the code and the user's own metrics into the working folder."""
     shutil.rmtree(work / _CODE, ignore_errors=True)
     shutil.copytree(
         paths.job_code(), work / _CODE / "jobs", ignore=shutil.ignore_patterns("__pycache__")
     )
+    shutil.rmtree(work / layout.OWN_METRICS, ignore_errors=True)
+    for path in spec.metrics_sha256:  # each file alone: nothing beside it can be imported
+        (work / layout.OWN_METRICS).mkdir(exist_ok=True)
+        shutil.copyfile(path, work / layout.OWN_METRICS / Path(path).name)
     (work / layout.SPEC).write_bytes(encode(spec))
 
 

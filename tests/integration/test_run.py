@@ -214,3 +214,38 @@ def test_a_users_own_jobs_folder_is_not_imported(launch: Command, train_python: 
         (launch.folder / name).mkdir()
         (launch.folder / name / "__init__.py").write_text("raise RuntimeError('not yours')\n")
     assert launch(*SHORT, "--run-id", "apart").returncode == 0
+
+
+def test_a_hopeless_pilot_ends_the_run_and_says_why(tmp_path: Path, train_python: str) -> None:
+    launch = Command(tmp_path)
+    flags = ("--run-id", "hopeless", "--pilot", "6", "--set", "train.learning_rate=1e-9", "--json")
+    done = launch(*flags, *SHORT, "--set", "pilot.steps=2")
+    assert done.returncode == 1, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["state"], answer["reason"]) == ("FAILED", "PILOT_FAILED")
+    assert answer["result"]["pilot"]["examples"] == 6
+    assert answer["result"]["metrics"]["base"]["loss"] > 0
+    assert "the loss went from" in answer["message"]
+    assert "goes on from the last checkpoint" not in done.stderr
+    report = (Path(answer["folder"]) / "report.md").read_text()
+    assert "**PILOT_FAILED**" in report
+
+
+def test_an_own_metric_travels_with_the_run(tmp_path: Path, train_python: str) -> None:
+    """Alone: what lies beside it cannot be imported."""
+    (tmp_path / "beside.py").write_text("secret = 1\n")
+    (tmp_path / "checks.py").write_text(
+        "import importlib.util\n"
+        "def alone(answers, references, questions):\n"
+        "    return [float(importlib.util.find_spec('beside') is None) for _ in answers]\n"
+    )
+    launch = Command(tmp_path)
+    metric = f"eval.metrics=[{tmp_path}/checks.py:alone]"
+    done = launch("--run-id", "own", "--json", *SHORT, "--set", metric)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["result"]["metrics"]["tuned"]["alone"] == 1.0
+    assert answer["result"]["intervals"]["tuned"]["alone"]["n"] == 4
+    home = Path(answer["folder"])
+    assert (home / "own_metrics" / "checks.py").is_file()
+    assert json.loads((home / "gates.json").read_text()) == []

@@ -2,8 +2,10 @@ import json
 
 import pytest
 
-from jobs.metrics import best_constant, judge, read_reply, score
-from jobs.spec import Gate
+from jobs.gates import judge
+from jobs.metrics import best_constant, lower_is_better, score, worst
+from jobs.replies import read_reply
+from jobs.spec import Gate, Interval
 
 
 def reply(answer, citation):
@@ -77,3 +79,23 @@ def test_gates_hold_at_their_bounds():
     gates = [Gate(metric="loss", max=0.5), Gate(metric="exact_match", min=0.9)]
     assert [g.passed for g in judge(gates, {"loss": 0.5, "exact_match": 0.9})] == [True, True]
     assert [g.passed for g in judge(gates, {"loss": 0.6, "exact_match": 0.8})] == [False, False]
+
+
+def test_the_value_decides_and_the_interval_is_told():
+    near = {"exact_match": Interval(low=0.8, high=0.97, n=40, method="Wilson, 95 %")}
+    gates = [Gate(metric="exact_match", min=0.9), Gate(metric="exact_match", min=0.95),
+             Gate(metric="exact_match", max=0.96), Gate(metric="exact_match", min=0.5)]  # fmt: skip
+    found = judge(gates, {"exact_match": 0.925}, near)
+    assert [g.passed for g in found] == [True, False, True, True]
+    assert [g.crossed for g in found] == [("below", 0.9), ("above", 0.95), ("above", 0.96), None]
+    assert {(g.low, g.high, g.n) for g in found} == {(0.8, 0.97, 40)}
+
+
+def test_what_better_means():
+    assert [lower_is_better(n) for n in ("loss", "mae/clarity", "hallucination_rate")] == [True] * 3
+    assert not lower_is_better("schema_valid_rate")
+    gates = [Gate(metric="length", max=80), Gate(metric="tone", min=0.5)]
+    assert lower_is_better("length", gates)
+    assert not lower_is_better("tone", gates)
+    assert (worst("hallucination_rate"), worst("exact_match")) == (1.0, 0.0)
+    assert worst("length", gates) > 1e300 > -1e300 > worst("tone", gates)

@@ -1,8 +1,17 @@
 import msgspec
 
-from jobs.spec import ExportResult, GateResult, Measured, StepRecord
-from launcher.display import count, export_text, offers_table, plan_text, step_line, table
+from jobs.spec import Evaluation, ExportResult, GateResult, Measured, Pilot, Result, StepRecord
+from launcher.display import (
+    count,
+    export_text,
+    offers_table,
+    plan_text,
+    receipt_text,
+    step_line,
+    table,
+)
 from launcher.types import Plan
+from results.receipt import Receipt
 
 
 def test_columns_are_as_wide_as_their_longest_cell() -> None:
@@ -36,6 +45,35 @@ def test_the_page_says_the_choice_and_its_terms(small_plan: Plan) -> None:
     assert "chosen: runpod 1x_RTX4090_SECURE RTX4090: $0.74 expected, $1.48 at worst" in page
     assert "base weights 5.00 = 5.00 GiB, at most 6.00" in page
     assert "limits    $10.00, 8 h" in page
+
+
+def test_the_page_says_what_judges_and_that_a_pilot_comes_first(small_plan: Plan) -> None:
+    assert "pilot" not in plan_text(small_plan)
+    job = msgspec.structs.replace(
+        small_plan.job,
+        pilot=Pilot(examples=10, steps=20),
+        eval=Evaluation(golden="/g.jsonl", schema="/s.json", metrics=("/own/checks.py:tone",)),
+    )
+    data = msgspec.structs.replace(small_plan.data, golden_rows=40)
+    page = plan_text(msgspec.structs.replace(small_plan, job=job, data=data))
+    assert "judged by 40 golden questions, a JSON schema, checks.py:tone" in page
+    assert "pilot     20 steps on 10 rows first; a hopeless run ends there" in page
+
+
+def test_the_receipt_shows_gates_with_their_intervals_and_what_crossing_means() -> None:
+    receipt = Receipt(
+        run_id="run-1", state="SUCCEEDED", reason=None, provider="local", instance="cpu",
+        attempts=1, max_cost_microusd=None, spent_microusd=0, lines=(),
+    )  # fmt: skip
+    gate = GateResult(
+        metric="citation_coverage", min=0.9, max=None, value=0.925, passed=True,
+        low=0.801, high=0.974, n=40,
+    )  # fmt: skip
+    result = Result(run_id="run-1", status="success", gates=(gate,), warnings=("tone is missing",))
+    text = receipt_text(receipt, result)
+    assert "gate pass: citation_coverage 0.925 (0.80 to 0.97 of 40), at least 0.9: the in" in text
+    assert "\na gate passes by its value alone" in text
+    assert "warning: tone is missing" in text
 
 
 def test_a_step_in_one_line() -> None:

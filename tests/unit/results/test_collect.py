@@ -21,6 +21,11 @@ def work(tmp_path: Path) -> Path:
     (work / "base/model.safetensors").write_bytes(b"base")
     (work / "checkpoints/checkpoint-1/optimizer.pt").write_bytes(b"state")
     (work / layout.METRICS).write_text("{}\n")
+    (work / layout.GATES).write_text("[]\n")
+    (work / layout.REVIEW).write_text("question\r\n")
+    (work / layout.OWN_METRICS / "__pycache__").mkdir(parents=True)
+    (work / layout.OWN_METRICS / "checks.py").write_text("")
+    (work / layout.OWN_METRICS / "__pycache__" / "checks.pyc").write_text("")
     (work / layout.RESULT).write_text("{}\n")
     (work / layout.LOCK).write_text("")
     return work
@@ -33,8 +38,11 @@ def test_brings_home_what_the_layout_names_and_nothing_else(work: Path, tmp_path
         "adapter/adapter_config.json",
         "adapter/adapter_model.safetensors",
         "base/model.safetensors",
+        f"{layout.OWN_METRICS}/checks.py",
+        layout.GATES,
         layout.METRICS,
         layout.RESULT,
+        layout.REVIEW,
         layout.REPORT,
         layout.SUMS,
     }

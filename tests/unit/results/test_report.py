@@ -1,10 +1,18 @@
 from pathlib import Path
 
 from jobs import layout
-from jobs.spec import Failure, GateResult, Result, StepRecord, encode
+from jobs.spec import (
+    Failure,
+    GateResult,
+    Interval,
+    PilotResult,
+    Result,
+    StepRecord,
+    encode,
+)
 from results.receipt import Line, Receipt
 from results.records import Tail, read_result
-from results.report import render, sparkline
+from results.report import crossing_note, gate_line, pilot_line, quality_rows, render, sparkline
 
 RECEIPT = Receipt(
     run_id="run-1",
@@ -53,6 +61,72 @@ def test_a_page_with_verdict_quality_curve_and_receipt(tmp_path: Path) -> None:
     assert "3.0000 at step 1 → 0.0000 at step 4 of 4" in page
     assert "| memory | 3.00 GiB | 4.00 GiB | 2.00 GiB | +50% |" in page
     assert "Spent $0.00 of a cap of $10.00 on local cpu, 2 attempts." in page
+
+
+def gate(value: float, least: float | None, most: float | None, passed: bool) -> GateResult:
+    bounds = {"min": least, "max": most, "low": 0.8014, "high": 0.9742, "n": 40}
+    return GateResult(metric="coverage", value=value, passed=passed, **bounds)
+
+
+def test_a_gate_whose_interval_crosses_its_bound_says_so() -> None:
+    near = gate(0.925, 0.9, None, True)
+    assert gate_line(near) == (
+        "pass: coverage 0.925 (0.80 to 0.97 of 40), at least 0.9: the interval reaches below 0.9"
+    )
+    missed = gate_line(gate(0.925, 0.95, None, False))
+    assert missed.startswith("FAIL: coverage 0.925 (0.80 to 0.97 of 40), at least 0.95: ")
+    assert missed.endswith("reaches above 0.95")
+    assert gate_line(gate(0.925, None, 0.93, True)).endswith("reaches above 0.93")
+    assert gate_line(gate(0.925, None, 0.9, False)).endswith("reaches below 0.9")
+    assert gate_line(gate(0.925, 0.5, None, True)).endswith("at least 0.5")
+    assert "too few" in crossing_note([near])
+    assert crossing_note([gate(0.925, 0.5, None, True)]) == ""
+
+
+def test_the_page_says_how_far_the_figures_may_be_off(tmp_path: Path) -> None:
+    near = Interval(low=0.8014, high=0.9742, n=40, method="Wilson, 95 %")
+    result = Result(
+        run_id="run-1",
+        status="success",
+        metrics={"base": {"loss": 2.0}, "tuned": {"loss": 0.5, "exact_match": 0.925}},
+        intervals={"tuned": {"exact_match": near, "loss": Interval(low=0.4, high=0.6, n=8,
+                                                                   method="bootstrap")}},
+        answered_on="golden",
+        gates=(gate(0.925, 0.9, None, True),),
+    )  # fmt: skip
+    assert quality_rows(result)[1:] == [
+        ["loss", "2.000", "0.500 (0.400 to 0.600)"],
+        ["exact_match", "n/a", "0.925 (0.801 to 0.974)"],
+    ]
+    (tmp_path / layout.RESULT).write_bytes(encode(result))
+    page = render(tmp_path, RECEIPT, "")
+    assert "On the 8 validation rows, answers to the golden set of 40, 95 % intervals" in page
+    assert "A gate passes by its value alone" in page
+
+
+def test_a_failed_pilot_is_told_with_its_figures(tmp_path: Path) -> None:
+    pilot = PilotResult(
+        examples=10,
+        steps=20,
+        loss_before=2.0,
+        loss_after=None,
+        metrics={},
+        seconds=9.0,
+        seconds_per_step=0.4,
+        train_seconds=3600.0,
+        seconds_left=1800.0,
+        hopeless=("the loss is no number",),
+    )
+    assert pilot_line(pilot) == (
+        "pilot: loss 2.000 → no number in 20 steps on 10 rows, 0.4 s a step; the training takes "
+        "60 m 00 s at least of the 30 m 00 s left"
+    )
+    failure = Failure(reason="PILOT_FAILED", message="the loss is no number")
+    result = Result(run_id="run-1", status="error", failure=failure, pilot=pilot)
+    (tmp_path / layout.RESULT).write_bytes(encode(result))
+    page = render(tmp_path, RECEIPT, "")
+    assert "**PILOT_FAILED**: the loss is no number" in page
+    assert "no number in 20 steps" in page
 
 
 def test_text_of_a_model_stays_text(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from jobs.spec import Data, Lora, Model, Quantization, Regression, ResolvedSpec, Train
+from jobs.spec import Data, Lora, Model, Pilot, Quantization, Regression, ResolvedSpec, Train
 from launcher.errors import BadInput
 from launcher.estimate import estimate, hours, vram, weights
 from launcher.estimate.shapes import shape_of
@@ -285,3 +285,17 @@ def test_counts_in_the_estimate_are_the_shape_s() -> None:
     full = estimate(spec_for(QWEN_7B, "full"), shape, FACTS, offer_for(RTX_4090))
     assert full.parameters_trainable == 7_615_616_512
     assert full.memory_expected_bytes > 80 * GIB
+
+
+def test_a_pilot_and_a_golden_set_take_their_time() -> None:
+    plain = spec_for(QWEN_7B)
+    piloted = msgspec.structs.replace(plain, pilot=Pilot(examples=10, steps=20))
+    many = msgspec.structs.replace(FACTS, golden_rows=1600)
+
+    def took(spec: ResolvedSpec, facts: DataFacts = FACTS) -> dict[str, float]:
+        found = estimate(spec, shape_for(QWEN_7B), facts, offer_for(RTX_4090))
+        return {term.name: term.expected_hours for term in found.time}
+
+    assert "pilot" not in took(plain)
+    assert 0 < took(piloted)["pilot"] < took(piloted)["training"]
+    assert took(plain, many)["evaluation"] > 5 * took(plain)["evaluation"]

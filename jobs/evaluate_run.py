@@ -1,0 +1,181 @@
+"""A finished run's adapter, judged again: `python -m jobs.evaluate RUN_FOLDER [--golden FILE]`.
+
+Nothing is trained. Base and tuned model answer the golden set (or the rows that the run was
+judged on), and evaluation.json holds metrics, intervals and those gates that judge answers.
+"""
+
+import argparse
+import hashlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jobs import layout
+from jobs.answers import Rules, rules_of
+from jobs.data import Line, read_data
+from jobs.encode import Encoder, Question, answers_of
+from jobs.gates import judge
+from jobs.golden import GoldenRow, read_golden
+from jobs.outcome import BadInput, write_aside
+from jobs.progress import now
+from jobs.sources import data_file, model_folder, set_environment
+from jobs.spec import DeviceKind, GateResult, Interval, ResolvedSpec
+
+
+class Evaluated(msgspec.Struct, frozen=True, kw_only=True):
+    """evaluation.json."""
+
+    at: str
+    run_id: str
+    questions_from: str
+    questions_sha256: str
+    questions: int
+    metrics: dict[str, dict[str, float]]  # of `base` and `tuned`
+    intervals: dict[str, dict[str, Interval]]
+    gates: tuple[GateResult, ...]
+    warnings: tuple[str, ...]
+
+
+def main(arguments: list[str]) -> int:
+    """Exit codes: 0 done and all gates passed, 2 bad input, 5 a gate failed."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.evaluate", description=__doc__)
+    parser.add_argument("run_folder", type=Path)
+    parser.add_argument("--golden", type=Path, metavar="FILE", help="questions, as training rows")
+    parser.add_argument("--device", choices=("cuda", "mps", "cpu"), help="not the run's own")
+    given = parser.parse_args(arguments)
+    try:
+        found = evaluate(given.run_folder.resolve(), given.golden, given.device)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    text = msgspec.json.format(msgspec.json.encode(found), indent=2)
+    write_aside(given.run_folder / layout.EVALUATION, text + b"\n")
+    print(text.decode())
+    return 0 if all(gate.passed for gate in found.gates) else 5
+
+
+def evaluate(folder: Path, golden: Path | None, device: DeviceKind | None) -> Evaluated:
+    """Raises `BadInput` for a folder without an SFT run's spec and adapter."""
+    job = read_run(folder, device)
+    file, rows, training_answers, warnings = what_to_ask(job, folder, golden)
+    rules, warned = rules_of(job, folder, [row.line for row in rows], training_answers)
+    source = base_of(job, folder)
+    set_environment(job, model_is_local=Path(source).is_absolute())
+    from jobs import evaluate, trainer
+
+    trainer.quiet()
+    model, tokenizer = load(job, folder, source)
+    asked = questions_of(job, tokenizer, rows)
+    answers = {"tuned": evaluate.answers(model, tokenizer, asked, job.eval)}
+    if job.eval.compare_base and job.strategy != "full":
+        with evaluate.untouched(model):
+            answers["base"] = evaluate.answers(model, tokenizer, asked, job.eval)
+    return judged(job, file, asked, answers, rules, [*warnings, *warned])
+
+
+def read_run(folder: Path, device: DeviceKind | None) -> ResolvedSpec:
+    from jobs.train import read_spec
+
+    job = read_spec(folder / layout.SPEC)
+    if job.task != "sft":
+        raise BadInput(f"{folder}: a {job.task} run has no written answers to judge")
+    name = layout.MODEL if job.strategy == "full" else layout.ADAPTER
+    if not (folder / name).is_dir():
+        raise BadInput(f"{folder}: no {name}/: the run did not end with one")
+    if device is None or device == job.device:
+        return job
+    # As the planner resolves another device: fp32 where 16-bit arithmetic is slow or unproved.
+    return msgspec.structs.replace(job, device=device, dtype="bf16" if device == "cuda" else "fp32")
+
+
+def what_to_ask(
+    job: ResolvedSpec, folder: Path, golden: Path | None
+) -> tuple[Path, list[GoldenRow], list[str], list[str]]:
+    """The file, its rows, the answers that training showed, and warnings."""
+    try:
+        data = read_data(job, folder)
+    except BadInput as error:
+        if golden is None and job.eval.golden is None:
+            raise
+        warnings = [f"ids that only training rows cite are not known: {error}"]
+        training: list[str] = []
+        held_out: list[Line] = []
+    else:
+        warnings, training, held_out = [], answers_of(data.train), data.judged
+    if golden is None and job.eval.golden is None:
+        rows = [GoldenRow(line, None) for line in held_out]
+        return rows[0].line.path, rows, training, warnings
+    if golden is None:
+        path = data_file(job.eval.golden or "", "eval.golden", folder, job.golden_sha256)
+    else:
+        path = data_file(str(golden.absolute()), "--golden", folder, None)
+    return path, read_golden(path), training, warnings
+
+
+def base_of(job: ResolvedSpec, folder: Path) -> str:
+    """The base model's folder or Hub id; one that the job generated came along."""
+    if job.model.init == "random":
+        return str(folder / layout.BASE)
+    return str(model_folder(job.model.id, folder) or job.model.id)
+
+
+def load(job: ResolvedSpec, folder: Path, source: str) -> tuple[Any, Any]:
+    """The tuned model, in the types that it was trained in, and its tokenizer."""
+    import torch
+    from peft import PeftModel
+
+    from jobs import strategies
+
+    revision = None if Path(source).is_absolute() else job.model.revision
+    if job.strategy == "full":
+        source, revision = str(folder / layout.MODEL), None
+    tokenizer = strategies.load_tokenizer(source, revision)
+    model = strategies.load_model(job, source, revision, tokenizer)
+    strategies.limit_threads(job, strategies.count_parameters(model))
+    if job.strategy == "full":
+        return model, tokenizer
+    model = PeftModel.from_pretrained(model, folder / layout.ADAPTER)
+    if job.quantization is not None and job.dtype == "bf16":  # as TRL trains it
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.to(torch.bfloat16)
+    return model, tokenizer
+
+
+def questions_of(job: ResolvedSpec, tokenizer: Any, rows: list[GoldenRow]) -> list[Question]:
+    encoder = Encoder(tokenizer, job.train.seq_len, job.train.assistant_only_loss)
+    asked = []
+    for row in rows:
+        question = encoder.question(row.line)
+        if question is not None:
+            asked.append(replace(question, sources=row.sources))
+    return asked[: job.eval.limit]
+
+
+def judged(
+    job: ResolvedSpec,
+    file: Path,
+    asked: list[Question],
+    answers: dict[str, list[str]],
+    rules: Rules,
+    warnings: list[str],
+) -> Evaluated:
+    found = {subject: rules.measure(asked, given) for subject, given in answers.items()}
+    gates = [gate for gate in job.gates if gate.metric not in ("loss", "perplexity")]
+    for subject, measured in found.items():
+        warnings += [f"{problem} (on the {subject} model's answers)"
+                     for problem in measured.problems]  # fmt: skip
+    return Evaluated(
+        at=now(),
+        run_id=job.run_id,
+        questions_from=str(file),
+        questions_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        questions=len(asked),
+        metrics={subject: measured.values for subject, measured in found.items()},
+        intervals={subject: measured.intervals for subject, measured in found.items()},
+        gates=judge(gates, found["tuned"].values, found["tuned"].intervals),
+        warnings=tuple(warnings),
+    )

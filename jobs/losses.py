@@ -1,0 +1,57 @@
+"""Loss and perplexity from each row's own, and how far they may be off."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from jobs.intervals import Array, bootstrap
+from jobs.outcome import require_finite, write_aside
+from jobs.own_metrics import Measured
+
+# exp(709) is the largest a float holds; a perplexity beyond this says nothing more.
+LARGEST_EXPONENT = 700.0
+
+
+def by_row(tuner: Any, rows: Any) -> Array:
+    """(rows, 2): the summed loss of each row in nats, and its supervised tokens."""
+    tuner.row_losses = []
+    try:
+        tuner.evaluate(eval_dataset=rows)
+        return np.array(tuner.row_losses, dtype=np.float64).reshape(-1, 2)
+    finally:
+        tuner.row_losses = None
+
+
+def known_or(path: Path, count: int, compute: Callable[[], Array]) -> Array:
+    """The rows' losses that an earlier attempt wrote down, else computed and written down."""
+    try:
+        found = np.array(msgspec.json.decode(path.read_bytes(), type=list[tuple[float, float]]))
+        if len(found) == count:
+            return found
+    except (FileNotFoundError, msgspec.DecodeError):
+        pass
+    found = compute()
+    require_finite(mean(found), "the validation loss")
+    write_aside(path, msgspec.json.encode(found.tolist()))
+    return found
+
+
+def mean(rows: Array) -> float:
+    """Nats per supervised token, over all rows together."""
+    return float(rows[:, 0].sum() / rows[:, 1].sum())
+
+
+def measured(rows: Array, seed: int) -> Measured:
+    """`loss`, and `perplexity`, its exponential. Raises `Diverged` when it is no number."""
+    loss = require_finite(mean(rows), "the validation loss")
+    (near,) = bootstrap(rows, lambda drawn: drawn[:, :1].sum(axis=0) / drawn[:, 1].sum(), seed)
+    raised = msgspec.structs.replace(near, low=_exp(near.low), high=_exp(near.high))
+    return Measured({"loss": loss, "perplexity": _exp(loss)}, {"loss": near, "perplexity": raised})
+
+
+def _exp(loss: float) -> float:
+    return math.exp(min(loss, LARGEST_EXPONENT))

@@ -1,0 +1,95 @@
+"""What a recipe judges by, checked before anything is started: golden set, schema, own metrics."""
+
+import ast
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from jobs.spec import JobSpec, supervised_text
+from jobs.spec.reading import read_rows
+from jobs.spec.tables import BadTable, unit_of
+from launcher.errors import BadInput
+from launcher.types import DataFacts
+
+
+def scan_judging(job: JobSpec, data: DataFacts) -> DataFacts:
+    """`data` with the golden set's rows and the digest of every file that answers are judged by.
+
+    Raises BadInput for a broken golden row, a schema that is no JSON and a function that its file
+    does not define. Nothing of the user's is run here.
+    """
+    settings = job.eval
+    rows, golden = _golden(settings.golden) if settings.golden is not None else (0, None)
+    return msgspec.structs.replace(
+        data,
+        golden_rows=rows,
+        golden_sha256=golden,
+        schema_sha256=_schema(settings.schema) if settings.schema is not None else None,
+        metrics_sha256=_own_metrics(settings.metrics),
+    )
+
+
+def _golden(path: str) -> tuple[int, str]:
+    rows = 0
+    try:
+        for found in read_rows(path):
+            if not supervised_text(found.row).strip():
+                why = "the answer is empty or missing"
+                raise BadTable(why, found.number, unit_of(path))
+            rows += 1
+    except BadTable as error:
+        raise BadInput(f"{path}{error.place}: {error.why}") from None
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror or error}") from None
+    return rows, _sha256(_read(path))
+
+
+def _schema(path: str) -> str:
+    content = _read(path)
+    try:
+        msgspec.json.decode(content)
+    except msgspec.DecodeError as error:
+        raise BadInput(f"{path}: eval.schema is not JSON: {error}") from None
+    return _sha256(content)
+
+
+def _own_metrics(entries: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for entry in entries:
+        path, _, function = entry.rpartition(":")
+        content = _read(path)
+        try:
+            defined = _defined(ast.parse(content, path))
+        except (SyntaxError, ValueError) as error:
+            raise BadInput(f"eval.metrics: {path}: {error}") from None
+        if function not in defined:
+            raise BadInput(
+                f"eval.metrics: {path} defines no {function}; it has {', '.join(defined) or 'none'}"
+            )
+        found[path] = _sha256(content)
+    return found
+
+
+def _defined(module: ast.Module) -> list[str]:
+    """Names that the file's top level binds: functions, and what is assigned or imported."""
+    names: list[str] = []
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.append(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names += [alias.asname or alias.name for alias in node.names]
+    return names
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,84 @@
+"""A short job as a child process, on a slice of the sample; shared by the tests of whole jobs."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from jobs import layout
+from jobs.progress import read_records
+from jobs.spec import Result, StepRecord
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "jobs" / "sample"
+
+
+def write_job(folder, train_rows=64, **changes):
+    """A short job, packed and quantised, with dropout: all that could differ between runs."""
+    folder.mkdir()
+    for name, count in (("train", train_rows), ("validation", 8)):
+        lines = (SAMPLE / f"{name}.jsonl").read_text().splitlines(keepends=True)[:count]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    spec = {
+        "run_id": folder.name,
+        "model": {"id": str(SAMPLE / "model"), "init": "random"},
+        "data": {"train": "train.jsonl", "validation": "validation.jsonl"},
+        "strategy": "qlora",
+        "quantization": {"kind": "nf4", "double": True},
+        "dtype": "fp32",
+        "device": "cpu",
+        "train": {
+            "epochs": 2,
+            "learning_rate": 4e-3,
+            "seq_len": 128,
+            "effective_batch": 2,
+            "micro_batch": 1,
+            "activation_checkpointing": True,
+            "log_every_steps": 2,
+            "checkpoint_every_steps": 5,
+        },
+        "eval": {"max_new_tokens": 8, "batch": 4},
+        "gates": [{"metric": "json_citation_rate", "min": 0.9}],
+    }
+    spec.update(changes)
+    (folder / layout.SPEC).write_text(json.dumps(spec))
+    return folder
+
+
+def start(folder, **environment):
+    with (folder / layout.LOG).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "jobs.train", layout.SPEC],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            # One thread: what is computed must not hang on what else the machine does.
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
+        )
+
+
+def finish(folder, **environment):
+    code = start(folder, **environment).wait(timeout=120)
+    return code, result(folder)
+
+
+def result(folder):
+    return msgspec.json.decode((folder / layout.RESULT).read_bytes(), type=Result)
+
+
+def curve(folder):
+    records = [r for r in read_records(folder / layout.METRICS) if isinstance(r, StepRecord)]
+    return [(r.step, r.loss, r.learning_rate, r.grad_norm) for r in records]
+
+
+def wait_for_step(folder, step, process):
+    while process.poll() is None:
+        if any(row[0] >= step for row in curve(folder)):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"the job ended before step {step}:\n{(folder / layout.LOG).read_text()}")
