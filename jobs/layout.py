@@ -8,6 +8,7 @@ SPEC = "spec.json"  # ResolvedSpec: all the job needs
 METRICS = "metrics.jsonl"  # one jobs.spec.Record a line, appended as the job goes
 RESULT = "result.json"  # jobs.spec.Result, always left behind
 LOG = "job.log"  # what the job printed
+LINEAGE = "lineage.json"  # jobs.spec.Lineage: what the adapter comes from; also inside its folder
 SAMPLES = "samples.jsonl"  # question, reference, base's and tuned answer, one row each
 ADAPTER = "adapter"  # PEFT adapter, safetensors only (strategies qlora and lora)
 MODEL = "model"  # the whole tuned model (strategy full)
