@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs import layout
+from jobs import adapters, checkpoint, layout
+from jobs.continuing import begin_from_parent, require_parent, settle_lineage
+from jobs.download import from_hub
 from jobs.outcome import BadInput, Outcome
 from jobs.progress import Progress
 from jobs.sources import model_folder
@@ -27,6 +29,7 @@ class Attempt:
 
 def require_model(a: Attempt) -> Path | None:
     """The base model's folder, None for a Hub id. Costs nothing: before anything is imported."""
+    require_parent(a)
     local = model_folder(a.job.model.id, a.folder)
     if local is None and a.job.model.init == "random":
         raise BadInput(f"model.id: init: random needs a folder, {a.job.model.id} is none")
@@ -38,16 +41,31 @@ def load_base(a: Attempt, local: Path | None) -> tuple[Any, Any]:
     from jobs import strategies
 
     job = a.job
-    source, revision = str(local or job.model.id), None if local else job.model.revision
+    base = local or from_hub(job.model.id, job.model.revision, "model.id")
     if job.model.init == "random":
-        source = str(strategies.build_base(Path(source), a.folder / layout.BASE, job.seed))
-    tokenizer = strategies.load_tokenizer(source, revision)
-    model = strategies.load_model(job, source, revision, tokenizer)
+        base = strategies.build_base(base, a.folder / layout.BASE, job.seed)
+    tokenizer = strategies.load_tokenizer(str(base), None)
+    settle_lineage(a, base, tokenizer)
+    model = strategies.load_model(job, str(base), None, tokenizer)
     a.outcome.parameters_total = strategies.count_parameters(model)
     strategies.limit_threads(job, a.outcome.parameters_total)
     warning = strategies.name_warning(job.model.id, a.outcome.parameters_total)
     a.outcome.warnings += [warning] if warning else []
     return model, tokenizer
+
+
+def start_from(a: Attempt, tuner: Any) -> None:
+    """Training begins with the weights it was told to: the parent's, or its own checkpoint's.
+
+    Each is proven again when training begins, after all that libraries do on the way there.
+    """
+    from jobs.callbacks import Proven
+
+    adapter = begin_from_parent(a, tuner.model)
+    if adapter is None and a.resume is not None and a.job.strategy != "full":
+        adapter = adapters.open_adapter(a.resume)
+    if adapter is not None:
+        tuner.add_callback(Proven(adapter))
 
 
 def callbacks_of(a: Attempt) -> list[Any]:
@@ -78,7 +96,10 @@ def train(a: Attempt, tuner: Any) -> None:
         tuner.train(resume_from_checkpoint=str(a.resume) if a.resume else None)
     a.outcome.steps = tuner.state.global_step
     if a.job.train.select_by is not None:
-        a.outcome.best_step = tuner.state.best_global_step
+        a.outcome.best_step = best = tuner.state.best_global_step
+        if best is not None and a.job.strategy != "full":
+            kept = a.folder / layout.CHECKPOINTS / f"{checkpoint.PREFIX}{best}"
+            adapters.require(adapters.arrived(tuner.model, adapters.open_adapter(kept)))
 
 
 def save(a: Attempt, model: Any, tokenizer: Any) -> None:
@@ -89,9 +110,20 @@ def save(a: Attempt, model: Any, tokenizer: Any) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
+    if name == layout.ADAPTER:
+        a.outcome.warnings += _proven(model, aside)
+    shutil.copyfile(a.folder / layout.LINEAGE, aside / layout.LINEAGE)
     shutil.rmtree(target, ignore_errors=True)
     aside.replace(target)
     a.outcome.adapter = name
+
+
+def _proven(model: Any, folder: Path) -> list[str]:
+    """What was saved is read back and compared; a lora_B that never moved is worth a warning."""
+    adapter = adapters.open_adapter(folder)
+    adapters.require([*adapters.placed(model, adapter), *adapters.arrived(model, adapter)])
+    trained = adapters.trained(adapter)
+    return [] if trained.ok else [f"the adapter's {trained.said}"]
 
 
 def trained_parameters(model: Any) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from jobs import checkpoint
+from jobs import adapters, checkpoint
+from jobs.adapters import Adapter
 from jobs.memory import peak_memory
 from jobs.outcome import Outcome, require_finite
 from jobs.progress import Progress, now
@@ -87,6 +88,25 @@ class WholeCheckpoints(TrainerCallback):
     ) -> None:
         checkpoint.mark_complete(self._folder / f"{checkpoint.PREFIX}{state.global_step}")
         checkpoint.keep_newest(self._folder, self._kept, state.best_global_step)
+
+
+class Proven(TrainerCallback):
+    """Before the first step: the model holds the very weights that it was to begin with."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        adapters.require(
+            [*adapters.placed(model, self._adapter), *adapters.arrived(model, self._adapter)]
+        )
 
 
 class Epochs(TrainerCallback):

@@ -11,13 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from jobs import adapters, fingerprint, layout
 from jobs.adapters import Adapter, Check
+from jobs.lineage import lineage_of
 from jobs.outcome import BadInput
 from jobs.sources import model_folder
-from jobs.spec import Lineage
 
 # What the forward pass reads where there is no tokenizer: any ids of any vocabulary.
 _IDS = tuple(range(1, 17))
@@ -110,17 +108,6 @@ def same_base(adapter: Adapter, source: str) -> Iterator[Check]:
         same = then == now
         said = f"{now[:12]} in {source}"
         yield Check(name, same, said if same else f"{said}, the adapter was trained on {then[:12]}")
-
-
-def lineage_of(folder: Path) -> Lineage | None:
-    """The lineage that an adapter's folder carries, or the run's around it; None without one."""
-    for file in (folder / layout.LINEAGE, folder.parent / layout.LINEAGE):
-        if file.is_file():
-            try:
-                return msgspec.json.decode(file.read_bytes(), type=Lineage)
-            except (OSError, msgspec.DecodeError) as error:
-                raise BadInput(f"{file}: {error}") from None
-    return None
 
 
 def tokenizer_of(folder: Path, source: str) -> tuple[Any, str]:

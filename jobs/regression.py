@@ -18,12 +18,14 @@ from jobs.attempt import (
     load_base,
     require_model,
     save,
+    start_from,
     train,
     trained_parameters,
 )
 from jobs.data import Line, Rows, read_data
 from jobs.outcome import BadInput, require_finite
 from jobs.progress import now
+from jobs.replay import with_replay
 from jobs.samples import Sample, write_samples
 from jobs.sources import set_environment
 from jobs.spec import EvalRecord, Regression, ScoresRow, scores_of
@@ -57,7 +59,7 @@ def load(a: Attempt) -> Loaded:
     job, asked = a.job, task_of(a)
     local = require_model(a)
     require_metric(job.train.select_by, asked)
-    rows = read_data(job, a.folder)
+    rows = with_replay(job, read_data(job, a.folder), a.folder)
     targets = [targets_of(lines, asked) for lines in (rows.train, rows.validation, rows.judged)]
     set_environment(job, model_is_local=local is not None)
     from jobs import strategies, trainer
@@ -85,6 +87,7 @@ def load(a: Attempt) -> Loaded:
         compute_metrics=lambda found: scores.score(found.predictions, found.label_ids, asked),
         callbacks=callbacks_of(a),
     )
+    start_from(a, tuner)
     a.outcome.parameters_trainable = trained_parameters(tuner.model)
     return Loaded(tuner, tokenizer, rows, train_set, validation, judged)
 

@@ -12,6 +12,7 @@ from jobs.attempt import (
     load_base,
     require_model,
     save,
+    start_from,
     train,
     trained_parameters,
 )
@@ -19,6 +20,7 @@ from jobs.data import Line, read_data
 from jobs.encode import Encoder, Question, answers_of, dataset
 from jobs.outcome import BadInput, require_finite
 from jobs.progress import now
+from jobs.replay import with_replay
 from jobs.samples import Sample, write_samples
 from jobs.sources import set_environment
 from jobs.spec import EvalRecord, Evaluation, ResolvedSpec
@@ -53,7 +55,7 @@ def load(a: Attempt) -> Loaded:
     job = a.job
     local = require_model(a)
     require_metric(job.train.select_by)
-    rows = read_data(job, a.folder)
+    rows = with_replay(job, read_data(job, a.folder), a.folder)
     set_environment(job, model_is_local=local is not None)
     from jobs import strategies, trainer
     from jobs.arguments import sft_arguments
@@ -81,6 +83,7 @@ def load(a: Attempt) -> Loaded:
         choosing = asked if not rows.test else questions(encoder, rows.validation, job.eval)
         tuner.measure = partial(chosen_metric, job, tuner.model, tokenizer, choosing)
     strategies.widen_adapter(job, tuner.model)
+    start_from(a, tuner)
     a.outcome.parameters_trainable = trained_parameters(tuner.model)
     return Loaded(
         tuner=tuner,

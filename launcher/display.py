@@ -77,7 +77,9 @@ def plan_text(plan: Plan) -> str:
         f"recipe    {plan.recipe}",
         f"model     {plan.model.id} ({plan.model.architecture}, "
         f"{count(plan.model.parameters)} parameters, from {plan.model.source})",
-        f"data      {data.train_rows} training and {data.validation_rows} validation rows, "
+        f"data      {data.train_rows} training "
+        f"{f'(of them {data.replay_rows} replayed) ' if data.replay_rows else ''}"
+        f"and {data.validation_rows} validation rows, "
         f"longest {data.longest_characters} characters",
         f"strategy  {job.strategy}, r {job.lora.r}, alpha {job.lora.alpha}, "
         f"{job.train.epochs:g} epochs, batch {job.train.effective_batch}, "
@@ -85,6 +87,8 @@ def plan_text(plan: Plan) -> str:
         f"limits    {'no --max-cost: only what costs nothing' if cap is None else dollars(cap)}, "
         f"{plan.budget.max_hours:g} h",
     ]
+    if job.resume_from is not None:
+        lines.append(f"goes on   from {job.resume_from}")
     for s in plan.settings:
         lines.append(
             f"  set     {s.key} = {s.value}  ({_source(s.source)}; instead of {s.instead_of})"

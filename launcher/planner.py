@@ -95,6 +95,7 @@ def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:
         train_sha256=data.sha256,
         validation_sha256=data.validation_sha256,
         test_sha256=data.test_sha256,
+        replay_sha256=data.replay_sha256,
     )
 
 

@@ -12,6 +12,7 @@ from jobs.spec import (
     full_text,
     held_out_rows,
     parse_row,
+    replayed,
     scores_of,
     supervised_text,
 )
@@ -36,12 +37,13 @@ def scan_data(job: JobSpec) -> DataFacts:
     validation, test = sets["validation"], sets.get("test", (0, 0, None))
     rows = train.rows - sum(sets[name][0] for name in shares)
     characters = train.characters - sum(sets[name][1] for name in shares)
+    replay, replay_characters, replay_sha256 = _replay(job, rows)
     return DataFacts(
         train_path=data.train,
         validation_path=data.validation,
-        train_rows=rows,
+        train_rows=rows + replay,
         validation_rows=validation[0],
-        train_characters=characters,
+        train_characters=characters + replay_characters,
         longest_characters=train.longest,
         validation_characters=validation[1],
         sha256=train.sha256,
@@ -49,7 +51,19 @@ def scan_data(job: JobSpec) -> DataFacts:
         test_rows=test[0],
         test_characters=test[1],
         test_sha256=test[2],
+        replay_rows=replay,
+        replay_sha256=replay_sha256,
     )
+
+
+def _replay(job: JobSpec, new_rows: int) -> tuple[int, int, str | None]:
+    """Rows and characters that the old file adds to the mix, at most: those that stand among the
+    new ones are left out by the job, which reads both."""
+    if job.data.replay is None:
+        return 0, 0, None
+    old = _Scan(job.data.replay, job)
+    count = min(replayed(new_rows, job.data.replay_share), old.rows)
+    return count, round(old.characters * count / old.rows), old.sha256
 
 
 def _facts(scan: "_Scan") -> tuple[int, int, str | None]:

@@ -48,6 +48,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     strategy: str | None = None
     model: str | None = None
     data: str | None = None
+    resume_from: str | None = None
     max_cost: float | None = None
     max_hours: float | None = None
     providers: tuple[str, ...] = ()
@@ -63,7 +64,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     @property
     def change_the_job(self) -> bool:
         """Whether any of them changes what is trained, rather than where or for how much."""
-        return bool(self.strategy or self.model or self.data or self.sets)
+        return bool(self.strategy or self.model or self.data or self.resume_from or self.sets)
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -120,8 +121,8 @@ def _choose(recipe: str | None, flags: Flags) -> tuple[Path, str]:
 def _saved_spec(path: Path, flags: Flags) -> Request:
     if flags.change_the_job:
         raise BadInput(
-            f"{path} is a saved spec and is rerun exactly; drop --strategy, --model, --data and "
-            "--set, or start from a YAML recipe"
+            f"{path} is a saved spec and is rerun exactly; drop --strategy, --model, --data, "
+            "--resume-from and --set, or start from a YAML recipe"
         )
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=ResolvedSpec)
@@ -212,9 +213,12 @@ def _absolute_paths(tree: Tree, folder: Path) -> None:
         if looks_like_path(text) or (folder / text).is_dir():
             model["id"] = _absolute(text, folder)
     if isinstance(data, dict):
-        for key in ("train", "validation", "test"):
+        for key in ("train", "validation", "test", "replay"):
             if isinstance(data.get(key), str):
                 data[key] = _absolute(data[key], folder)
+    parent = tree.get("resume_from")  # else a run's id, or hub:
+    if isinstance(parent, str) and (looks_like_path(parent) or (folder / parent).is_dir()):
+        tree["resume_from"] = _absolute(parent, folder)
 
 
 def _require_files(recipe: Recipe, sources: Mapping[str, str]) -> None:
@@ -222,6 +226,7 @@ def _require_files(recipe: Recipe, sources: Mapping[str, str]) -> None:
         ("data.train", recipe.data.train),
         ("data.validation", recipe.data.validation),
         ("data.test", recipe.data.test),
+        ("data.replay", recipe.data.replay),
     ):
         if path is not None and not os.path.isfile(path):
             raise BadInput(f"{sources.get(key, 'flags')}: {key}: no file {path}")
@@ -271,6 +276,13 @@ def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
         yield "model.id", _absolute(text, here) if looks_like_path(text) else text, "--model"
     if flags.data is not None:
         yield "data.train", _absolute(flags.data, here), "--data"
+    if flags.resume_from is not None:
+        text = flags.resume_from
+        yield (
+            "resume_from",
+            _absolute(text, here) if looks_like_path(text) else text,
+            "--resume-from",
+        )
     for name in ("max_cost", "max_hours", "gpu", "spot"):
         value = getattr(flags, name)
         if value is not None:

@@ -91,7 +91,7 @@ def _travelling(spec: ResolvedSpec) -> tuple[ResolvedSpec, dict[str, str]]:
     to be mounted for it."""
     mounts = {}
     data = {}
-    for key in ("train", "validation"):
+    for key in ("train", "validation", "test", "replay"):
         path = getattr(spec.data, key)
         if path is not None:
             data[key] = f"data/{key}{PurePosixPath(path).suffix}"
@@ -100,8 +100,15 @@ def _travelling(spec: ResolvedSpec) -> tuple[ResolvedSpec, dict[str, str]]:
     if model.id.startswith("/"):  # a folder of this machine; a Hub id is fetched there
         mounts[str(_RUN / "model")] = model.id
         model = msgspec.structs.replace(model, id="model")
+    parent = spec.resume_from
+    if parent is not None and parent.startswith("/"):
+        mounts[str(_RUN / "parent")] = parent
+        parent = "./parent"
     moved = msgspec.structs.replace(
-        spec, data=msgspec.structs.replace(spec.data, **data), model=model
+        spec,
+        data=msgspec.structs.replace(spec.data, **data),
+        model=model,
+        resume_from=parent,
     )
     return moved, mounts
 

@@ -85,6 +85,8 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     test_rows: int = 0
     test_characters: int = 0
     test_sha256: str | None = None
+    replay_rows: int = 0  # of train_rows: drawn from the old file, at most
+    replay_sha256: str | None = None
     tokens_per_character: float = 0.25
     template_tokens_per_row: int = 12
 

@@ -41,6 +41,7 @@ _ENDINGS: dict[str, tuple[RunState, Reason]] = {
     "OUT_OF_MEMORY": ("FAILED", "OUT_OF_MEMORY"),
     "DEADLINE": ("FAILED", "BUDGET_EXCEEDED"),
     "CANCELLED": ("CANCELLED", "CANCELLED"),
+    "PREEMPTED": ("FAILED", "PREEMPTED"),
     "ERROR": ("FAILED", "ERROR"),
 }
 

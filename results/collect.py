@@ -17,7 +17,14 @@ import msgspec
 from jobs import layout
 from results.records import read_result
 
-FILES = (layout.SPEC, layout.METRICS, layout.RESULT, layout.LOG, layout.SAMPLES)
+FILES = (
+    layout.SPEC,
+    layout.METRICS,
+    layout.RESULT,
+    layout.LOG,
+    layout.SAMPLES,
+    layout.LINEAGE,
+)
 FOLDERS = (layout.ADAPTER, layout.MODEL, layout.BASE)
 _UNSAFE = (".bin", ".pt", ".pth", ".pkl", ".ckpt")  # pickles can run code when they are loaded
 

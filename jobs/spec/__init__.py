@@ -39,6 +39,7 @@ from jobs.spec.lineage import (
     BaseModel,
     Lineage,
     Parent,
+    adapter_shape,
     config_sha256,
     differences,
     kind_of,
@@ -56,6 +57,7 @@ from jobs.spec.records import (
     StepRecord,
     encode,
 )
+from jobs.spec.replay import draw, replayed, row_key
 from jobs.spec.rows import (
     Message,
     MessagesRow,
@@ -111,8 +113,10 @@ __all__ = [
     "TextRow",
     "Tier",
     "Train",
+    "adapter_shape",
     "config_sha256",
     "differences",
+    "draw",
     "encode",
     "full_text",
     "held_out_rows",
@@ -120,6 +124,8 @@ __all__ = [
     "name_disagrees",
     "named_parameters",
     "parse_row",
+    "replayed",
+    "row_key",
     "scores_of",
     "supervised_text",
     "template_sha256",

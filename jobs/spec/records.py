@@ -48,7 +48,7 @@ Record = PhaseRecord | StepRecord | EvalRecord
 
 # --- when the job ends ----------------------------------------------------------------------
 
-FailureReason = Literal["BAD_INPUT", "OUT_OF_MEMORY", "DEADLINE", "CANCELLED", "ERROR"]
+FailureReason = Literal["BAD_INPUT", "OUT_OF_MEMORY", "DEADLINE", "CANCELLED", "PREEMPTED", "ERROR"]
 
 
 class Failure(Struct, frozen=True, kw_only=True):
