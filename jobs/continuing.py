@@ -79,7 +79,9 @@ def settle_lineage(a: "Attempt", base: Path, tokenizer: Any) -> None:
         before = lineage_of(a.folder)
         _require_same(f"the checkpoint of {a.job.run_id}", before, own)
         own = msgspec.structs.replace(own, parent=before.parent if before else None)
-    write_aside(file, encode(own))
+    if a.ranks.first:
+        write_aside(file, encode(own))
+    a.ranks.wait()
 
 
 def _require_same(source: str, known: Lineage | None, own: Lineage) -> None:

@@ -1,20 +1,23 @@
 """Files from the Hub: what is here already is kept, what was begun goes on, and a stall is seen.
 
-huggingface_hub resumes a file where its `.incomplete` part ends. The download runs in a thread of
-its own: the main thread watches the bytes on disk, and can be stopped.
+huggingface_hub resumes a file where its `.incomplete` part ends. It downloads in a process of its
+own (`python -m jobs.download REPOSITORY REVISION`): its threads wait for a silent server without
+end, and only a process can be ended. The job watches the bytes on disk meanwhile.
 """
 
-import threading
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from jobs.outcome import BadInput
+from jobs.ranks import die_with_parent
 
 REPORT_SECONDS = 30.0
 STALL_SECONDS = 300.0  # assumption: a mirror that sends nothing for so long sends nothing any more
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.5
 
 # What a model or an adapter is loaded from, without the pickled copies many repositories keep.
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
@@ -22,69 +25,69 @@ MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 Say = Callable[[str], None]
 
 
-class DownloadStalled(Exception):
+class DownloadFailed(Exception):
+    """The Hub could not be reached, or not to the end."""
+
+
+class DownloadStalled(DownloadFailed):
     """No byte arrived for too long."""
+
+
+def say_at_once(line: str) -> None:
+    print(line, flush=True)
 
 
 def from_hub(
     repository: str,
     revision: str | None,
     key: str,
-    say: Say = print,
+    say: Say = say_at_once,
     stall_seconds: float = STALL_SECONDS,
     report_seconds: float = REPORT_SECONDS,
 ) -> Path:
     """The absolute folder of a repository's files, downloaded where they are not in the cache.
 
     Its name is the commit. Raises `BadInput`, naming the spec's key, for a repository, revision or
-    access that there is not, and `DownloadStalled`.
+    access that there is not, `DownloadStalled`, and `DownloadFailed`.
     """
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub import constants
 
     place = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    command = [sys.executable, "-P", "-m", "jobs.download", repository, revision or ""]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            watch(process, place, say, stall_seconds, report_seconds)
+            answer = json.loads(process.communicate()[0].strip().splitlines()[-1])
+        except (ValueError, IndexError):
+            raise DownloadFailed(f"{key}: {repository}: exit {process.returncode}") from None
+        finally:
+            process.kill()
+    if "bad_input" in answer:
+        raise BadInput(f"{key}: {repository}@{revision or 'main'}: {answer['bad_input']}")
+    if "error" in answer:
+        raise DownloadFailed(f"{key}: {repository}: {answer['error']}")
+    return Path(answer["folder"])
 
-    def download() -> str:
-        return snapshot_download(
-            repository, revision=revision, allow_patterns=list(MODEL_FILES), max_workers=4
-        )
 
-    try:
-        return Path(watched(download, place, say, stall_seconds, report_seconds))
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        said = str(error).strip().splitlines()[0]
-        raise BadInput(f"{key}: {repository}@{revision or 'main'}: {said}") from None
-
-
-def watched(
-    download: Callable[[], Any],
+def watch(
+    process: "subprocess.Popen[str]",
     place: Path,
     say: Say,
     stall_seconds: float,
     report_seconds: float,
-) -> Any:
-    """What `download` returns or raises, while the bytes below `place` are watched.
-
-    A download that has stalled is left behind in its thread; it ends with the process.
-    """
-    answer: dict[str, Any] = {}
-
-    def work() -> None:
-        try:
-            answer["value"] = download()
-        except BaseException as error:  # it is the main thread's to raise
-            answer["error"] = error
-
-    thread = threading.Thread(target=work, daemon=True)
+) -> None:
+    """Until the process ends. Raises `DownloadStalled` when nothing grew below `place`."""
     grown_at = said_at = time.monotonic()
     before = bytes_below(place)
-    thread.start()
-    while thread.is_alive():
-        thread.join(min(LOOK_SECONDS, stall_seconds / 4))
-        moment, there = time.monotonic(), bytes_below(place)
+    while True:
+        try:
+            process.wait(LOOK_SECONDS)
+            return
+        except subprocess.TimeoutExpired:
+            moment, there = time.monotonic(), bytes_below(place)
         if there != before:
             grown_at, before = moment, there
-        if moment - grown_at > stall_seconds and thread.is_alive():
+        if moment - grown_at > stall_seconds:
             raise DownloadStalled(
                 f"DOWNLOAD_STALLED: no byte for {stall_seconds:g} s, {there} bytes in {place}; "
                 "run again to go on from there"
@@ -92,9 +95,6 @@ def watched(
         if moment - said_at >= report_seconds:
             said_at = moment
             say(f"downloading: {there} bytes in {place}")
-    if "error" in answer:
-        raise answer["error"]
-    return answer["value"]
 
 
 def bytes_below(place: Path) -> int:
@@ -107,3 +107,25 @@ def bytes_below(place: Path) -> int:
         except FileNotFoundError:  # moved into place meanwhile
             continue
     return total
+
+
+def main(repository: str, revision: str) -> None:
+    """Download, and print one JSON object: the folder, or why there is none."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        folder = snapshot_download(
+            repository, revision=revision or None, allow_patterns=list(MODEL_FILES)
+        )
+        answer = {"folder": folder}
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        answer = {"bad_input": str(error).strip().splitlines()[0]}
+    except Exception as error:  # of the network, and of whatever serves it
+        answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    main(*sys.argv[1:])

@@ -21,6 +21,8 @@ PID = "job.pid"  # the job's process id, written first
 LOCK = "job.lock"  # held with flock for as long as the job lives
 LOCK_VARIABLE = "LORALIFT_LOCK_FD"  # names the open lock file that a launcher hands to its job
 
+RANKS_VARIABLE = "LORALIFT_RANKS"  # set for the processes that jobs/distributed.py starts
+
 PLAN = "plan.json"  # launcher's Plan
 RECEIPT = "receipt.json"  # estimate against actual
 REPORT = "report.md"

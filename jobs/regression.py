@@ -50,7 +50,7 @@ class Loaded:
 def run(a: Attempt) -> None:
     loaded = load(a)
     train(a, loaded.tuner)
-    save(a, loaded.tuner.model, loaded.tokenizer)
+    save(a, loaded.tuner, loaded.tokenizer)
     judge(a, loaded)
 
 
@@ -152,7 +152,8 @@ def judge(a: Attempt, loaded: Loaded) -> None:
     some = some.select(range(min(TRAIN_ROWS_JUDGED, len(some))))
     known, _ = predicted(tuner, some, asked)
     a.outcome.fit = scores.fit(train=known["mae"], validation=validation["mae"])
-    write_samples(a.folder / layout.SAMPLES, samples(loaded.rows.judged, answers, asked))
+    if a.ranks.first:
+        write_samples(a.folder / layout.SAMPLES, samples(loaded.rows.judged, answers, asked))
     a.outcome.gates = metrics.judge(a.job.gates, tuned)
 
 

@@ -46,7 +46,7 @@ def run(a: Attempt) -> None:
     loaded = load(a)
     base = evaluate_base(a, loaded) if a.job.eval.compare_base else None
     train(a, loaded.tuner)
-    save(a, loaded.tuner.model, loaded.tokenizer)
+    save(a, loaded.tuner, loaded.tokenizer)
     evaluate_tuned(a, loaded, base)
 
 
@@ -130,15 +130,19 @@ def evaluate_base(a: Attempt, loaded: Loaded) -> list[str]:
 
     a.progress.enter("evaluate_base")
     model = loaded.tuner.model
-    loss = a.progress.base_loss()
+    loss = a.ranks.from_first(a.progress.base_loss())
     if loss is None:
         with evaluate.untouched(model):
             loss = judged_loss(loaded)
         a.progress.write(EvalRecord(at=now(), step=0, loss=loss))
+    if not a.ranks.first:  # rank 0 alone generates
+        a.ranks.wait()
+        return []
     answers = evaluate.base_answers(
         a.folder / layout.BASE_ANSWERS, model, loaded.tokenizer, loaded.questions, a.job.eval
     )
     a.outcome.metrics["base"] = {"loss": loss} | scored(answers, loaded.references)
+    a.ranks.wait()
     return answers
 
 
@@ -149,6 +153,8 @@ def evaluate_tuned(a: Attempt, loaded: Loaded, base: list[str] | None) -> None:
     a.progress.enter("evaluate")
     loss = judged_loss(loaded)
     a.progress.write(EvalRecord(at=now(), step=a.outcome.steps, loss=loss))
+    if not a.ranks.first:  # rank 0 alone generates, and judges
+        return
     answers = dict(
         evaluate.generate(loaded.tuner.model, loaded.tokenizer, loaded.questions, a.job.eval)
     )

@@ -52,6 +52,8 @@ def task(
     travelling, mounts = _travelling(spec)
     tree["name"] = plan.run_id
     tree["resources"].update(_resources(plan, candidate))
+    if spec.nodes > 1:
+        tree["num_nodes"] = spec.nodes
     tree["envs"].update(
         LORALIFT_SPEC=msgspec.json.encode(travelling).decode(),
         LORALIFT_TIMEOUT_SECONDS=str(timeout_seconds(plan, candidate)),

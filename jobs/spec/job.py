@@ -204,4 +204,5 @@ class ResolvedSpec(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     replay_sha256: str | None = None
     processes: PositiveInt = 1  # of the whole job: one a GPU, over all nodes
     nodes: PositiveInt = 1
+    sharding: Literal["none", "full"] = "none"  # full: no process holds the whole model (FSDP)
     deadline: str | None = None  # absolute; the job stops itself, checkpoint and result first
