@@ -1,8 +1,10 @@
 """Files from the Hub: what is here already is kept, what was begun goes on, and a stall is seen.
 
-huggingface_hub resumes a file where its `.incomplete` part ends. It downloads in a process of its
-own (`python -m jobs.download REPOSITORY REVISION`): its threads wait for a silent server without
-end, and only a process can be ended. The job watches the bytes on disk meanwhile.
+huggingface_hub 2.4 keeps whole files, and goes on in the middle of one when a connection breaks;
+what is left of a file when its process ends cannot be reused by another, so it is removed. It
+downloads in a process of its own (`python -m jobs.download REPOSITORY REVISION`): its threads wait
+for a silent server without end, and only a process can be ended. The job watches the bytes on disk
+meanwhile, which arrive ten megabytes at a time.
 """
 
 import json
@@ -21,6 +23,8 @@ LOOK_SECONDS = 0.5
 
 # What a model or an adapter is loaded from, without the pickled copies many repositories keep.
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+
+UNFINISHED = "*.incomplete"
 
 Say = Callable[[str], None]
 
@@ -53,6 +57,7 @@ def from_hub(
     from huggingface_hub import constants
 
     place = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    others = set(place.rglob(UNFINISHED))
     command = [sys.executable, "-P", "-m", "jobs.download", repository, revision or ""]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -62,6 +67,9 @@ def from_hub(
             raise DownloadFailed(f"{key}: {repository}: exit {process.returncode}") from None
         finally:
             process.kill()
+            process.wait()
+            for left in set(place.rglob(UNFINISHED)) - others:
+                left.unlink(missing_ok=True)
     if "bad_input" in answer:
         raise BadInput(f"{key}: {repository}@{revision or 'main'}: {answer['bad_input']}")
     if "error" in answer:
@@ -90,7 +98,7 @@ def watch(
         if moment - grown_at > stall_seconds:
             raise DownloadStalled(
                 f"DOWNLOAD_STALLED: no byte for {stall_seconds:g} s, {there} bytes in {place}; "
-                "run again to go on from there"
+                "run again: whole files are kept"
             )
         if moment - said_at >= report_seconds:
             said_at = moment

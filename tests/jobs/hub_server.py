@@ -19,6 +19,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
         self.silent_after: int | None = None  # bytes of a file, from its beginning
+        self.breaks_off = False  # there, instead of falling silent
         self.ranges: list[str] = []  # what was asked for with Range
         self.released = threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -87,8 +88,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[start:end])
         self.wfile.flush()
         if end < len(content):
-            self.server.released.wait(60)
             self.close_connection = True
+            if self.server.breaks_off:
+                self.server.silent_after = None
+            else:
+                self.server.released.wait(60)
 
     def log_message(self, *_) -> None:
         pass

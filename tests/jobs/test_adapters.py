@@ -253,3 +253,14 @@ def test_what_is_no_adapter_is_said(tmp_path):
     for folder, why in ((tmp_path, "no adapter"), (SAMPLE / "none", "no folder")):
         with pytest.raises(BadInput, match=why):
             adapters.adapter_folder(folder)
+
+
+def test_another_base_of_the_same_shape_is_seen(load_check, answering, tmp_path):
+    base = shutil.copytree(answering / layout.BASE, tmp_path / "base")
+    weights = base / "model.safetensors"
+    tensors = load_file(weights)
+    one = next(iter(tensors))
+    save_file(tensors | {one: tensors[one] * 1.01}, weights, metadata={"format": "pt"})
+    code, said = load_check(answering, "--base", base)
+    assert (code, failed(said)) == (1, ["base"]), said
+    assert "the adapter was trained on" in said

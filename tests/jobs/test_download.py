@@ -62,18 +62,30 @@ def test_the_commit_s_folder_without_pickles(hub, download):
     assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors"]
 
 
-def test_silence_is_told_and_the_next_try_goes_on_where_it_ended(hub, download):
+def test_silence_is_told_and_ends_the_download(hub, download):
     hub.silent_after = SIZE // 2
     said = download()
     assert "downloading: " in said
     assert "DownloadStalled DOWNLOAD_STALLED: no byte for 6 s" in said
+    place = hub.folder.parent / "home" / "hub" / "models--me--model"
+    assert not list(place.rglob("*.incomplete"))  # nobody could go on with it
     hub.silent_after = None
     hub.released.set()
-    folder = download().split()[-1]
-    with open(os.path.join(folder, "model.safetensors"), "rb") as file:
-        assert file.read() == (hub.folder / "model.safetensors").read_bytes()
+    assert whole(hub, download())
+
+
+def whole(hub, said):
+    """Whether what arrived is what was served."""
+    found = os.path.join(said.split()[-1], "model.safetensors")
+    with open(found, "rb") as file:
+        return file.read() == (hub.folder / "model.safetensors").read_bytes()
+
+
+def test_a_broken_connection_is_gone_on_with_where_it_ended(hub, download):
+    hub.silent_after, hub.breaks_off = SIZE // 2, True
+    assert whole(hub, download())
     begun = [int(asked.removeprefix("bytes=").split("-")[0]) for asked in hub.ranges]
-    assert begun, "the second try asked for the whole file again"
+    assert begun
     assert 0 < begun[-1] <= SIZE // 2
 
 
