@@ -9,6 +9,8 @@ from trl import SFTConfig
 from jobs import layout
 from jobs.metrics import lower_is_better
 from jobs.outcome import BadInput
+from jobs.ranks import WAIT_SECONDS, ranks
+from jobs.sharding import fsdp_arguments
 from jobs.spec import ResolvedSpec
 
 
@@ -32,11 +34,13 @@ def regression_arguments(job: ResolvedSpec, run_folder: Path) -> TrainingArgumen
 def common(job: ResolvedSpec, run_folder: Path) -> dict[str, Any]:
     """What every task's trainer is told."""
     train = job.train
+    processes = ranks().count
     micro = min(train.micro_batch, train.effective_batch)
-    if train.effective_batch % micro:
+    if train.effective_batch % (micro * processes):
+        shared = f" x {processes} processes" if processes > 1 else ""
         raise BadInput(
             f"train.effective_batch {train.effective_batch} is no multiple of "
-            f"train.micro_batch {micro}"
+            f"train.micro_batch {micro}{shared}"
         )
     warmed = train.schedule == "constant" and (train.warmup_steps or train.warmup_share) > 0
     return {
@@ -53,11 +57,14 @@ def common(job: ResolvedSpec, run_folder: Path) -> dict[str, Any]:
         "optim": train.optimizer,
         "per_device_train_batch_size": micro,
         "per_device_eval_batch_size": micro,
-        "gradient_accumulation_steps": train.effective_batch // micro,
+        "gradient_accumulation_steps": train.effective_batch // (micro * processes),
         "activation_checkpointing": train.activation_checkpointing,
         "bf16": job.dtype == "bf16",
         "fp16": job.dtype == "fp16",
         "use_cpu": job.device == "cpu",
+        "ddp_backend": "gloo" if processes > 1 and job.device == "cpu" else None,
+        "ddp_timeout": WAIT_SECONDS,
+        "ddp_find_unused_parameters": False,  # all that is trained takes part in every step
         "dataloader_pin_memory": job.device == "cuda",
         "logging_steps": train.log_every_steps,
         "logging_nan_inf_filter": False,  # a loss that is no number ends the job, see callbacks
@@ -68,6 +75,7 @@ def common(job: ResolvedSpec, run_folder: Path) -> dict[str, Any]:
         "report_to": "none",
         "disable_tqdm": True,
         **(selection(job, train.select_by) if train.select_by is not None else {}),
+        **fsdp_arguments(job),
     }
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from jobs import checkpoint
+from jobs import adapters, checkpoint
+from jobs.adapters import Adapter
 from jobs.memory import peak_memory
 from jobs.outcome import Outcome, require_finite
 from jobs.progress import Progress, now
+from jobs.ranks import Ranks
 from jobs.spec import EvalRecord, StepRecord
 from jobs.stop import Stop
 
@@ -69,10 +71,11 @@ class StepRecords(TrainerCallback):
 class WholeCheckpoints(TrainerCallback):
     """Marks each checkpoint when it is whole, and only then removes old ones."""
 
-    def __init__(self, folder: Path, every_steps: int, kept: int) -> None:
+    def __init__(self, folder: Path, every_steps: int, kept: int, ranks: Ranks) -> None:
         self._folder = folder
         self._every_steps = every_steps
         self._kept = kept
+        self._ranks = ranks
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -85,8 +88,30 @@ class WholeCheckpoints(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        checkpoint.mark_complete(self._folder / f"{checkpoint.PREFIX}{state.global_step}")
-        checkpoint.keep_newest(self._folder, self._kept, state.best_global_step)
+        self._ranks.wait()  # each writes its own random state
+        if self._ranks.first:
+            checkpoint.mark_complete(self._folder / f"{checkpoint.PREFIX}{state.global_step}")
+            checkpoint.keep_newest(self._folder, self._kept, state.best_global_step)
+        self._ranks.wait()
+
+
+class Proven(TrainerCallback):
+    """Before the first step: the model holds the very weights that it was to begin with."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        adapters.require(
+            [*adapters.placed(model, self._adapter), *adapters.arrived(model, self._adapter)]
+        )
 
 
 class Epochs(TrainerCallback):
@@ -147,15 +172,19 @@ def _is_quality(name: str) -> bool:
 
 
 class OrderlyStop(TrainerCallback):
-    """When asked to stop: this step's record, a checkpoint, then the end of training."""
+    """When any rank is asked to stop: this step's record, a checkpoint, the end of training."""
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: Stop, ranks: Ranks) -> None:
         self._stop = stop
+        self._ranks = ranks
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        if self._stop.stopped is not None:
+        mine = self._stop.stopped
+        reason = self._ranks.gravest(None if mine is None else mine.reason)
+        if reason is not None:
+            self._stop.adopt(reason)
             control.should_log = control.should_save = control.should_training_stop = True
 
 

@@ -51,12 +51,13 @@ def is_complete(checkpoint: Path) -> bool:
         return False
 
 
-def last_complete(checkpoints: Path) -> Path | None:
+def last_complete(checkpoints: Path, remove: bool = True) -> Path | None:
     """The whole checkpoint with the highest step; those that are not whole are removed."""
     for checkpoint in sorted(_all(checkpoints), key=step_of, reverse=True):
         if is_complete(checkpoint):
             return checkpoint
-        shutil.rmtree(checkpoint)
+        if remove:
+            shutil.rmtree(checkpoint)
     return None
 
 

@@ -8,6 +8,7 @@ SPEC = "spec.json"  # ResolvedSpec: all the job needs
 METRICS = "metrics.jsonl"  # one jobs.spec.Record a line, appended as the job goes
 RESULT = "result.json"  # jobs.spec.Result, always left behind
 LOG = "job.log"  # what the job printed
+LINEAGE = "lineage.json"  # jobs.spec.Lineage: what the adapter comes from; also inside its folder
 SAMPLES = "samples.jsonl"  # question, reference, base's and tuned answer, one row each
 GATES = "gates.json"  # every gate with value, interval, n and whether it passed
 EVALUATION = "evaluation.json"  # of `python -m jobs.evaluate`, after the run
@@ -25,6 +26,8 @@ BASE_ANSWERS = "base_answers.jsonl"  # the untouched model's answers, reused aft
 PID = "job.pid"  # the job's process id, written first
 LOCK = "job.lock"  # held with flock for as long as the job lives
 LOCK_VARIABLE = "LORALIFT_LOCK_FD"  # names the open lock file that a launcher hands to its job
+
+RANKS_VARIABLE = "LORALIFT_RANKS"  # set for the processes that jobs/distributed.py starts
 
 PLAN = "plan.json"  # launcher's Plan
 RECEIPT = "receipt.json"  # estimate against actual

@@ -1,7 +1,6 @@
 """Loss and perplexity from each row's own, and how far they may be off."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +25,18 @@ def by_row(tuner: Any, rows: Any) -> Array:
         tuner.row_losses = None
 
 
-def known_or(path: Path, count: int, compute: Callable[[], Array]) -> Array:
-    """The rows' losses that an earlier attempt wrote down, else computed and written down."""
+def known(path: Path, count: int) -> Array | None:
+    """The rows' losses that an earlier attempt kept; None where it did not."""
     try:
         found = np.array(msgspec.json.decode(path.read_bytes(), type=list[tuple[float, float]]))
-        if len(found) == count:
-            return found
     except (FileNotFoundError, msgspec.DecodeError):
-        pass
-    found = compute()
-    require_finite(mean(found), "the validation loss")
-    write_aside(path, msgspec.json.encode(found.tolist()))
-    return found
+        return None
+    return found if len(found) == count else None
+
+
+def keep(path: Path, rows: Array) -> None:
+    """Write the rows' losses down, for an attempt after this one."""
+    write_aside(path, msgspec.json.encode(rows.tolist()))
 
 
 def mean(rows: Array) -> float:

@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -31,20 +32,25 @@ class Progress:
     """Appends records, one flushed line each, and keeps the time spent in each phase.
 
     Records of steps after `keep_to_step` come from an attempt whose work is lost: they are
-    dropped, so that the file always holds one curve.
+    dropped, so that the file always holds one curve. Without a path nothing is written: for the
+    ranks beside the first.
     """
 
-    def __init__(self, path: Path, keep_to_step: int) -> None:
-        self.kept = [r for r in read_records(path) if _step(r) <= keep_to_step]
-        write_aside(path, b"".join(msgspec.json.encode(r) + b"\n" for r in self.kept))
-        self._file = path.open("ab")
+    def __init__(self, path: Path | None, keep_to_step: int) -> None:
+        self.kept: list[Record] = []
+        self._file: BinaryIO | None = None
+        if path is not None:
+            self.kept = [r for r in read_records(path) if _step(r) <= keep_to_step]
+            write_aside(path, b"".join(msgspec.json.encode(r) + b"\n" for r in self.kept))
+            self._file = path.open("ab")
         self._started_at = time.monotonic()
         self.phase = ""
         self.seconds_by_phase: dict[str, float] = {}
 
     def write(self, record: Record) -> None:
-        self._file.write(msgspec.json.encode(record) + b"\n")
-        self._file.flush()
+        if self._file is not None:
+            self._file.write(msgspec.json.encode(record) + b"\n")
+            self._file.flush()
 
     def enter(self, phase: str) -> None:
         """Close the phase at hand and begin another."""
@@ -54,7 +60,8 @@ class Progress:
         print(f"{now()} {phase}", flush=True)
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def seconds(self) -> dict[str, float]:
         """Seconds by phase, the one at hand included."""

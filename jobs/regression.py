@@ -18,6 +18,7 @@ from jobs.attempt import (
     load_base,
     require_model,
     save,
+    start_from,
     train,
     trained_parameters,
 )
@@ -26,6 +27,7 @@ from jobs.gates import judge as judge_gates
 from jobs.gates import write_gates
 from jobs.outcome import BadInput, require_finite
 from jobs.progress import now
+from jobs.replay import with_replay
 from jobs.samples import Sample, write_review, write_samples
 from jobs.sources import set_environment
 from jobs.spec import EvalRecord, Regression, ResolvedSpec, ScoresRow, scores_of
@@ -52,7 +54,7 @@ def run(a: Attempt) -> None:
     if a.job.pilot is not None:
         pilot.run(a, pilot_of(a, loaded))
     train(a, loaded.tuner)
-    save(a, loaded.tuner.model, loaded.tokenizer)
+    save(a, loaded.tuner, loaded.tokenizer)
     judge(a, loaded)
 
 
@@ -61,7 +63,7 @@ def load(a: Attempt) -> Loaded:
     job, asked = a.job, task_of(a)
     local = require_model(a)
     require_metric(job.train.select_by, asked)
-    rows = read_data(job, a.folder)
+    rows = with_replay(job, read_data(job, a.folder), a.folder)
     a.outcome.warnings += rows.warnings
     targets = [targets_of(lines, asked) for lines in (rows.train, rows.validation, rows.judged)]
     set_environment(job, model_is_local=local is not None)
@@ -92,6 +94,7 @@ def load(a: Attempt) -> Loaded:
         eval_dataset=validation,
         callbacks=callbacks_of(a),
     )
+    start_from(a, tuner)
     a.outcome.parameters_trainable = trained_parameters(tuner.model)
     return Loaded(tuner, tokenizer, rows, train_set, validation, judged)
 
@@ -199,11 +202,12 @@ def judge(a: Attempt, loaded: Loaded) -> None:
     some = some.select(range(min(TRAIN_ROWS_JUDGED, len(some))))
     known, _ = predicted(tuner, some, asked)
     a.outcome.fit = scores.fit(train=known["mae"], validation=validation["mae"])
-    shown = samples(loaded.rows.judged, answers, asked)
-    write_samples(a.folder / layout.SAMPLES, shown)
-    write_review(a.folder / layout.REVIEW, shown, a.job.seed)
     a.outcome.gates = judge_gates(a.job.gates, tuned, a.outcome.intervals["tuned"])
-    write_gates(a.folder, a.outcome.gates)
+    if a.ranks.first:
+        shown = samples(loaded.rows.judged, answers, asked)
+        write_samples(a.folder / layout.SAMPLES, shown)
+        write_review(a.folder / layout.REVIEW, shown, a.job.seed)
+        write_gates(a.folder, a.outcome.gates)
 
 
 def predicted(tuner: Any, rows: Any, asked: Regression) -> tuple[dict[str, float], scores.Array]:

@@ -13,6 +13,7 @@ from jobs.attempt import (
     load_base,
     require_model,
     save,
+    start_from,
     train,
     trained_parameters,
 )
@@ -22,6 +23,7 @@ from jobs.gates import judge, write_gates
 from jobs.golden import GoldenRow, read_golden
 from jobs.own_metrics import Measured
 from jobs.progress import now
+from jobs.replay import with_replay
 from jobs.samples import Sample, write_review, write_samples
 from jobs.sources import data_file, set_environment
 from jobs.spec import EvalRecord, Evaluation, ResolvedSpec
@@ -49,7 +51,7 @@ def run(a: Attempt) -> None:
     if a.job.pilot is not None:
         pilot.run(a, pilot_of(a, loaded))
     train(a, loaded.tuner)
-    save(a, loaded.tuner.model, loaded.tokenizer)
+    save(a, loaded.tuner, loaded.tokenizer)
     evaluate_tuned(a, loaded, base)
 
 
@@ -57,7 +59,7 @@ def load(a: Attempt) -> Loaded:
     """Phases load and data. What costs nothing to check comes before what takes minutes."""
     job = a.job
     local = require_model(a)
-    rows = read_data(job, a.folder)
+    rows = with_replay(job, read_data(job, a.folder), a.folder)
     a.outcome.warnings += rows.warnings
     golden = golden_rows(a)
     asked_lines = [row.line for row in golden] if golden else rows.judged
@@ -91,6 +93,7 @@ def load(a: Attempt) -> Loaded:
     if job.train.select_by not in (None, "loss"):
         tuner.measure = partial(chosen_metric, job, tuner.model, tokenizer, choosing, rules)
     strategies.widen_adapter(job, tuner.model)
+    start_from(a, tuner)
     a.outcome.parameters_trainable = trained_parameters(tuner.model)
     judged = dataset(encoder, rows.test) if rows.test else validation
     return Loaded(
@@ -149,19 +152,22 @@ def evaluate_base(a: Attempt, loaded: Loaded) -> list[str]:
 
     a.progress.enter("evaluate_base")
     model = loaded.tuner.model
-    with evaluate.untouched(model):
-        by_row = losses.known_or(
-            a.folder / layout.BASE_LOSSES,
-            len(loaded.judged),
-            lambda: losses.by_row(loaded.tuner, loaded.judged),
-        )
+    by_row = a.ranks.from_first(losses.known(a.folder / layout.BASE_LOSSES, len(loaded.judged)))
+    if by_row is None:
+        with evaluate.untouched(model):
+            by_row = losses.by_row(loaded.tuner, loaded.judged)
     found = losses.measured(by_row, a.job.seed)
+    if not a.ranks.first:  # rank 0 alone writes and generates
+        a.ranks.wait()
+        return []
+    losses.keep(a.folder / layout.BASE_LOSSES, by_row)
     if a.progress.base_loss() is None:
         a.progress.write(EvalRecord(at=now(), step=0, loss=found.values["loss"]))
     answers = evaluate.base_answers(
         a.folder / layout.BASE_ANSWERS, model, loaded.tokenizer, loaded.questions, a.job.eval
     )
     tell(a, "base", found.plus(loaded.rules.measure(loaded.questions, answers)))
+    a.ranks.wait()
     return answers
 
 
@@ -172,6 +178,8 @@ def evaluate_tuned(a: Attempt, loaded: Loaded, base: list[str] | None) -> None:
     a.progress.enter("evaluate")
     found = losses.measured(losses.by_row(loaded.tuner, loaded.judged), a.job.seed)
     a.progress.write(EvalRecord(at=now(), step=a.outcome.steps, loss=found.values["loss"]))
+    if not a.ranks.first:  # rank 0 alone generates, and judges
+        return
     asked = loaded.questions
     tuned = evaluate.answers(loaded.tuner.model, loaded.tokenizer, asked, a.job.eval)
     samples = [

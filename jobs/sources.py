@@ -62,7 +62,8 @@ def set_environment(job: ResolvedSpec, model_is_local: bool) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     os.environ["BITSANDBYTES_NOWELCOME"] = "1"
-    if model_is_local:
+    parent_is_local = not (job.resume_from or "").startswith("hub:")
+    if model_is_local and parent_is_local:
         os.environ["HF_HUB_OFFLINE"] = "1"
     # Idle OpenMP threads spin by default; seen here: with another process on the same two cores a
     # training step took up to 25 s instead of 1 (2026-11-21; that spinning was why is inferred).

@@ -30,6 +30,7 @@ class Stop:
         self, give_up: Callable[[Stopped], None], grace_seconds: float = GRACE_SECONDS
     ) -> None:
         self.stopped: Stopped | None = None
+        self.agreed = False  # by all ranks, at the end of a step
         self._give_up = give_up
         self._grace_seconds = grace_seconds
         self._finishing_step = False
@@ -39,6 +40,10 @@ class Stop:
         """Take SIGTERM and SIGINT as a cancellation. Main thread only."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._cancel)
+
+    def listen_for_notice(self, number: signal.Signals, message: str) -> None:
+        """Take this signal as the machine's preemption."""
+        signal.signal(number, lambda *_: self.request("PREEMPTED", message))
 
     def until(self, deadline: str | None) -> None:
         """Stop at an absolute time, ISO 8601 with its offset. A past one stops at once.
@@ -64,6 +69,12 @@ class Stop:
         self._end_later(self._grace_seconds, self.stopped)
         if not self._finishing_step:
             raise self.stopped
+
+    def adopt(self, reason: FailureReason) -> None:
+        """All ranks stop here, for this reason: this one's own, or another's."""
+        self.agreed = True
+        if self.stopped is None:
+            self.request(reason, f"another rank was stopped: {reason}")
 
     @contextlib.contextmanager
     def finishing_steps(self) -> Iterator[None]:

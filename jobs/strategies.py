@@ -18,6 +18,7 @@ from transformers import (
 
 from jobs import layout
 from jobs.outcome import BadInput
+from jobs.sharding import sharded
 from jobs.spec import ResolvedSpec, name_disagrees, named_parameters
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -95,7 +96,9 @@ def _ends(model: Any) -> tuple[Any, Any]:
 HEAD = "score"
 
 
-def load_model(job: ResolvedSpec, source: str, revision: str | None, tokenizer: Any) -> Any:
+def load_model(
+    job: ResolvedSpec, source: str, revision: str | None, tokenizer: Any, local_rank: int = 0
+) -> Any:
     """The base model on the job's device: 4-bit where the spec says so, else in its dtype.
 
     For `full` the weights are fp32 and only the arithmetic is 16-bit: an update of 1e-5 vanishes
@@ -106,7 +109,7 @@ def load_model(job: ResolvedSpec, source: str, revision: str | None, tokenizer: 
         "revision": revision,
         "dtype": torch.float32 if job.strategy == "full" else DTYPES[job.dtype],
         "quantization_config": quantization(job),
-        "device_map": {"": device(job)},
+        "device_map": None if sharded(job) else {"": device(job, local_rank)},
         "attn_implementation": "sdpa",
     }
     kind, more = model_class(job, tokenizer)
@@ -151,10 +154,11 @@ def quantization(job: ResolvedSpec) -> BitsAndBytesConfig | None:
         bnb_4bit_quant_type=job.quantization.kind,
         bnb_4bit_use_double_quant=job.quantization.double,
         bnb_4bit_compute_dtype=DTYPES[job.dtype],
+        bnb_4bit_quant_storage=DTYPES[job.dtype] if sharded(job) else None,
     )
 
 
-def device(job: ResolvedSpec) -> str:
+def device(job: ResolvedSpec, local_rank: int = 0) -> str:
     there = {
         "cuda": torch.cuda.is_available,
         "mps": torch.backends.mps.is_available,
@@ -162,7 +166,7 @@ def device(job: ResolvedSpec) -> str:
     }
     if not there[job.device]():
         raise BadInput(f"device: torch {torch.__version__} finds no {job.device} here")
-    return "cuda:0" if job.device == "cuda" else job.device
+    return f"cuda:{local_rank}" if job.device == "cuda" else job.device
 
 
 def adapter(job: ResolvedSpec) -> LoraConfig | None:

@@ -3,6 +3,9 @@
 The folder of spec.json is the run's folder; every file of jobs.layout is written there. Exit
 codes: 0 done (gates judged in the result), 1 failed, 2 bad input. A second start in the same
 folder continues from the last whole checkpoint, and does nothing when the job is done.
+
+Started by torchrun or `accelerate launch`, each process is one rank of the job: rank 0 takes the
+lock and writes all files. `python -m jobs.distributed` starts them so that one failing ends all.
 """
 
 import fcntl
@@ -13,11 +16,12 @@ from typing import IO
 
 import msgspec
 
-from jobs import checkpoint, layout
+from jobs import checkpoint, layout, notice
 from jobs.attempt import Attempt
 from jobs.memory import peak_memory
 from jobs.outcome import BadInput, Outcome, Stopped, failure_of, write_aside
 from jobs.progress import Progress
+from jobs.ranks import Ranks, die_with_parent, ranks, started_by_us, tell_starter
 from jobs.spec import WIRE_VERSION, Failure, ResolvedSpec, Result, encode
 from jobs.stop import Stop
 
@@ -28,13 +32,20 @@ def main(arguments: list[str]) -> int:
         return 2
     spec_file = Path(arguments[0]).resolve()
     folder = spec_file.parent
+    me = ranks()
+    if started_by_us():
+        die_with_parent()
+    if not me.first:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - one job, one voice
+    if started_by_us() or not me.first:
+        return attempt(spec_file, folder, me)
     lock = hold(folder)
     if lock is None:
         print(f"another job works in {folder}", file=sys.stderr)
         return 2
     with lock:
         write_aside(folder / layout.PID, f"{os.getpid()}\n".encode())
-        return attempt(spec_file, folder)
+        return attempt(spec_file, folder, me)
 
 
 def hold(folder: Path) -> IO[str] | None:
@@ -54,41 +65,48 @@ def hold(folder: Path) -> IO[str] | None:
     return file
 
 
-def attempt(spec_file: Path, folder: Path) -> int:
-    """One attempt at the job, from its spec to its result."""
+def attempt(spec_file: Path, folder: Path, me: Ranks) -> int:
+    """One attempt at the job, from its spec to its result, which rank 0 leaves."""
     outcome = Outcome()
     progress: Progress | None = None
 
     def give_up(stopped: Stopped) -> None:
-        leave(folder, outcome, progress, failure_of(stopped))
+        leave(folder, outcome, progress, failure_of(stopped), me)
         os._exit(1)
 
     stop = Stop(give_up)
     stop.listen()  # before all else: whatever comes from here on leaves a result
+    notice.watch(stop)
     failure: Failure | None = None
     try:
         if finished(folder):
             print("this job is done already", flush=True)
             return 0
-        (folder / layout.RESULT).unlink(missing_ok=True)
-        resume = checkpoint.last_complete(folder / layout.CHECKPOINTS)
+        if me.first:
+            (folder / layout.RESULT).unlink(missing_ok=True)
+        resume = checkpoint.last_complete(folder / layout.CHECKPOINTS, remove=me.first)
         outcome.resumed_from_step = checkpoint.step_of(resume) if resume is not None else 0
-        progress = Progress(folder / layout.METRICS, keep_to_step=outcome.resumed_from_step)
+        metrics = folder / layout.METRICS if me.first else None
+        progress = Progress(metrics, keep_to_step=outcome.resumed_from_step)
         progress.enter("load")
         job = read_spec(spec_file)
         outcome.run_id = job.run_id
+        require_planned(job, me)
         stop.until(job.deadline)
-        run(Attempt(job, folder, resume, progress, outcome, stop))
+        run(Attempt(job, folder, resume, progress, outcome, stop, me))
         stop.end()
         progress.enter("done")
     except BaseException as error:
         stop.end()
         failure = failure_of(error)
         print(f"{failure.reason}: {failure.message}\n{failure.traceback}", flush=True)
-    leave(folder, outcome, progress, failure)
+    leave(folder, outcome, progress, failure, me)
     if progress is not None:
         progress.close()
     if failure is None:
+        me.leave()
+        return 0
+    if not me.first and stop.agreed:  # all ranks stop, and rank 0 says why
         return 0
     return 2 if failure.reason == "BAD_INPUT" else 1
 
@@ -123,10 +141,26 @@ def run(a: Attempt) -> None:
         sft.run(a)
 
 
+def require_planned(job: ResolvedSpec, me: Ranks) -> None:
+    if job.processes > 1 and me.count != job.processes:
+        raise BadInput(
+            f"processes: the spec was planned for {job.processes}, started with {me.count}; "
+            "start it with python -m jobs.distributed"
+        )
+
+
 def leave(
-    folder: Path, outcome: Outcome, progress: Progress | None, failure: Failure | None
+    folder: Path,
+    outcome: Outcome,
+    progress: Progress | None,
+    failure: Failure | None,
+    me: Ranks,
 ) -> None:
-    """Write result.json."""
+    """Write result.json, if this is rank 0; tell who started it of a failure."""
+    if failure is not None:
+        tell_starter(failure)
+    if not me.first:
+        return
     outcome.peak_memory_bytes, outcome.memory_metric = peak_memory()
     outcome.seconds_by_phase = progress.seconds() if progress is not None else {}
     write_aside(folder / layout.RESULT, encode(outcome.result(failure)))

@@ -12,6 +12,9 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
+from jobs.gradients import WatchedTrainer
+from jobs.ranks import ranks
+
 LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "l1": torch.nn.functional.l1_loss,
     "mse": torch.nn.functional.mse_loss,
@@ -19,7 +22,7 @@ LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 }
 
 
-class SftTrainer(SFTTrainer):
+class SftTrainer(WatchedTrainer, SFTTrainer):
     """Prints no dictionaries, writes no model cards.
 
     `measure()` gives what each evaluation in training has beside the loss, by name. Where
@@ -36,7 +39,9 @@ class SftTrainer(SFTTrainer):
     def evaluation_loop(self, *positional: Any, **named: Any) -> EvalLoopOutput:
         output = super().evaluation_loop(*positional, **named)
         if self.measure is not None and self.is_in_train:
-            output.metrics.update({f"eval_{n}": v for n, v in self.measure().items()})
+            me = ranks()  # rank 0 generates; all choose the epoch by what it found
+            found = me.from_first(self.measure() if me.first else {})
+            output.metrics.update({f"eval_{n}": v for n, v in found.items()})
         return output
 
     def prediction_step(
@@ -72,7 +77,7 @@ def by_row(outputs: Any, position_ids: torch.Tensor | None) -> torch.Tensor:
     return found.index_add(0, row, torch.stack([losses[0], counted[0]], dim=1))
 
 
-class RegressionTrainer(transformers.Trainer):
+class RegressionTrainer(WatchedTrainer):
     """The mean error of all outputs by the loss of one's choice, in fp32.
 
     transformers' own `problem_type: regression` is mean squared error alone.
@@ -102,7 +107,8 @@ class RegressionTrainer(transformers.Trainer):
         return (loss, {"logits": output.logits}) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *positional: Any, **named: Any) -> None:
-        super().log({**logs, "num_tokens": self._tokens}, *positional, **named)
+        tokens = self.accelerator.reduce(torch.tensor(self._tokens, device=self.args.device))
+        super().log({**logs, "num_tokens": int(tokens)}, *positional, **named)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """The run's report says more."""

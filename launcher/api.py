@@ -11,7 +11,7 @@ from datetime import datetime
 import msgspec
 
 from jobs.spec import ResolvedSpec, name_disagrees, named_parameters
-from launcher import hub_data, planner, preflight, recipes
+from launcher import continuing, hub_data, planner, preflight, recipes
 from launcher.catalog.local import survey
 from launcher.catalog.offers import embedded_offers
 from launcher.catalog.providers import display_name
@@ -75,13 +75,14 @@ def plan(
     # People name files by their own calendar, not by UTC's.
     request = recipes.load(recipe, flags, now.astimezone().date().isoformat())
     request = _with_hub_data(request)
-    data = scan_judging(request.job, preflight.scan_data(request.job))
-    shape, source = shapes.shape_of(request.job.model)
+    job = continuing.settled(request.job)
+    data = scan_judging(job, preflight.scan_data(job))
+    shape, source = shapes.shape_of(job.model)
     model = ModelFacts(
-        id=request.job.model.id,
+        id=job.model.id,
         architecture=shape.architecture,
         parameters=shape.parameters,
-        named_parameters=named_parameters(request.job.model.id),
+        named_parameters=named_parameters(job.model.id),
         source=source,
     )
     local = survey(now.date().isoformat())
@@ -89,18 +90,19 @@ def plan(
     if request.exact is not None:
         found = tuple(o for o in found if o.device.kind == request.exact.device)
     made = planner.plan(
-        request.job,
+        job,
         request.budget,
         shape,
         model,
         data,
         found,
-        run_id=run_id or _new_run_id(request.job.name, now),
+        run_id=run_id or _new_run_id(job.name, now),
         created_at=stamp(now),
         recipe=request.recipe,
         settings=request.settings,
         warnings=(*_warnings(model), *data.warnings, *local.problems),
     )
+    continuing.require_continuable(made)
     if request.exact is not None:
         _require_same(request.exact, made)
     return _saying_what_cannot_be_submitted(made)

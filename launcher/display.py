@@ -94,6 +94,8 @@ def plan_text(plan: Plan) -> str:
         f"limits    {'no --max-cost: only what costs nothing' if cap is None else dollars(cap)}, "
         f"{plan.budget.max_hours:g} h",
     ]
+    if job.resume_from is not None:
+        lines.append(f"goes on   from {job.resume_from}")
     for s in plan.settings:
         lines.append(
             f"  set     {s.key} = {s.value}  ({_source(s.source)}; instead of {s.instead_of})"
@@ -111,6 +113,8 @@ def _data(data: DataFacts) -> str:
     sets |= {"test": data.test_rows} if data.test_rows else {}
     *first, last = [f"{rows} {name}" for name, rows in sets.items()]
     parts = [f"{', '.join(first)} and {last} rows"]
+    if data.replay_rows:
+        parts.append(f"up to {data.replay_rows} of the training rows replayed")
     if len(data.shapes) == 1:
         parts.append(f"each {next(iter(data.shapes))}")
     else:

@@ -14,6 +14,7 @@ JOB_FLAGS = (
     click.option("--max-hours", type=float, metavar="H", help="Cap on the whole run's hours."),
     click.option("--model", metavar="ID|DIR", help="Base model: a Hub id or a folder."),
     click.option("--data", metavar="FILE|ID", help="Training rows: a file, or a Hub data set."),
+    click.option("--resume-from", metavar="RUN|DIR|hub:ID", help="Go on from this adapter."),
     click.option("--on", "providers", multiple=True, metavar="PROVIDER", help="Only there."),
     click.option("--gpu", metavar="NAME[:N]", help="Only this GPU (or cpu)."),
     click.option("--spot/--no-spot", default=None, help="Whether spot offers may be chosen."),

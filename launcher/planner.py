@@ -98,6 +98,7 @@ def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:
         golden_sha256=data.golden_sha256,
         schema_sha256=data.schema_sha256,
         metrics_sha256=data.metrics_sha256,
+        replay_sha256=data.replay_sha256,
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jobs.spec import JobSpec, full_text, supervised_text
+from jobs.spec import JobSpec, full_text, replayed, supervised_text
 from jobs.spec.reading import Found, read_rows
 from jobs.spec.splits import Arranged, Identity, arrange, identity, warnings_of
 from jobs.spec.tables import BadTable, unit_of
@@ -40,6 +40,7 @@ def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> D
     digests = {name: scan.sha256 for name, scan in scans.items()}
     train, validation = found.sets["train"], found.sets["validation"]
     test = found.sets.get("test", [])
+    replay, replay_characters, replay_sha256 = _replay(job, len(train))
     shapes: dict[str, int] = {}
     for scan in scans.values():
         for shape, count in scan.shapes.items():
@@ -47,9 +48,9 @@ def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> D
     return DataFacts(
         train_path=job.data.train,
         validation_path=job.data.validation,
-        train_rows=len(train),
+        train_rows=len(train) + replay,
         validation_rows=len(validation),
-        train_characters=_characters(train),
+        train_characters=_characters(train) + replay_characters,
         longest_characters=max(item.characters for item in train),
         validation_characters=_characters(validation),
         sha256=digests["train"],
@@ -61,7 +62,19 @@ def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> D
         repeated_rows=sum(count.rows for count in found.repeated.values()),
         left_out_rows=sum(count.rows for count in found.left_out.values()),
         warnings=warnings_of(found),
+        replay_rows=replay,
+        replay_sha256=replay_sha256,
     )
+
+
+def _replay(job: JobSpec, new_rows: int) -> tuple[int, int, str | None]:
+    """Rows and characters that the old file adds to the mix, at most: those whose question stands
+    among the new ones are left out by the job, which reads both."""
+    if job.data.replay is None:
+        return 0, 0, None
+    old = _Scan(job.data.replay, job)
+    count = min(replayed(new_rows, job.data.replay_share), len(old.items))
+    return count, round(_characters(old.items) * count / len(old.items)), old.sha256
 
 
 def _characters(items: Sequence[_Item]) -> int:

@@ -49,6 +49,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     strategy: str | None = None
     model: str | None = None
     data: str | None = None
+    resume_from: str | None = None
     max_cost: float | None = None
     max_hours: float | None = None
     providers: tuple[str, ...] = ()
@@ -65,7 +66,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     @property
     def change_the_job(self) -> bool:
         """Whether any of them changes what is trained, rather than where or for how much."""
-        changing = (self.strategy, self.model, self.data, self.sets, self.pilot)
+        changing = (self.strategy, self.model, self.data, self.sets, self.pilot, self.resume_from)
         return any(changing)
 
 
@@ -133,7 +134,7 @@ def _saved_spec(path: Path, flags: Flags) -> Request:
     if flags.change_the_job:
         raise BadInput(
             f"{path} is a saved spec and is rerun exactly; drop --strategy, --model, --data, "
-            "--pilot and --set, or start from a YAML recipe"
+            "--resume-from, --pilot and --set, or start from a YAML recipe"
         )
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=ResolvedSpec)
@@ -238,6 +239,9 @@ def _absolute_files(tree: Tree, folder: Path) -> None:
                 judging[key] = _absolute(judging[key], folder)
         if isinstance(judging.get("metrics"), list):
             judging["metrics"] = [_own_metric(entry, folder) for entry in judging["metrics"]]
+    parent = tree.get("resume_from")  # else a run's id, or hub:
+    if isinstance(parent, str) and (looks_like_path(parent) or (folder / parent).is_dir()):
+        tree["resume_from"] = _absolute(parent, folder)
 
 
 def _data_source(text: str, folder: Path) -> str:
@@ -314,6 +318,10 @@ def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
         yield "data.train", _data_source(flags.data, here), "--data"
     if flags.pilot is not None:
         yield "pilot.examples", flags.pilot, "--pilot"
+    if flags.resume_from is not None:
+        text = flags.resume_from
+        parent = _absolute(text, here) if looks_like_path(text) else text
+        yield "resume_from", parent, "--resume-from"
     for name in ("max_cost", "max_hours", "gpu", "spot"):
         value = getattr(flags, name)
         if value is not None:

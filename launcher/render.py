@@ -18,7 +18,7 @@ from launcher import paths
 from launcher.catalog.providers import PROVIDERS
 from launcher.costs import affordable_hours, disk_gib
 from launcher.errors import BadInput
-from launcher.types import MICROUSD, Candidate, Plan
+from launcher.types import DATA_FILES, MICROUSD, Candidate, Plan
 
 TEMPLATE = "train.yaml"
 _RUN = PurePosixPath("~/loralift/run")
@@ -54,6 +54,8 @@ def task(
     travelling, mounts = _travelling(spec)
     tree["name"] = plan.run_id
     tree["resources"].update(_resources(plan, candidate))
+    if spec.nodes > 1:
+        tree["num_nodes"] = spec.nodes
     tree["envs"].update(
         LORALIFT_SPEC=msgspec.json.encode(travelling).decode(),
         LORALIFT_TIMEOUT_SECONDS=str(timeout_seconds(plan, candidate)),
@@ -93,7 +95,7 @@ def _travelling(spec: ResolvedSpec) -> tuple[ResolvedSpec, dict[str, str]]:
     to be mounted for it."""
     mounts = {}
     data = {}
-    for key in ("train", "validation", "test"):
+    for key in DATA_FILES:
         path = getattr(spec.data, key)
         if path is not None:
             data[key] = f"data/{key}{extension(path) or ''}"
@@ -102,7 +104,7 @@ def _travelling(spec: ResolvedSpec) -> tuple[ResolvedSpec, dict[str, str]]:
     for key in ("golden", "schema"):
         path = getattr(spec.eval, key)
         if path is not None:
-            judging[key] = f"data/{key}{PurePosixPath(path).suffix}"
+            judging[key] = f"data/{key}{extension(path) or PurePosixPath(path).suffix}"
             mounts[str(_RUN / judging[key])] = path
     for path in spec.metrics_sha256:  # the job looks for a metric's file there first
         mounts[str(_RUN / layout.OWN_METRICS / PurePosixPath(path).name)] = path
@@ -110,11 +112,16 @@ def _travelling(spec: ResolvedSpec) -> tuple[ResolvedSpec, dict[str, str]]:
     if model.id.startswith("/"):  # a folder of this machine; a Hub id is fetched there
         mounts[str(_RUN / "model")] = model.id
         model = msgspec.structs.replace(model, id="model")
+    parent = spec.resume_from
+    if parent is not None and parent.startswith("/"):
+        mounts[str(_RUN / "parent")] = parent
+        parent = "./parent"
     moved = msgspec.structs.replace(
         spec,
         data=msgspec.structs.replace(spec.data, **data),
         eval=msgspec.structs.replace(spec.eval, **judging),
         model=model,
+        resume_from=parent,
     )
     return moved, mounts
 

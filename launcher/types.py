@@ -14,7 +14,12 @@ from jobs.spec import DeviceKind, JobSpec, Record, ResolvedSpec, Result
 MICROUSD = 1_000_000
 GIB = 1024**3
 MIB = 1024**2
-DATA_FILES = ("train", "validation", "test")  # the keys of a recipe's `data:` that name files
+DATA_FILES = (
+    "train",
+    "validation",
+    "test",
+    "replay",
+)  # the keys of a recipe's `data:` that name files
 
 
 class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +99,8 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     golden_sha256: str | None = None
     schema_sha256: str | None = None
     metrics_sha256: dict[str, str] = {}  # file of eval.metrics → its digest
+    replay_rows: int = 0  # of train_rows: drawn from the old file, at most
+    replay_sha256: str | None = None
     tokens_per_character: float = 0.25
     template_tokens_per_row: int = 12
 

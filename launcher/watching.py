@@ -42,6 +42,7 @@ _ENDINGS: dict[str, tuple[RunState, Reason]] = {
     "DEADLINE": ("FAILED", "BUDGET_EXCEEDED"),
     "CANCELLED": ("CANCELLED", "CANCELLED"),
     "PILOT_FAILED": ("FAILED", "PILOT_FAILED"),
+    "PREEMPTED": ("FAILED", "PREEMPTED"),
     "ERROR": ("FAILED", "ERROR"),
 }
 

@@ -25,6 +25,7 @@ FILES = (
     layout.SAMPLES,
     layout.GATES,
     layout.REVIEW,
+    layout.LINEAGE,
 )
 FOLDERS = (layout.ADAPTER, layout.MODEL, layout.BASE, layout.OWN_METRICS)
 _UNSAFE = (".bin", ".pt", ".pth", ".pkl", ".ckpt")  # pickles can run code when they are loaded

@@ -51,6 +51,16 @@ from jobs.spec.label import (
     Retries,
     Texts,
 )
+from jobs.spec.lineage import (
+    BaseModel,
+    Lineage,
+    Parent,
+    adapter_shape,
+    config_sha256,
+    differences,
+    kind_of,
+    template_sha256,
+)
 from jobs.spec.predict import PredictSummary
 from jobs.spec.records import (
     EvalRecord,
@@ -66,6 +76,7 @@ from jobs.spec.records import (
     StepRecord,
     encode,
 )
+from jobs.spec.replay import draw, replayed
 from jobs.spec.rows import (
     Message,
     MessagesRow,
@@ -83,6 +94,7 @@ __all__ = [
     "NAME_RATIO_LOW",
     "SEVEN_PROJECTIONS",
     "WIRE_VERSION",
+    "BaseModel",
     "Data",
     "DeviceKind",
     "Dimension",
@@ -105,6 +117,7 @@ __all__ = [
     "LabelSpec",
     "LabelSummary",
     "Limits",
+    "Lineage",
     "Lora",
     "Measured",
     "Message",
@@ -112,6 +125,7 @@ __all__ = [
     "Model",
     "Optimizer",
     "Pace",
+    "Parent",
     "PhaseRecord",
     "Pilot",
     "PilotResult",
@@ -136,10 +150,17 @@ __all__ = [
     "Texts",
     "Tier",
     "Train",
+    "adapter_shape",
+    "config_sha256",
+    "differences",
+    "draw",
     "encode",
     "full_text",
+    "kind_of",
     "name_disagrees",
     "named_parameters",
+    "replayed",
     "scores_of",
     "supervised_text",
+    "template_sha256",
 ]

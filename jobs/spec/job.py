@@ -46,6 +46,9 @@ class Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Validation rows choose the best epoch; test rows are looked at once, at the end. Without
     `validation`, `validation_share` of the training rows is held out by the run's seed; without
     both, `test_share` of them too. No question stands in two of the sets (see `splits`).
+
+    `replay` names a file of old rows, for a run that goes on from an earlier adapter:
+    `replay_share` of the rows that are trained on are drawn from it by the run's seed.
     """
 
     train: Annotated[str, Meta(min_length=1)]
@@ -53,6 +56,8 @@ class Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     test: str | None = None
     validation_share: HeldOut = 0.1
     test_share: HeldOut = 0.1
+    replay: Annotated[str, Meta(min_length=1)] | None = None
+    replay_share: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.2
 
     @property
     def held_out_shares(self) -> dict[str, float]:
@@ -229,8 +234,12 @@ class JobSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     serve: Serve = Serve()
     pilot: Pilot | None = None
     seed: Annotated[int, Meta(ge=0)] = 17
+    # Go on from an earlier adapter: a run's folder or an adapter's, or hub:ID[@revision].
+    resume_from: Annotated[str, Meta(min_length=1)] | None = None
 
     def __post_init__(self) -> None:
+        if self.resume_from is not None and self.strategy == "full":
+            raise ValueError("resume_from goes on from an adapter; `strategy: full` has none")
         if (self.task == "regression") != (self.regression is not None):
             raise ValueError("`task: regression` and `regression:` go together")
         if self.task == "regression" and self.eval.judges_answers:
@@ -255,4 +264,8 @@ class ResolvedSpec(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     golden_sha256: str | None = None
     schema_sha256: str | None = None
     metrics_sha256: dict[str, str] = {}  # file of eval.metrics → its digest
+    replay_sha256: str | None = None
+    processes: PositiveInt = 1  # of the whole job: one a GPU, over all nodes
+    nodes: PositiveInt = 1
+    sharding: Literal["none", "full"] = "none"  # full: no process holds the whole model (FSDP)
     deadline: str | None = None  # absolute; the job stops itself, checkpoint and result first

@@ -49,7 +49,13 @@ Record = PhaseRecord | StepRecord | EvalRecord
 # --- when the job ends ----------------------------------------------------------------------
 
 FailureReason = Literal[
-    "BAD_INPUT", "OUT_OF_MEMORY", "DEADLINE", "CANCELLED", "PILOT_FAILED", "ERROR"
+    "BAD_INPUT",
+    "OUT_OF_MEMORY",
+    "DEADLINE",
+    "CANCELLED",
+    "PREEMPTED",
+    "PILOT_FAILED",
+    "ERROR",
 ]
 
 

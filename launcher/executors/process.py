@@ -48,7 +48,9 @@ class ProcessExecutor:
             self.clear(self.handle(spec.run_id))
             python = training_python(os.environ.get(PYTHON_VARIABLE), say)
             lay_out(work, spec)
-            self._children[self.handle(spec.run_id)] = _spawn(python, work, offer, lock.fileno())
+            module = "jobs.distributed" if spec.processes > 1 else "jobs.train"
+            child = _spawn(python, module, work, offer, lock.fileno())
+            self._children[self.handle(spec.run_id)] = child
 
     def clear(self, handle: str) -> None:
         for stale in (layout.RESULT, layout.PID):
@@ -102,7 +104,9 @@ def lay_out(work: Path, spec: ResolvedSpec) -> None:
     (work / layout.SPEC).write_bytes(encode(spec))
 
 
-def _spawn(python: Path, work: Path, offer: Offer, lock: int) -> subprocess.Popen[bytes]:
+def _spawn(
+    python: Path, module: str, work: Path, offer: Offer, lock: int
+) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
         "PYTHONPATH": str(work / _CODE),  # with -P nothing of the user's folder is imported
@@ -116,7 +120,7 @@ def _spawn(python: Path, work: Path, offer: Offer, lock: int) -> subprocess.Pope
     with open(work / layout.LOG, "ab") as log:
         try:
             return subprocess.Popen(
-                [str(python), "-P", "-m", "jobs.train", layout.SPEC],
+                [str(python), "-P", "-m", module, layout.SPEC],
                 cwd=work,
                 env=environment,
                 stdin=subprocess.DEVNULL,

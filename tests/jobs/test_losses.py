@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.losses import known_or, mean, measured
+from jobs.losses import keep, known, mean, measured
 from jobs.outcome import Diverged
 from jobs.trainer import by_row
 
@@ -39,14 +39,11 @@ def test_a_loss_that_is_no_number_ends_the_job():
         measured(np.array([[float("nan"), 3.0]]), seed=17)
 
 
-def test_what_was_computed_is_not_computed_again(tmp_path):
+def test_what_was_kept_is_known_again_and_a_torn_file_is_not(tmp_path):
     rows, path = np.array([[1.25, 2.0], [0.1, 3.0]]), tmp_path / "losses.json"
-    assert known_or(path, 2, lambda: rows).tolist() == rows.tolist()
-
-    def never():
-        raise AssertionError
-
-    assert known_or(path, 2, never).tolist() == rows.tolist()
-    assert known_or(path, 3, lambda: np.ones((3, 2))).tolist() == [[1.0, 1.0]] * 3
+    assert known(path, 2) is None
+    keep(path, rows)
+    assert known(path, 2).tolist() == rows.tolist()
+    assert known(path, 3) is None, "of other rows"
     path.write_text("[[1, 2")
-    assert known_or(path, 2, lambda: rows).tolist() == rows.tolist()
+    assert known(path, 2) is None

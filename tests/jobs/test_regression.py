@@ -13,7 +13,7 @@ from jobs import layout
 from jobs.checkpoint import step_of
 from jobs.progress import read_records
 from jobs.spec import EvalRecord
-from tests.jobs.test_train import ROOT, SAMPLE, curve, finish, start, wait_for_step
+from tests.jobs.short_job import ROOT, SAMPLE, curve, finish, start, wait_for_step
 
 pytestmark = pytest.mark.filterwarnings("default")
 

@@ -100,3 +100,13 @@ def test_what_is_wrong_with_which_line(tmp_path: Path, text: str, expected: str)
         scan_data(write(tmp_path, text))
     assert expected in str(caught.value)
     assert "rows.jsonl" in str(caught.value)
+
+
+def test_replayed_rows_are_planned_for(tmp_path: Path) -> None:
+    rows = "".join(f'{{"prompt": "{i}?", "completion": "ab"}}\n' for i in range(20))
+    job = write(tmp_path, rows)
+    (tmp_path / "old.jsonl").write_text(GOOD * 30)
+    data = Data(train=job.data.train, replay=str(tmp_path / "old.jsonl"), replay_share=0.2)
+    facts = scan_data(JobSpec(model=job.model, data=data))
+    assert (facts.train_rows, facts.replay_rows) == (20, 4)  # 4 of 20 is the share
+    assert facts.replay_sha256 is not None

@@ -1,0 +1,53 @@
+"""A file that says this machine will be taken."""
+
+import signal
+import time
+
+import pytest
+
+from jobs import layout, notice
+from jobs.checkpoint import last_complete, step_of
+from jobs.outcome import Stopped
+from jobs.stop import Stop
+from tests.jobs.short_job import result, start, wait_for_step, write_job
+
+
+@pytest.fixture
+def stop():
+    before = {n: signal.getsignal(n) for n in (signal.SIGUSR1, signal.SIGALRM)}
+    stop = Stop(lambda _: None)
+    yield stop
+    stop.end()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_the_file_s_appearance_stops_the_job(stop, tmp_path, monkeypatch):
+    file = tmp_path / "notice"
+    monkeypatch.setenv(notice.NOTICE_VARIABLE, str(file))
+    notice.watch(stop, poll_seconds=0.01)
+    assert stop.stopped is None
+    file.touch()
+    with pytest.raises(Stopped, match="notice of preemption: ") as caught:
+        time.sleep(10)
+    assert caught.value.reason == "PREEMPTED"
+
+
+def test_without_a_named_file_nothing_is_watched(stop, monkeypatch):
+    monkeypatch.delenv(notice.NOTICE_VARIABLE, raising=False)
+    before = signal.getsignal(signal.SIGUSR1)
+    notice.watch(stop)
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_job_finishes_its_step_and_saves(tmp_path):
+    folder = write_job(tmp_path / "taken", eval={"generate": False, "compare_base": False})
+    file = tmp_path / "notice"
+    process = start(folder, **{notice.NOTICE_VARIABLE: str(file)})
+    wait_for_step(folder, 2, process)
+    file.touch()
+    assert process.wait(timeout=60) == 1
+    found = result(folder)
+    assert found.failure.reason == "PREEMPTED"
+    assert step_of(last_complete(folder / layout.CHECKPOINTS)) == found.steps > 0
