@@ -40,6 +40,13 @@ class Rows:
         """What the result's metrics and gates are taken on."""
         return self.test or self.validation
 
+    def say(self) -> None:
+        """Into the job's log: how many of which shape, and what was left out."""
+        for name in ("train", "validation", "test"):
+            print(f"data.{name}: {_said(getattr(self, name))}", flush=True)
+        for warning in self.warnings:
+            print(f"WARNING {warning}", flush=True)
+
 
 def read_lines(path: Path, asked: Regression | None = None) -> list[Line]:
     """All rows of a data file; `asked` is what a regression task wants scored.
@@ -77,12 +84,7 @@ def read_data(job: ResolvedSpec, run_folder: Path) -> Rows:
     except ValueError as error:
         raise BadInput(f"{given['train'][0].path}: {error}") from None
     sets = found.sets
-    for name in ("train", "validation", "test"):
-        print(f"data.{name}: {_said(sets.get(name, ()))}", flush=True)
-    warnings = warnings_of(found)
-    for warning in warnings:
-        print(f"WARNING {warning}", flush=True)
-    return Rows(sets["train"], sets["validation"], sets.get("test", []), warnings)
+    return Rows(sets["train"], sets["validation"], sets.get("test", []), warnings_of(found))
 
 
 def _said(lines: Sequence[Line]) -> str:

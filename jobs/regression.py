@@ -64,6 +64,7 @@ def load(a: Attempt) -> Loaded:
     local = require_model(a)
     require_metric(job.train.select_by, asked)
     rows = with_replay(job, read_data(job, a.folder), a.folder)
+    rows.say()
     a.outcome.warnings += rows.warnings
     targets = [targets_of(lines, asked) for lines in (rows.train, rows.validation, rows.judged)]
     set_environment(job, model_is_local=local is not None)

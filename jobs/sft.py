@@ -60,6 +60,7 @@ def load(a: Attempt) -> Loaded:
     job = a.job
     local = require_model(a)
     rows = with_replay(job, read_data(job, a.folder), a.folder)
+    rows.say()
     a.outcome.warnings += rows.warnings
     golden = golden_rows(a)
     asked_lines = [row.line for row in golden] if golden else rows.judged

@@ -23,18 +23,19 @@ def merge(job: ResolvedSpec, run: Path, target: Path) -> None:
     where the base's weights are quantised themselves, or the adapter changes nothing.
     """
     from peft import PeftModel
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     from jobs import strategies
 
     source, revision = base_of(job, run)
-    tokenizer = AutoTokenizer.from_pretrained(run / layout.ADAPTER)
-    kind, options = strategies.model_class(job, tokenizer)
-    base = kind.from_pretrained(source, revision=revision, dtype="auto", **options)
-    if getattr(base.config, "quantization_config", None) is not None:
+    config = AutoConfig.from_pretrained(source, revision=revision)
+    if getattr(config, "quantization_config", None) is not None:
         raise BadInput(
             f"model.id: the weights of {source} are quantised; export needs the unquantised base"
         )
+    tokenizer = AutoTokenizer.from_pretrained(run / layout.ADAPTER)
+    kind, options = strategies.model_class(job, tokenizer)
+    base = kind.from_pretrained(source, revision=revision, dtype="auto", **options)
     model = PeftModel.from_pretrained(base, str(run / layout.ADAPTER))
     if not any(_changes(name, p) for name, p in model.named_parameters()):
         raise BadInput(f"{run / layout.ADAPTER}: every lora_B is zero, the adapter changes nothing")

@@ -78,7 +78,7 @@ def test_nothing_that_must_be_unpickled_lies_beside_the_weights(whole):
 
 def test_the_log_is_quiet(whole):
     for line in (whole / layout.LOG).read_text().splitlines():
-        assert line.startswith(("step ", "20")), line
+        assert line.startswith(("step ", "20", "data.")), line
 
 
 def test_checkpoints_are_whole_and_few(whole):
