@@ -35,6 +35,9 @@ class Trial:
     make: Callable[[ResolvedSpec, Path, Any], Any]  # a trainer of the same model
     loss: Callable[[Any, Any], float]  # of a trainer on rows
     judge: Callable[[int], dict[str, float]]  # the model now, on so many held-out rows
+    # Of the best constant on rows: a head that was fitted starts below what training first
+    # reaches, so what counts is to be better than a constant.
+    constant: Callable[[Any], float] | None = None
 
 
 def run(a: Attempt, trial: Trial) -> None:
@@ -111,6 +114,7 @@ def train_and_judge(a: Attempt, trial: Trial, settings: Pilot, folder: Path) -> 
         examples=len(rows),
         steps=len(times.seconds),
         loss_before=before,
+        loss_constant=None if trial.constant is None else trial.constant(rows),
         loss_after=after if isfinite(after) else None,
         metrics={name: value for name, value in judged.items() if isfinite(value)},
         seconds=0.0,
@@ -158,10 +162,11 @@ def hopeless(
     steps = f"{found.steps} steps on {found.examples} rows"
     if after is None:
         reasons.append(f"the loss is no number after {steps}: lower train.learning_rate")
-    elif after > before * settings.max_loss_ratio:
+    elif after > max(before, found.loss_constant or 0.0) * settings.max_loss_ratio:
+        than = "it" if (found.loss_constant or 0.0) <= before else "the best constant's"
         reasons.append(
             f"the loss went from {before:.4g} to {after:.4g} in {steps}, not to "
-            f"{settings.max_loss_ratio:g} of it: try another train.learning_rate, or look at the "
+            f"{settings.max_loss_ratio:g} of {than}: try another train.learning_rate, or look at the "
             "rows"
         )
     judged_as_json = {gate.metric for gate in job.gates} & {

@@ -22,6 +22,11 @@ LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 }
 
 
+def loss_of(name: str, predicted: Any, wanted: Any) -> float:
+    """A regression loss between two arrays of shape (rows, dimensions)."""
+    return float(LOSSES[name](torch.tensor(predicted), torch.tensor(wanted)))
+
+
 class SftTrainer(WatchedTrainer, SFTTrainer):
     """Prints no dictionaries, writes no model cards.
 

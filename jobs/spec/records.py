@@ -116,6 +116,7 @@ class PilotResult(Struct, frozen=True, kw_only=True):
     steps: int
     loss_before: float  # on the rows that it trained on
     loss_after: float | None  # None: no number
+    loss_constant: float | None = None  # of the best constant: a fitted head starts below it
     metrics: dict[str, float]  # of the pilot's model, on as many held-out rows
     seconds: float  # the whole pilot
     seconds_per_step: float  # median, the first one left out

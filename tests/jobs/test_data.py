@@ -179,6 +179,7 @@ def test_the_shapes_are_said_and_what_judges_is_not_trained_on(rows, tmp_path, c
     assert [len(x) for x in (found.train, found.validation, found.test)] == [17, 2, 3]
     (warning,) = found.warnings
     assert warning.startswith("3 rows of data.train are left out")
+    found.say()
     said = capsys.readouterr().out
     assert "data.test: 3 rows (3 alpaca)\n" in said
     assert "2 messages)" in said  # one question: together, wherever the draw put it
