@@ -166,8 +166,8 @@ def hopeless(
         than = "it" if (found.loss_constant or 0.0) <= before else "the best constant's"
         reasons.append(
             f"the loss went from {before:.4g} to {after:.4g} in {steps}, not to "
-            f"{settings.max_loss_ratio:g} of {than}: try another train.learning_rate, or look at the "
-            "rows"
+            f"{settings.max_loss_ratio:g} of {than}: try another train.learning_rate, or look at "
+            "the rows"
         )
     judged_as_json = {gate.metric for gate in job.gates} & {
         *metrics.JSON_NAMES,

@@ -350,7 +350,7 @@ def regression(folder, **changes):
         "regression": {"dimensions": ["length", "questions"],
                        "tiers": [{"name": "low", "min": 0}, {"name": "high", "min": 4}]},
         "data": {"train": "scored.jsonl", "test_share": 0.2, "validation_share": 0.2},
-        "train": {"epochs": 1, "learning_rate": 2e-3, "seq_len": 64, "effective_batch": 4,
+        "train": {"epochs": 1, "learning_rate": 3e-4, "seq_len": 64, "effective_batch": 4,
                   "micro_batch": 2, "optimizer": "adamw_torch", "packing": False},
         "eval": {},
         "gates": [{"metric": "mae", "max": 2.0}, {"metric": "minority_recall", "min": 0.1}],
