@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from jobs import layout
+from jobs import finished, layout
 from jobs.answers import Rules, rules_of
 from jobs.data import Line, read_data
 from jobs.encode import Encoder, Question, answers_of
@@ -21,7 +21,7 @@ from jobs.gates import judge
 from jobs.golden import GoldenRow, read_golden
 from jobs.outcome import BadInput, write_aside
 from jobs.progress import now
-from jobs.sources import data_file, model_folder, set_environment
+from jobs.sources import base_of, data_file, set_environment
 from jobs.spec import DeviceKind, GateResult, Interval, ResolvedSpec
 
 
@@ -59,36 +59,21 @@ def main(arguments: list[str]) -> int:
 
 def evaluate(folder: Path, golden: Path | None, device: DeviceKind | None) -> Evaluated:
     """Raises `BadInput` for a folder without an SFT run's spec and adapter."""
-    job = read_run(folder, device)
+    job = finished.read_run(folder, "sft")
     file, rows, training_answers, warnings = what_to_ask(job, folder, golden)
     rules, warned = rules_of(job, folder, [row.line for row in rows], training_answers)
-    source = base_of(job, folder)
-    set_environment(job, model_is_local=Path(source).is_absolute())
+    set_environment(job, model_is_local=Path(base_of(job, folder)[0]).is_absolute())
     from jobs import evaluate, trainer
 
     trainer.quiet()
-    model, tokenizer = load(job, folder, source)
+    job = finished.placed(job, device, None)
+    model, tokenizer = finished.load(job, folder)
     asked = questions_of(job, tokenizer, rows)
     answers = {"tuned": evaluate.answers(model, tokenizer, asked, job.eval)}
     if job.eval.compare_base and job.strategy != "full":
         with evaluate.untouched(model):
             answers["base"] = evaluate.answers(model, tokenizer, asked, job.eval)
     return judged(job, file, asked, answers, rules, [*warnings, *warned])
-
-
-def read_run(folder: Path, device: DeviceKind | None) -> ResolvedSpec:
-    from jobs.train import read_spec
-
-    job = read_spec(folder / layout.SPEC)
-    if job.task != "sft":
-        raise BadInput(f"{folder}: a {job.task} run has no written answers to judge")
-    name = layout.MODEL if job.strategy == "full" else layout.ADAPTER
-    if not (folder / name).is_dir():
-        raise BadInput(f"{folder}: no {name}/: the run did not end with one")
-    if device is None or device == job.device:
-        return job
-    # As the planner resolves another device: fp32 where 16-bit arithmetic is slow or unproved.
-    return msgspec.structs.replace(job, device=device, dtype="bf16" if device == "cuda" else "fp32")
 
 
 def what_to_ask(
@@ -113,36 +98,6 @@ def what_to_ask(
     else:
         path = data_file(str(golden.absolute()), "--golden", folder, None)
     return path, read_golden(path), training, warnings
-
-
-def base_of(job: ResolvedSpec, folder: Path) -> str:
-    """The base model's folder or Hub id; one that the job generated came along."""
-    if job.model.init == "random":
-        return str(folder / layout.BASE)
-    return str(model_folder(job.model.id, folder) or job.model.id)
-
-
-def load(job: ResolvedSpec, folder: Path, source: str) -> tuple[Any, Any]:
-    """The tuned model, in the types that it was trained in, and its tokenizer."""
-    import torch
-    from peft import PeftModel
-
-    from jobs import strategies
-
-    revision = None if Path(source).is_absolute() else job.model.revision
-    if job.strategy == "full":
-        source, revision = str(folder / layout.MODEL), None
-    tokenizer = strategies.load_tokenizer(source, revision)
-    model = strategies.load_model(job, source, revision, tokenizer)
-    strategies.limit_threads(job, strategies.count_parameters(model))
-    if job.strategy == "full":
-        return model, tokenizer
-    model = PeftModel.from_pretrained(model, folder / layout.ADAPTER)
-    if job.quantization is not None and job.dtype == "bf16":  # as TRL trains it
-        for name, parameter in model.named_parameters():
-            if "lora_" in name:
-                parameter.data = parameter.data.to(torch.bfloat16)
-    return model, tokenizer
 
 
 def questions_of(job: ResolvedSpec, tokenizer: Any, rows: list[GoldenRow]) -> list[Question]:

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from jobs import layout
+from jobs.finished import weights_of
 from jobs.outcome import BadInput, failure_of, write_aside
 from jobs.shipping import children, ollama, steps
 from jobs.shipping.golden import Golden, golden
@@ -163,8 +164,7 @@ def quiet() -> None:
 
 
 def trained_folder(e: Export) -> Path:
-    """What training saved: the adapter, or with strategy full the whole model."""
-    folder = Path(e.spec.run) / (layout.MODEL if e.job.strategy == "full" else layout.ADAPTER)
+    folder = weights_of(e.job, Path(e.spec.run))
     if not folder.is_dir():
         raise BadInput(f"{e.spec.run}: no {folder.name}/ to export; was the run collected?")
     return folder

@@ -49,7 +49,8 @@ from jobs.oracle.question import Form, Question, Selection, read_template, selec
 from jobs.oracle.summary import summarise
 from jobs.oracle.texts import read_rows
 from jobs.outcome import BadInput, write_aside
-from jobs.spec import LabelSpec, LabelSummary, encode
+from jobs.spec import encode
+from jobs.spec.label import LabelSpec, LabelSummary
 
 
 def main(arguments: list[str]) -> int:

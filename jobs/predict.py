@@ -14,13 +14,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
+from jobs.data import bad_row
+from jobs.finished import read_run
 from jobs.memory import peak_memory
 from jobs.outcome import BadInput, failure_of, write_aside
-from jobs.sources import set_environment
+from jobs.sources import base_of, set_environment
 from jobs.spec import PredictSummary, Regression, encode
+from jobs.spec.row_shapes import text_of
+from jobs.spec.tables import BadTable, read_table, unit_of
 
 if TYPE_CHECKING:
     from jobs.student import Student
@@ -43,7 +46,7 @@ def main(arguments: list[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(prog="python -m jobs.predict", description=__doc__)
     found.add_argument("run", type=Path, help="folder of a finished regression run")
-    found.add_argument("file", type=Path, help="JSON lines with `text`, and `id` where wanted")
+    found.add_argument("file", type=Path, help="texts, in the formats of training data")
     found.add_argument("--out", type=Path, help="write the lines there instead of stdout")
     found.add_argument("--summary", type=Path, help="write what was measured there, as JSON")
     found.add_argument("--batch", type=int, default=16, help="texts at once")
@@ -57,9 +60,9 @@ def predict(options: argparse.Namespace) -> None:
     rows = read_texts(options.file)
     if options.batch < 1:
         raise BadInput("--batch: expected at least 1")
-    from jobs.student import Student, read_run
-
-    set_environment(read_run(options.run), model_is_local=True)
+    job = read_run(options.run, "regression")
+    set_environment(job, model_is_local=Path(base_of(job, options.run)[0]).is_absolute())
+    from jobs.student import Student
     from jobs.trainer import quiet
 
     quiet()
@@ -93,22 +96,22 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def read_texts(path: Path) -> list[dict[str, Any]]:
-    """The rows, each with a `text`. Raises `BadInput` with the line that has none."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from None
+    """The rows' `id` and `text`, by any of the formats and keys of training data.
+
+    Raises `BadInput` with the line or row that has no text.
+    """
     rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            raise BadInput(f"{path}:{number}: {error}") from None
-        if not isinstance(row.get("text"), str):
-            raise BadInput(f"{path}:{number}: expected `text`")
-        rows.append(row)
+    try:
+        for number, fields in read_table(str(path)):
+            try:
+                text = text_of(fields)[1]
+            except ValueError as error:
+                raise BadTable(str(error), number, unit_of(str(path))) from None
+            rows.append({"text": text} | ({"id": fields["id"]} if "id" in fields else {}))
+    except BadTable as error:
+        raise bad_row(path, error) from None
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror or error}") from None
     if not rows:
         raise BadInput(f"{path}: no rows")
     return rows

@@ -191,6 +191,19 @@ def with_adapter(job: ResolvedSpec, model: Any) -> Any:
     return model if config is None else get_peft_model(model, config)
 
 
+def cast_adapter(job: ResolvedSpec, model: Any) -> None:
+    """A loaded adapter in the types that it was trained in: those of TRL, and `widen_adapter`'s.
+
+    TRL trains the adapter of a quantised model in bf16; a regression student never meets TRL.
+    """
+    narrow = job.quantization is not None and job.dtype == "bf16" and job.regression is None
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.to(torch.bfloat16 if narrow else torch.float32)
+    if job.regression is not None:
+        widen_head(model)
+
+
 def widen_head(model: Any) -> None:
     """A regression head is fp32 always: bf16 would lose the small updates it is trained with."""
     for name, parameter in model.named_parameters():

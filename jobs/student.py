@@ -1,35 +1,15 @@
-"""A trained student, loaded as it was trained: the same quantisation, the same casts.
-
-What it scores is then exactly what its run measured; loaded otherwise (in 16 bits, or merged) its
-scores differ a little.
-"""
+"""A trained student: texts in, scores out."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
-from peft import PeftModel
 
-from jobs import layout, strategies
+from jobs import finished, strategies
 from jobs.outcome import BadInput
 from jobs.scores import Array
-from jobs.sources import base_of
-from jobs.spec import DeviceKind, Dtype, Regression, ResolvedSpec
-
-
-def read_run(run: Path) -> ResolvedSpec:
-    """The spec of a finished regression run. Raises `BadInput` where the folder is none."""
-    try:
-        job = msgspec.json.decode((run / layout.SPEC).read_bytes(), type=ResolvedSpec)
-    except FileNotFoundError:
-        raise BadInput(f"{run}: no {layout.SPEC}; give the folder of a finished run") from None
-    except msgspec.DecodeError as error:
-        raise BadInput(f"{run / layout.SPEC}: {error}") from None
-    if job.regression is None:
-        raise BadInput(f"{run}: a run of task {job.task}; only a regression student scores texts")
-    return job
+from jobs.spec import DeviceKind, Dtype
 
 
 class Student:
@@ -38,24 +18,11 @@ class Student:
     def __init__(
         self, run: Path, device: DeviceKind | None = None, dtype: Dtype | None = None
     ) -> None:
-        job = read_run(run)
-        assert job.regression is not None, "read_run has looked"
-        job = placed(job, device, dtype)
-        self.asked: Regression = job.regression
-        self.job = job
-        weights = run / (layout.MODEL if job.strategy == "full" else layout.ADAPTER)
-        if not weights.is_dir():
-            raise BadInput(
-                f"{run}: no {weights.name}/; the run did not finish, or was not collected"
-            )
-        source, revision = (str(weights), None) if job.strategy == "full" else base_of(job, run)
-        self.tokenizer = strategies.load_tokenizer(str(weights), None)
-        model = strategies.load_model(job, source, revision, self.tokenizer)
-        if job.strategy != "full":
-            model = PeftModel.from_pretrained(model, str(weights.resolve()))
-            strategies.widen_head(model)
-        self.model = model.eval()
-        strategies.limit_threads(job, strategies.count_parameters(model))
+        job = finished.placed(finished.read_run(run, "regression"), device, dtype)
+        if job.regression is None:  # the spec refuses it; for the reader
+            raise BadInput(f"{run}: the spec says nothing about what to score")
+        self.job, self.asked = job, job.regression
+        self.model, self.tokenizer = finished.load(job, run)
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, after cutting."""
@@ -80,18 +47,3 @@ class Student:
         with torch.inference_mode(), autocast:
             logits = self.model(**inputs).logits
         return logits.float().cpu().numpy().astype(np.float64)
-
-
-def placed(job: ResolvedSpec, device: DeviceKind | None, dtype: Dtype | None) -> ResolvedSpec:
-    """The spec on a device of this machine: the one asked for, the run's own, or the CPU.
-
-    A CPU computes in fp32 unless told otherwise: 16-bit arithmetic is many times slower there.
-    """
-    there: DeviceKind = "cpu"
-    if job.device == "cuda" and torch.cuda.is_available():
-        there = "cuda"
-    if job.device == "mps" and torch.backends.mps.is_available():
-        there = "mps"
-    there = device or there
-    moved: Dtype = job.dtype if there == job.device else "bf16" if there == "cuda" else "fp32"
-    return msgspec.structs.replace(job, device=there, dtype=dtype or moved)

@@ -21,6 +21,7 @@ from launcher.estimate import shapes
 from launcher.executors import EXECUTORS
 from launcher.exporting import ExportFlags, export
 from launcher.judging import scan_judging
+from launcher.predicting import PredictFlags, predict
 from launcher.runs import cancel, require_choice, resume, submit
 from launcher.selection import names_gpu, on_providers, require_known
 from launcher.types import ModelFacts, Offer, Plan
@@ -28,6 +29,7 @@ from launcher.watching import exists, follow, logs, runs, spent, stamp, status, 
 
 __all__ = [
     "ExportFlags",
+    "PredictFlags",
     "cancel",
     "collect",
     "exists",
@@ -36,6 +38,7 @@ __all__ = [
     "logs",
     "offers",
     "plan",
+    "predict",
     "require_choice",
     "resume",
     "runs",

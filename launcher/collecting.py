@@ -1,5 +1,6 @@
 """Results come home: collect, and the receipt that reconciles estimate and actual."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def collect(run_id: str, store: Path | None = None) -> Path:
             if work.is_dir():
                 return _collect(book, book.run(run_id), work, place)
     return _from_home(book.run(run_id), place)
+
+
+def run_folder(run: str) -> Path:
+    """A collected run, by its folder or its id in the ledger."""
+    folder = Path(run)
+    if (folder / layout.SPEC).is_file():
+        return folder.absolute()
+    if os.sep in run:
+        raise BadInput(
+            f"{run} is no run's folder: it has no {layout.SPEC}; give one, or a run's id"
+        )
+    return collect(run).absolute()
 
 
 def _collect(book: Ledger, run: Run, work: Path, place: Path) -> Path:

@@ -175,4 +175,29 @@ def export(run: str, as_json: bool, **given: Any) -> None:
     sys.exit(code)
 
 
-ALL = (cancel, collect, doctor, estimate, export, logs, offers, report, runs, status)
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.argument("file", metavar="FILE")
+@click.option("--out", metavar="FILE", help="Where the scores go.  [default: stdout]")
+@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Texts at once.")
+@click.option("--device", metavar="cuda|mps|cpu", help="Elsewhere than the run was trained on.")
+@click.option("--python", metavar="PATH", help="Interpreter of a training environment to use.")
+@JSON_FLAG
+def predict(run: str, file: str, as_json: bool, **given: Any) -> None:
+    """Score new texts with a trained student, as JSON lines; say how fast.
+
+    RUN is a run's id or a collected run's folder, of task regression.
+    """
+    from launcher import api
+    from launcher.errors import BadInput
+
+    flags = api.PredictFlags(**given)
+    if as_json and flags.out is None:
+        raise BadInput("--json prints what was measured: give --out FILE for the scores")
+    code, summary = api.predict(run, file, flags, say)
+    if as_json and summary is not None:
+        write_json(summary)
+    sys.exit(code)
+
+
+ALL = (cancel, collect, doctor, estimate, export, logs, offers, predict, report, runs, status)

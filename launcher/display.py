@@ -8,6 +8,7 @@ from launcher.types import GIB, Candidate, DataFacts, Estimate, Offer, Plan, Run
 from results.receipt import Receipt, dollars, duration
 from results.report import (
     crossing_note,
+    fit_line,
     gate_line,
     judged_on,
     pilot_line,
@@ -265,6 +266,8 @@ def receipt_text(receipt: Receipt, result: Result | None) -> str:
         rows = [[*row, ""] for row in quality_rows(result)]
         shown = table(rows, right=range(1, len(rows[0]))).rstrip()
         parts.append(f"{judged_on(result)}:\n{shown}")
+    if result is not None and result.fit is not None:
+        parts.append(fit_line(result.fit))
     if result is not None and result.gates:
         lines = [f"gate {gate_line(gate)}" for gate in result.gates]
         parts.append("\n".join(filter(None, [*lines, crossing_note(result.gates)])))

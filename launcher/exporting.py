@@ -6,9 +6,7 @@ only says what is asked and where.
 
 import os
 import re
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -16,11 +14,11 @@ from msgspec import Struct
 
 from jobs import layout
 from jobs.spec import ExportResult, ExportSpec, ResolvedSpec, encode
-from launcher import paths
-from launcher.collecting import collect
+from launcher.collecting import run_folder
 from launcher.errors import BadInput, OutsideFailed
 from launcher.executors.base import Say
 from launcher.executors.environment import EXPORT, PYTHON_VARIABLE, kept_python, training_python
+from launcher.executors.foreground import run_module
 from launcher.targets import Targets, gate, targets
 
 # What Ollama takes for a model's name, and any file system for a file's.
@@ -69,19 +67,11 @@ def export(run: str, flags: ExportFlags, say: Say) -> tuple[int, ExportResult]:
     )
     out.mkdir(parents=True, exist_ok=True)
     (out / layout.EXPORT_SPEC).write_bytes(encode(spec))
-    return _run(python, out)
-
-
-def run_folder(run: str) -> Path:
-    """A collected run, by its folder or its id in the ledger."""
-    folder = Path(run)
-    if (folder / layout.SPEC).is_file():
-        return folder.absolute()
-    if os.sep in run:
-        raise BadInput(
-            f"{run} is no run's folder: it has no {layout.SPEC}; give one, or a run's id"
-        )
-    return collect(run).absolute()
+    # our own stdout may be a JSON object's
+    code = run_module(
+        python, "jobs.export", layout.EXPORT_SPEC, folder=out, stdout=subprocess.DEVNULL
+    )
+    return code, _result(out)
 
 
 def _spec(home: Path) -> ResolvedSpec:
@@ -111,34 +101,6 @@ def _rows(named: str | None) -> str | None:
 
 def _tools(wanted: Targets, say: Say) -> Path | str:
     return kept_python(EXPORT, say) if wanted.gguf else ""
-
-
-def _run(python: Path, out: Path) -> tuple[int, ExportResult]:
-    with tempfile.TemporaryDirectory() as code:
-        shutil.copytree(
-            paths.job_code(), Path(code) / "jobs", ignore=shutil.ignore_patterns("__pycache__")
-        )
-        environment = {
-            **os.environ,
-            "PYTHONPATH": code,  # with -P nothing of the user's folder is imported
-            "PYTHONNOUSERSITE": "1",
-        }
-        try:
-            done = subprocess.Popen(
-                [str(python), "-P", "-m", "jobs.export", layout.EXPORT_SPEC],
-                cwd=out,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # our own stdout may be a JSON object's
-            )
-        except OSError as error:
-            raise OutsideFailed(f"cannot start {python}: {error.strerror}") from None
-        try:
-            exit_code = done.wait()
-        except KeyboardInterrupt:  # the job has heard it too: let it write its result
-            done.wait()
-            raise
-    return exit_code, _result(out)
 
 
 def _result(out: Path) -> ExportResult:

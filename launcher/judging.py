@@ -1,8 +1,8 @@
 """What a recipe judges by, checked before anything is started: golden set, schema, own metrics."""
 
-import ast
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,6 +11,9 @@ from jobs.spec.reading import read_rows
 from jobs.spec.tables import BadTable, unit_of
 from launcher.errors import BadInput
 from launcher.types import DataFacts
+
+if TYPE_CHECKING:
+    import ast
 
 
 def scan_judging(job: JobSpec, data: DataFacts) -> DataFacts:
@@ -55,6 +58,10 @@ def _schema(path: str) -> str:
 
 
 def _own_metrics(entries: tuple[str, ...]) -> dict[str, str]:
+    if not entries:
+        return {}
+    import ast  # few recipes have metrics of their own
+
     found = {}
     for entry in entries:
         path, _, function = entry.rpartition(":")
@@ -71,8 +78,10 @@ def _own_metrics(entries: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _defined(module: ast.Module) -> list[str]:
+def _defined(module: "ast.Module") -> list[str]:
     """Names that the file's top level binds: functions, and what is assigned or imported."""
+    import ast
+
     names: list[str] = []
     for node in ast.walk(module):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):

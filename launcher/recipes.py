@@ -300,6 +300,13 @@ def _put(tree: Tree, key: str, value: Any) -> None:
 
 def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
     """(key, value, flag) in the order in which later ones win."""
+    here = Path.cwd()
+    # Those that replace a whole section come before --set, which may say more of the new one.
+    if flags.model is not None:
+        text = flags.model
+        yield "model.id", _absolute(text, here) if looks_like_path(text) else text, "--model"
+    if flags.data is not None:
+        yield "data.train", _data_source(flags.data, here), "--data"
     for assignment in flags.sets:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
@@ -308,14 +315,8 @@ def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
             yield key.strip(), yaml.load(text, _Loader), f"--set {assignment}"
         except yaml.YAMLError:
             raise BadInput(f"--set {assignment}: the value is not YAML") from None
-    here = Path.cwd()
     if flags.strategy is not None:
         yield "strategy", flags.strategy, "--strategy"
-    if flags.model is not None:
-        text = flags.model
-        yield "model.id", _absolute(text, here) if looks_like_path(text) else text, "--model"
-    if flags.data is not None:
-        yield "data.train", _data_source(flags.data, here), "--data"
     if flags.pilot is not None:
         yield "pilot.examples", flags.pilot, "--pilot"
     if flags.resume_from is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from jobs import layout
-from jobs.spec import EvalRecord, GateResult, PilotResult, Record, Result, StepRecord
+from jobs.spec import EvalRecord, Fit, GateResult, PilotResult, Record, Result, StepRecord
 from results.receipt import Receipt, dollars, duration, figure
 from results.records import read_result, records
 
@@ -43,6 +43,9 @@ def _verdict(result: Result | None) -> str:
     lines = [f"- {gate_line(gate)}" for gate in result.gates]
     note = crossing_note(result.gates)
     lines += ["", note[0].upper() + note[1:] + ".", ""] if note else []
+    pilot += [f"- {fit_line(result.fit)}"] if result.fit is not None else []
+    if result.best_step is not None and result.best_step != result.steps:
+        pilot.append(f"- kept: the weights of step {result.best_step} of {result.steps}")
     warned = [f"- warning: {_escape(w)}" for w in result.warnings]
     return "\n".join(["## Gates", "", *(lines or ["- none set"]), *pilot, *warned])
 
@@ -83,6 +86,14 @@ def pilot_line(pilot: PilotResult) -> str:
     if pilot.seconds_left is not None:
         text += f" of the {duration(pilot.seconds_left / 3600)} left"
     return text
+
+
+def fit_line(fit: Fit) -> str:
+    """Error on rows that were trained on, and on rows that were not, with its verdict."""
+    return (
+        f"{fit.metric} on trained rows {fit.train:.3f}, on validation rows {fit.validation:.3f}: "
+        f"{fit.gap:+.0%}, {fit.verdict}"
+    )
 
 
 def quality_rows(result: Result) -> list[list[str]]:

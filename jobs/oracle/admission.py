@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 
 from jobs.oracle.journal import Past
-from jobs.spec import Limits, Prices
+from jobs.spec.label import Limits, Prices
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from jobs.outcome import BadInput
-from jobs.spec import Endpoint
+from jobs.spec.label import Endpoint
 
 # What the openai client itself tries again (openai 2.54, _base_client.py, _should_retry).
 RETRIED = (408, 409, 429)

@@ -11,7 +11,7 @@ import msgspec
 
 from jobs.oracle.texts import Row, draw, prefilter
 from jobs.outcome import BadInput
-from jobs.spec import Dimension, Endpoint, LabelSpec
+from jobs.spec.label import Dimension, Endpoint, LabelSpec
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 

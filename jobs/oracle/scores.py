@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from jobs.spec import Dimension
+from jobs.spec.label import Dimension
 
 _FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(.*?)\n[ \t]*```\s*", re.DOTALL)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from jobs.oracle.asking import Asking
 from jobs.oracle.question import Selection
-from jobs.spec import Dimension, DimensionSummary, LabelSummary
+from jobs.spec.label import Dimension, DimensionSummary, LabelSummary
 
 HISTOGRAM_PARTS = 10  # one a point on the usual scale of 0 to 10
 

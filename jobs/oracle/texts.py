@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from jobs.outcome import BadInput
-from jobs.spec import Texts
+from jobs.spec.label import Texts
 
 _OBJECT: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs import metrics
+from jobs.gates import judge as hold
 from jobs.shipping.golden import Golden
 from jobs.shipping.wire import Answers, Speed
 from jobs.spec import ExportSpec, GgufType, Measured, ResolvedSpec
@@ -28,13 +29,11 @@ def judge(
     `agreement`: the share of answers that are the tuned model's own, as the run wrote them down.
     """
     said = file.said
-    found = {"loss": said.loss}
-    if questions.references:
-        found |= metrics.score(said.answers, questions.references)
+    measured = questions.rules.measure(questions.questions, said.answers)
+    perplexity, change = math.exp(said.loss), math.exp(said.loss - f16.said.loss) - 1
+    found = {"loss": said.loss, "perplexity": perplexity} | measured.values
     if questions.trained is not None:
         found["agreement"] = metrics.score(said.answers, questions.trained)["exact_match"]
-    perplexity, change = math.exp(said.loss), math.exp(said.loss - f16.said.loss) - 1
-    more = {"perplexity": perplexity, "perplexity_change": change}
     return Measured(
         quantization=file.quantization,
         file=str(file.path.relative_to(spec.out)),
@@ -47,7 +46,9 @@ def judge(
         generated_tokens_per_second=file.speed.generated,
         prompt_speed_ratio=file.speed.prompt / f16.speed.prompt,
         generated_speed_ratio=file.speed.generated / f16.speed.generated,
-        gates=metrics.judge((*job.gates, *spec.gates), found | more),
+        gates=hold(
+            (*job.gates, *spec.gates), found | {"perplexity_change": change}, measured.intervals
+        ),
         asked=file.quantization in spec.gguf,
         shipped=False,
     )

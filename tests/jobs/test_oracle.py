@@ -16,7 +16,7 @@ from jobs.oracle.scores import Unusable, read_scores
 from jobs.oracle.summary import describe
 from jobs.oracle.texts import Row, draw, prefilter
 from jobs.outcome import BadInput
-from jobs.spec import Dimension, LabelSpec, Limits, Prices, Texts
+from jobs.spec.label import Dimension, LabelSpec, Limits, Prices, Texts
 
 DIMENSIONS = {"joy": Dimension(), "count": Dimension(min=-1, max=5, type="integer")}
 

@@ -161,3 +161,15 @@ def test_another_model_without_a_recipe_gets_the_defaults(
 def test_launch_yaml_in_the_working_folder_comes_first(recipe, tmp_path: Path) -> None:
     (tmp_path / "launch.yaml").write_text(BASE + "name: mine\n")
     assert load(None, Flags()).job.name == "mine"
+
+
+def test_set_says_more_of_what_model_and_data_replace(tmp_path: Path) -> None:
+    for name in ("new.jsonl", "held.jsonl"):
+        (tmp_path / name).write_text("{}")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: {id: org/old, init: random}\ndata: {train: gone.jsonl, test: gone}\n")
+    sets = ("model.revision=abc", f"data.validation={tmp_path}/held.jsonl")
+    flags = Flags(model="org/new", data=str(tmp_path / "new.jsonl"), sets=sets)
+    job = load(str(recipe), flags).job
+    assert (job.model.id, job.model.init, job.model.revision) == ("org/new", "pretrained", "abc")
+    assert (job.data.test, job.data.validation) == (None, str(tmp_path / "held.jsonl"))
