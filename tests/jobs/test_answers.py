@@ -8,12 +8,14 @@ import pytest
 
 from jobs.answers import Rules, rules_of
 from jobs.citations import cited_anywhere, exists, sources_of
+from jobs.data import read_lines
 from jobs.encode import Question
 from jobs.golden import read_golden
 from jobs.outcome import BadInput
 from jobs.own_metrics import OwnMetric
 from jobs.samples import Sample, harmless, write_review
 from jobs.schema import Schema
+from jobs.sft import seen_before
 from jobs.spec import ResolvedSpec
 
 
@@ -223,3 +225,12 @@ def test_the_sheet_is_drawn_by_the_seed_and_reads_back(tmp_path):
 def test_few_rows_are_all_in_it(tmp_path):
     write_review(tmp_path / "a.csv", [Sample("q", "r", None, "t")] * 3, seed=1)
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 4
+
+
+def test_a_golden_question_that_was_trained_on_is_told(tmp_path):
+    for name, questions in (("golden", "abc"), ("train", "cdc")):
+        rows = (json.dumps({"prompt": q, "completion": name}) + "\n" for q in questions)
+        (tmp_path / f"{name}.jsonl").write_text("".join(rows))
+    golden, trained = read_golden(tmp_path / "golden.jsonl"), read_lines(tmp_path / "train.jsonl")
+    assert seen_before(golden, trained) == ["2 training rows ask what eval.golden asks"]
+    assert seen_before(golden[:2], trained) == []

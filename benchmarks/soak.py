@@ -1,0 +1,38 @@
+"""`make soak`: what takes too long for every change. Prints figures for docs/LOG.md; ends with 1
+when any of them misses its bar.
+
+    .venv/bin/python -m benchmarks.soak [NAME ...]
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from launcher.executors.environment import training_python
+from tests.integration.pretrained import smollm2_folder
+
+
+def commands(python: str, model: str) -> dict[str, list[str]]:
+    here = [sys.executable, "-m"]
+    return {
+        "pretrained": [*here, "pytest", "tests/soak", "-q", "-s"],
+        "student": [*here, "benchmarks.student", python, model],
+        "low-ram": [*here, "benchmarks.low_ram", python],
+        "train": [*here, "benchmarks.train", python],
+        "overhead": [*here, "benchmarks.overhead"],
+    }
+
+
+def main() -> None:
+    python = str(training_python(None, lambda line: print(line, file=sys.stderr)))
+    found = commands(python, str(smollm2_folder(python)))
+    failed = []
+    for name in sys.argv[1:] or found:
+        print(f"== {name}: {' '.join(found[name][1:])}", flush=True)
+        if subprocess.run(found[name], cwd=Path(__file__).parents[1], check=False).returncode:
+            failed.append(name)
+    sys.exit(f"missed: {', '.join(failed)}" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
