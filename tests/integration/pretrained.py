@@ -104,16 +104,21 @@ SETTINGS = {
 }
 
 
-def data(folder: Path, train_rows: int) -> None:
-    for name, count in (("train", train_rows), ("validation", 40)):
-        lines = (SAMPLE / f"{name}.jsonl").read_text().splitlines()[:count]
-        chats = ({"messages": [SYSTEM, *json.loads(line)["messages"]]} for line in lines)
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(c) + "\n" for c in chats))
+def data(folder: Path, policies: int) -> None:
+    """The sample's questions on the first of its policies, and those to refuse."""
+    for name in ("train", "validation"):
+        chats = []
+        for line in (SAMPLE / f"{name}.jsonl").read_text().splitlines():
+            messages = json.loads(line)["messages"]
+            citation = json.loads(messages[-1]["content"])["citation"]
+            if citation is None or int(citation.removeprefix("POL-")) <= policies:
+                chats.append(json.dumps({"messages": [SYSTEM, *messages]}) + "\n")
+        (folder / f"{name}.jsonl").write_text("".join(chats))
 
 
-def train(launch: Command, model: Path, strategy: str, train_rows: int, **more: str) -> dict:
+def train(launch: Command, model: Path, strategy: str, policies: int, **more: str) -> dict:
     """One run through `launch`, its answer with --json."""
-    data(launch.folder, train_rows)
+    data(launch.folder, policies)
     settings = {"data.validation": "validation.jsonl"} | SETTINGS | more
     sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     command = ("--model", str(model), "--data", "train.jsonl", "--strategy", strategy)

@@ -17,7 +17,7 @@ from tests.integration.pretrained import smollm2_folder, train
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory, train_python: str) -> tuple[Command, dict]:
     launch = Command(tmp_path_factory.mktemp("pretrained"))
-    return launch, train(launch, smollm2_folder(train_python), "qlora", train_rows=480)
+    return launch, train(launch, smollm2_folder(train_python), "qlora", policies=6)
 
 
 def test_it_clearly_beats_its_base(tuned) -> None:
@@ -27,6 +27,7 @@ def test_it_clearly_beats_its_base(tuned) -> None:
     assert answer["result"]["parameters_total"] == 134_515_008
     assert metrics["base"]["json_citation_rate"] <= 0.1
     assert metrics["tuned"]["json_citation_rate"] >= 0.6
+    assert metrics["tuned"]["json_citation_rate"] > metrics["constant"]["json_citation_rate"]
     assert metrics["tuned"]["loss"] < 0.2 * metrics["base"]["loss"]
     assert answer["state"] == "SUCCEEDED"
     assert answer["reason"] is None

@@ -21,7 +21,7 @@ def test_it_reaches_the_sample_s_gates_and_ships(
 ) -> None:
     launch = Command(tmp_path)
     more = {"gates": GATES, "eval.limit": "40", "train.epochs": "2", "train.learning_rate": "1e-3"}
-    answer = train(launch, smollm2_folder(train_python), strategy, 900, **more)
+    answer = train(launch, smollm2_folder(train_python), strategy, policies=20, **more)
     print(strategy, json.dumps(answer["result"]["metrics"], indent=1))
     assert answer["reason"] is None, answer["message"]
     exported = launch("export", answer["run_id"], "--to", "gguf:q4_k_m", timeout=3000)
