@@ -224,7 +224,7 @@ def test_predict_says_what_is_wrong(trained, tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"text": "fine"}\n{"title": "no text"}\n')
     done, _ = predict(folder, file)
-    expected = f"error: {file}:2: expected `text` or `content`; found title"
+    expected = f"error: {file}:2: expected `text` or `content`; found `title`"
     assert (done.returncode, done.stderr.strip()) == (2, expected)
     done, _ = predict(tmp_path, folder / "rows.jsonl")
     assert done.returncode == 2
