@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct on the whole sample task, in both strategies, to the sample's own gates."""
+"""SmolLM2-135M-Instruct on the whole sample task, in both strategies, to the sample's gates."""
 
 import json
 from pathlib import Path
