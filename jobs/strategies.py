@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoConfig,
@@ -110,11 +111,12 @@ def load_model(
         "dtype": torch.float32 if job.strategy == "full" else DTYPES[job.dtype],
         "quantization_config": quantization(job),
         "device_map": None if sharded(job) else {"": device(job, local_rank)},
-        "attn_implementation": "sdpa",
+        "attn_implementation": "sdpa",  # torch chooses the kernel by card and mask
     }
     kind, more = model_class(job, tokenizer)
     set_seed(job.seed)
     model = kind.from_pretrained(source, **options, **more)
+    keep_gradients(model)
     if job.regression is None:
         return model
     if not isinstance(getattr(model, HEAD, None), torch.nn.Linear):
@@ -123,6 +125,18 @@ def load_model(
             "use a decoder model such as Qwen2.5, Llama, Mistral or SmolLM2"
         )
     return model
+
+
+def keep_gradients(model: Any) -> None:
+    """Keeps 4-bit layers from the packed form that bitsandbytes 0.50 has for CPUs with AVX512-BF16.
+
+    It packs at the first evaluation and stays packed, and that kernel has no gradient: training
+    goes on without what should pass through the base's weights, or breaks off where a layer has a
+    bias. It also computes in bf16 whatever the job's dtype.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def model_class(job: ResolvedSpec, tokenizer: Any) -> tuple[Any, dict[str, Any]]:

@@ -29,3 +29,24 @@ def test_a_name_that_misleads_is_warned_of():
     assert name_warning("Qwen/Qwen2.5-7B", 7_615_616_512) is None
     assert name_warning("meta-llama/Llama-3.2-1B", 1_235_814_400) is None
     assert name_warning("sample", 1) is None
+
+
+def test_training_after_an_evaluation_has_its_gradients_on_every_cpu(monkeypatch):
+    """What passes through a frozen 4-bit layer, as on a CPU whose features make it repack."""
+    import torch
+    from bitsandbytes.nn import Linear4bit, modules
+
+    from jobs.strategies import keep_gradients
+
+    monkeypatch.setattr(modules, "has_avx512bf16", lambda: True)
+    torch.manual_seed(0)
+    layer = Linear4bit(128, 64, bias=True, compute_dtype=torch.float32, quant_type="nf4").to("cpu")
+    keep_gradients(layer)
+    with torch.no_grad():
+        evaluated = layer.eval()(torch.ones(3, 128))
+    rows = torch.ones(3, 128, requires_grad=True)
+    trained = layer.train()(rows)
+    trained.sum().backward()
+    assert torch.equal(trained, evaluated)
+    assert rows.grad is not None
+    assert rows.grad.abs().sum() > 0
