@@ -61,6 +61,7 @@ def common(job: ResolvedSpec, run_folder: Path) -> dict[str, Any]:
         "activation_checkpointing": train.activation_checkpointing,
         "bf16": job.dtype == "bf16",
         "fp16": job.dtype == "fp16",
+        "tf32": train.tf32 if job.device == "cuda" else None,
         "use_cpu": job.device == "cpu",
         "ddp_backend": "gloo" if processes > 1 and job.device == "cpu" else None,
         "ddp_timeout": WAIT_SECONDS,

@@ -9,6 +9,7 @@ from jobs.spec import Dtype, JobSpec, Optimizer, Quantization, ResolvedSpec, Str
 from launcher.types import Device, Offer
 
 BF16_CAPABILITY = (8, 0)  # NVIDIA CUDA programming guide: bf16 tensor cores from Ampere on
+TF32_CAPABILITY = (8, 0)  # the same: TF32 tensor cores from Ampere on
 FOUR_BIT_CAPABILITY = (6, 0)  # bitsandbytes 0.50 installation guide: NF4 from Pascal on
 
 # The order of `auto`, where two cost the same and take as long.
@@ -31,6 +32,9 @@ def resolve(job: JobSpec, strategy: Strategy, offer: Offer, run_id: str) -> Reso
     dtype = dtype_on(job, device)
     if dtype not in ("bf16", "fp16", "fp32"):
         return dtype
+    if job.train.tf32 and not _at_least(device, TF32_CAPABILITY):
+        has = f"{device.name} has {_capability(device)}"
+        return f"TF32 needs compute capability 8.0, {has}; leave train.tf32 unset"
     fields = {f: getattr(job, f) for f in JobSpec.__struct_fields__}
     fields.update(
         run_id=run_id,
@@ -38,7 +42,9 @@ def resolve(job: JobSpec, strategy: Strategy, offer: Offer, run_id: str) -> Reso
         dtype=dtype,
         device=device.kind,
         quantization=Quantization() if strategy == "qlora" else None,
-        train=msgspec.structs.replace(job.train, optimizer=_optimizer(job, device)),
+        train=msgspec.structs.replace(
+            job.train, optimizer=_optimizer(job, device), tf32=_tf32(job, device, dtype)
+        ),
     )
     return ResolvedSpec(**fields)
 
@@ -60,9 +66,7 @@ def dtype_on(job: JobSpec, device: Device) -> Dtype | str:
 
 
 def _cuda_dtype(job: JobSpec, device: Device) -> Dtype | str:
-    has_bf16 = (
-        device.compute_capability is not None and device.compute_capability >= BF16_CAPABILITY
-    )
+    has_bf16 = _at_least(device, BF16_CAPABILITY)
     if job.dtype == "auto":
         return "bf16" if has_bf16 else "fp16"
     if job.dtype == "bf16" and not has_bf16:
@@ -88,7 +92,23 @@ def _capability(device: Device) -> str:
 
 
 def _optimizer(job: JobSpec, device: Device) -> Optimizer:
-    """The recipe's, but plain AdamW where bitsandbytes has no kernels."""
+    """The recipe's, but AdamW of torch where bitsandbytes has no kernels, and fused on CUDA.
+
+    The fused one computes the same and needs no scratch copy of the parameters.
+    """
     if device.kind == "mps" and job.train.optimizer in _EIGHT_BIT_OPTIMIZERS:
         return "adamw_torch"
+    if device.kind == "cuda" and job.train.optimizer == "adamw_torch":
+        return "adamw_torch_fused"
     return job.train.optimizer
+
+
+def _tf32(job: JobSpec, device: Device, dtype: str) -> bool:
+    """As the recipe says; else for the fp32 rest of a 16-bit job, on cards that have it."""
+    if job.train.tf32 is not None:
+        return job.train.tf32
+    return dtype != "fp32" and _at_least(device, TF32_CAPABILITY)
+
+
+def _at_least(device: Device, capability: tuple[int, int]) -> bool:
+    return device.compute_capability is not None and device.compute_capability >= capability

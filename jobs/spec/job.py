@@ -99,6 +99,7 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     effective_batch: PositiveInt = 16  # rows per optimizer step
     micro_batch: PositiveInt = 1  # rows per forward pass
     activation_checkpointing: bool = True
+    tf32: bool | None = None  # fp32 products; None: yes on cards that have it, but in fp32 jobs no
     lean_heap: bool = False  # CPU: give freed memory back to the system at once; slower
     packing: bool = True
     assistant_only_loss: bool = True

@@ -83,7 +83,39 @@ def test_the_recipes_own_optimizer_is_kept():
     assert resolve(job, "lora", MPS, "r").train.optimizer == "adamw_torch_fused"
 
 
+def with_train(**changes):
+    return msgspec.structs.replace(JOB, train=Train(**changes))
+
+
+@pytest.mark.parametrize(
+    ("offer", "dtype", "tf32"),
+    [
+        (cloud("A10G", 1.0), "auto", True),
+        (cloud("H100-SXM", 1.0), "auto", True),
+        (cloud("H100-SXM", 1.0), "fp32", False),  # who asks for fp32 gets all its bits
+        (cloud("T4", 1.0), "auto", False),
+        (local("cpu", 16), "auto", False),
+        (MPS, "auto", False),
+    ],
+)
+def test_tf32_and_the_fused_optimizer_where_a_card_has_them(offer, dtype, tf32):
+    job = msgspec.structs.replace(with_train(optimizer="adamw_torch"), dtype=dtype)
+    train = resolve(job, "lora", offer, "r").train
+    fused = "adamw_torch_fused" if offer.device.kind == "cuda" else "adamw_torch"
+    assert (train.tf32, train.optimizer) == (tf32, fused)
+
+
+def test_what_a_recipe_says_of_tf32_is_kept():
+    assert resolve(with_train(tf32=False), "lora", cloud("H100-SXM", 1.0), "r").train.tf32 is False
+
+
+def test_tf32_is_refused_where_a_card_lacks_it():
+    reason = resolve(with_train(tf32=True), "lora", cloud("T4", 1.0), "r")
+    assert "TF32 needs compute capability 8.0, T4 has 7.5" in reason
+
+
 def test_nothing_of_the_intent_changes():
     spec = resolve(JOB, "qlora", cloud("A10G", 1.0), "r")
-    same = [f for f in JOB.__struct_fields__ if f not in ("dtype", "strategy")]
+    assert spec.train == msgspec.structs.replace(JOB.train, tf32=True)  # chosen for the card
+    same = [f for f in JOB.__struct_fields__ if f not in ("dtype", "strategy", "train")]
     assert [getattr(spec, f) for f in same] == [getattr(JOB, f) for f in same]
