@@ -21,8 +21,9 @@ import msgspec
 
 from jobs import layout
 from jobs.outcome import BadInput, failure_of, write_aside
+from jobs.sources import read_wire
 from jobs.spec import Failure, ResolvedSpec, Result, encode
-from jobs.train import finished, hold, read_spec
+from jobs.train import finished, hold
 
 PORT = 29_500  # of the first node, where the others meet it; torchrun's own default
 # Longer than a rank gives itself to finish its step and write its result (jobs/stop.py).
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
     spec_file = Path(arguments[0]).resolve()
     folder = spec_file.parent
     try:
-        job = read_spec(spec_file)
+        job = read_wire(spec_file, ResolvedSpec)
         nodes = nodes_of(job, dict(os.environ))
     except BadInput:
         nodes = None  # jobs.train says it, and leaves the result

@@ -7,21 +7,18 @@ judged on), and evaluation.json holds metrics, intervals and those gates that ju
 import argparse
 import hashlib
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from jobs import finished, layout
 from jobs.answers import Rules, rules_of
-from jobs.data import Line, read_data
-from jobs.encode import Encoder, Question, answers_of
+from jobs.encode import Encoder, Question
 from jobs.gates import judge
-from jobs.golden import GoldenRow, read_golden
+from jobs.golden import questions_of
 from jobs.outcome import BadInput, write_aside
 from jobs.progress import now
-from jobs.sources import base_of, data_file, set_environment
+from jobs.sources import base_of, set_environment
 from jobs.spec import DeviceKind, GateResult, Interval, ResolvedSpec
 
 
@@ -60,7 +57,7 @@ def main(arguments: list[str]) -> int:
 def evaluate(folder: Path, golden: Path | None, device: DeviceKind | None) -> Evaluated:
     """Raises `BadInput` for a folder without an SFT run's spec and adapter."""
     job = finished.read_run(folder, "sft")
-    file, rows, training_answers, warnings = what_to_ask(job, folder, golden)
+    file, rows, training_answers, warnings = finished.what_to_ask(job, folder, golden, "--golden")
     rules, warned = rules_of(job, folder, [row.line for row in rows], training_answers)
     set_environment(job, model_is_local=Path(base_of(job, folder)[0]).is_absolute())
     from jobs import evaluate, trainer
@@ -68,46 +65,13 @@ def evaluate(folder: Path, golden: Path | None, device: DeviceKind | None) -> Ev
     trainer.quiet()
     job = finished.placed(job, device, None)
     model, tokenizer = finished.load(job, folder)
-    asked = questions_of(job, tokenizer, rows)
+    encoder = Encoder(tokenizer, job.train.seq_len, job.train.assistant_only_loss)
+    asked = questions_of(encoder, rows)[: job.eval.limit]
     answers = {"tuned": evaluate.answers(model, tokenizer, asked, job.eval)}
     if job.eval.compare_base and job.strategy != "full":
         with evaluate.untouched(model):
             answers["base"] = evaluate.answers(model, tokenizer, asked, job.eval)
     return judged(job, file, asked, answers, rules, [*warnings, *warned])
-
-
-def what_to_ask(
-    job: ResolvedSpec, folder: Path, golden: Path | None
-) -> tuple[Path, list[GoldenRow], list[str], list[str]]:
-    """The file, its rows, the answers that training showed, and warnings."""
-    try:
-        data = read_data(job, folder)
-    except BadInput as error:
-        if golden is None and job.eval.golden is None:
-            raise
-        warnings = [f"ids that only training rows cite are not known: {error}"]
-        training: list[str] = []
-        held_out: list[Line] = []
-    else:
-        warnings, training, held_out = [], answers_of(data.train), data.judged
-    if golden is None and job.eval.golden is None:
-        rows = [GoldenRow(line, None) for line in held_out]
-        return rows[0].line.path, rows, training, warnings
-    if golden is None:
-        path = data_file(job.eval.golden or "", "eval.golden", folder, job.golden_sha256)
-    else:
-        path = data_file(str(golden.absolute()), "--golden", folder, None)
-    return path, read_golden(path), training, warnings
-
-
-def questions_of(job: ResolvedSpec, tokenizer: Any, rows: list[GoldenRow]) -> list[Question]:
-    encoder = Encoder(tokenizer, job.train.seq_len, job.train.assistant_only_loss)
-    asked = []
-    for row in rows:
-        question = encoder.question(row.line)
-        if question is not None:
-            asked.append(replace(question, sources=row.sources))
-    return asked[: job.eval.limit]
 
 
 def judged(

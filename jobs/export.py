@@ -25,9 +25,8 @@ from jobs.shipping.golden import Golden, golden
 from jobs.shipping.judge import File, judge
 from jobs.shipping.modelfile import modelfile
 from jobs.shipping.wire import Answers, Speed, Tools
-from jobs.sources import base_of, model_folder, set_environment
+from jobs.sources import base_of, model_folder, read_wire, set_environment
 from jobs.spec import (
-    WIRE_VERSION,
     ExportResult,
     ExportSpec,
     GgufType,
@@ -96,8 +95,8 @@ def attempt(spec_file: Path) -> ExportResult:
     failure = None
     (spec_file.parent / layout.EXPORT_RESULT).unlink(missing_ok=True)
     try:
-        spec = _read(spec_file, ExportSpec)
-        job = _read(Path(spec.run) / layout.SPEC, ResolvedSpec)
+        spec = read_wire(spec_file, ExportSpec)
+        job = read_wire(Path(spec.run) / layout.SPEC, ResolvedSpec)
         known = msgspec.structs.replace(known, run_id=job.run_id)
         export = Export(spec, job)
         run(export)
@@ -121,16 +120,6 @@ def exit_code(result: ExportResult) -> int:
     if result.failure is not None:
         return 2 if result.failure.reason == "BAD_INPUT" else 1
     return 5 if result.rejected else 0
-
-
-def _read(path: Path, kind: Any) -> Any:
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError) as error:
-        raise BadInput(f"{path}: {error}") from error
-    if found.wire_version != WIRE_VERSION:
-        raise BadInput(f"{path}: wire_version {found.wire_version}, this reads {WIRE_VERSION}")
-    return found
 
 
 def run(e: Export) -> None:

@@ -10,21 +10,19 @@ from typing import Any
 import msgspec
 
 from jobs import adapters, layout
+from jobs.data import Line, read_data
+from jobs.encode import answers_of
+from jobs.golden import GoldenRow, read_golden
 from jobs.outcome import BadInput
-from jobs.sources import base_of
-from jobs.spec import WIRE_VERSION, DeviceKind, Dtype, ResolvedSpec, Task
+from jobs.sources import base_of, data_file, read_wire
+from jobs.spec import DeviceKind, Dtype, ResolvedSpec, Task
 
 
 def read_run(run: Path, task: Task) -> ResolvedSpec:
     """The spec of a finished run of that task. Raises `BadInput` where the folder is none."""
-    try:
-        job = msgspec.json.decode((run / layout.SPEC).read_bytes(), type=ResolvedSpec)
-    except (FileNotFoundError, NotADirectoryError):
-        raise BadInput(f"{run}: no {layout.SPEC}; give the folder of a finished run") from None
-    except msgspec.DecodeError as error:
-        raise BadInput(f"{run / layout.SPEC}: {error}") from None
-    if job.wire_version != WIRE_VERSION:
-        raise BadInput(f"{run}: wire_version {job.wire_version}, this reads {WIRE_VERSION}")
+    if not (run / layout.SPEC).is_file():
+        raise BadInput(f"{run}: no {layout.SPEC}; give the folder of a finished run")
+    job = read_wire(run / layout.SPEC, ResolvedSpec)
     if job.task != task:
         does = "scores texts" if job.task == "regression" else "writes answers"
         raise BadInput(f"{run}: a {job.task} run, which {does}; expected one of task {task}")
@@ -66,3 +64,29 @@ def load(job: ResolvedSpec, run: Path) -> tuple[Any, Any]:
         model = adapters.load(model, adapters.open_adapter(weights))
         strategies.cast_adapter(job, model)
     return model.eval(), tokenizer
+
+
+def what_to_ask(
+    job: ResolvedSpec, folder: Path, named: Path | None, flag: str
+) -> tuple[Path, list[GoldenRow], list[str], list[str]]:
+    """The rows that a finished run is judged on: of the file that `flag` named, its golden set, or
+    held out. With their file, the answers that training showed, and warnings.
+    """
+    try:
+        data = read_data(job, folder)
+    except BadInput as error:
+        if named is None and job.eval.golden is None:
+            raise
+        warnings = [f"ids that only training rows cite are not known: {error}"]
+        training: list[str] = []
+        held_out: list[Line] = []
+    else:
+        warnings, training, held_out = [], answers_of(data.train), data.judged
+    if named is None and job.eval.golden is None:
+        rows = [GoldenRow(line, None) for line in held_out]
+        return rows[0].line.path, rows, training, warnings
+    if named is None:
+        path = data_file(job.eval.golden or "", "eval.golden", folder, job.golden_sha256)
+    else:
+        path = data_file(str(named.absolute()), flag, folder, None)
+    return path, read_golden(path), training, warnings

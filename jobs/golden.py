@@ -1,13 +1,14 @@
 """The golden set: questions of their own, each with what an answer to it may cite."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from jobs.citations import Source, sources_of
 from jobs.data import Line, bad_row
-from jobs.encode import asked_of
+from jobs.encode import Encoder, Question, asked_of
 from jobs.outcome import BadInput
 from jobs.spec.reading import read_rows
 from jobs.spec.tables import BadTable
@@ -38,3 +39,9 @@ def read_golden(path: Path) -> list[GoldenRow]:
     except msgspec.ValidationError as error:
         raise BadInput(f"{path}: row {len(golden) + 1}: {error}") from error
     return golden
+
+
+def questions_of(encoder: Encoder, rows: Sequence[GoldenRow]) -> list[Question]:
+    """What to ask of the rows, each question with what an answer to it may cite."""
+    asked = ((encoder.question(row.line), row.sources) for row in rows)
+    return [replace(question, sources=s) for question, s in asked if question is not None]

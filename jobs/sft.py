@@ -1,7 +1,7 @@
 """Supervised fine-tuning: load → base's answers → train → save → tuned answers, and the gates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from jobs.data import Line, Rows, read_data
 from jobs.encode import Encoder, Question, answers_of, dataset
 from jobs.gates import judge, write_gates
 from jobs.golden import GoldenRow, read_golden
+from jobs.golden import questions_of as golden_questions
 from jobs.own_metrics import Measured
 from jobs.progress import now
 from jobs.replay import with_replay
@@ -128,10 +129,8 @@ def questions_of(
     choosing = questions(encoder, rows.validation, settings)
     if not golden:
         return (questions(encoder, rows.test, settings) if rows.test else choosing), choosing
-    asked = questions(encoder, [row.line for row in golden], settings)
-    sources = [row.sources for row in golden]  # every golden row asks something
-    found = [replace(q, sources=s) for q, s in zip(asked, sources, strict=False)]
-    return found, choosing
+    asked = golden_questions(encoder, golden) if settings.generate else []
+    return asked[: settings.limit], choosing
 
 
 def questions(encoder: Encoder, lines: Sequence[Line], settings: Evaluation) -> list[Question]:

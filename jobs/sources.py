@@ -5,13 +5,19 @@ minute: what looks like a path is only ever looked for on disk.
 """
 
 import hashlib
+import logging
 import os
 import re
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from jobs import layout
 from jobs.outcome import BadInput
-from jobs.spec import ResolvedSpec
+from jobs.spec import WIRE_VERSION, ExportSpec, ResolvedSpec
+
+Wire = TypeVar("Wire", ResolvedSpec, ExportSpec)
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")  # a name, or an organisation and a name
 PATH_START = (".", "~", os.sep)
@@ -30,6 +36,20 @@ def model_folder(model_id: str, run_folder: Path) -> Path | None:
     if not (folder / "config.json").is_file():
         raise BadInput(f"model.id: {folder} has no config.json")
     return folder
+
+
+def read_wire(path: Path, kind: type[Wire]) -> Wire:
+    """A document of launcher or job, such as a spec.
+
+    Raises `BadInput` where there is none, it is not of that kind, or of another wire version.
+    """
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError) as error:
+        raise BadInput(f"{path}: {error}") from error
+    if found.wire_version != WIRE_VERSION:
+        raise BadInput(f"{path}: wire_version {found.wire_version}, this job reads {WIRE_VERSION}")
+    return found
 
 
 def base_of(job: ResolvedSpec, run: Path) -> tuple[str, str | None]:
@@ -61,7 +81,7 @@ def set_environment(job: ResolvedSpec, model_is_local: bool) -> None:
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
-    os.environ["BITSANDBYTES_NOWELCOME"] = "1"
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it advises while it is imported
     parent_is_local = not (job.resume_from or "").startswith("hub:")
     if model_is_local and parent_is_local:
         os.environ["HF_HUB_OFFLINE"] = "1"

@@ -22,7 +22,8 @@ from jobs.memory import peak_memory
 from jobs.outcome import BadInput, Outcome, Stopped, failure_of, write_aside
 from jobs.progress import Progress
 from jobs.ranks import Ranks, die_with_parent, ranks, started_by_us, tell_starter
-from jobs.spec import WIRE_VERSION, Failure, ResolvedSpec, Result, encode
+from jobs.sources import read_wire
+from jobs.spec import Failure, ResolvedSpec, Result, encode
 from jobs.stop import Stop
 
 
@@ -89,7 +90,7 @@ def attempt(spec_file: Path, folder: Path, me: Ranks) -> int:
         metrics = folder / layout.METRICS if me.first else None
         progress = Progress(metrics, keep_to_step=outcome.resumed_from_step)
         progress.enter("load")
-        job = read_spec(spec_file)
+        job = read_wire(spec_file, ResolvedSpec)
         outcome.run_id = job.run_id
         require_planned(job, me)
         stop.until(job.deadline)
@@ -117,16 +118,6 @@ def finished(folder: Path) -> bool:
     except (FileNotFoundError, msgspec.DecodeError):
         return False
     return found.failure is None
-
-
-def read_spec(path: Path) -> ResolvedSpec:
-    try:
-        job = msgspec.json.decode(path.read_bytes(), type=ResolvedSpec)
-    except (OSError, msgspec.DecodeError) as error:
-        raise BadInput(f"{path}: {error}") from error
-    if job.wire_version != WIRE_VERSION:
-        raise BadInput(f"{path}: wire_version {job.wire_version}, this job reads {WIRE_VERSION}")
-    return job
 
 
 def run(a: Attempt) -> None:

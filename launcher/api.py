@@ -19,26 +19,20 @@ from launcher.collecting import collect
 from launcher.errors import BadInput
 from launcher.estimate import shapes
 from launcher.executors import EXECUTORS
-from launcher.exporting import ExportFlags, export
 from launcher.judging import scan_judging
-from launcher.predicting import PredictFlags, predict
 from launcher.runs import cancel, require_choice, resume, submit
 from launcher.selection import names_gpu, on_providers, require_known
 from launcher.types import ModelFacts, Offer, Plan
 from launcher.watching import exists, follow, logs, runs, spent, stamp, status, utc_now
 
 __all__ = [
-    "ExportFlags",
-    "PredictFlags",
     "cancel",
     "collect",
     "exists",
-    "export",
     "follow",
     "logs",
     "offers",
     "plan",
-    "predict",
     "require_choice",
     "resume",
     "runs",

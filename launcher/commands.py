@@ -163,9 +163,11 @@ def export(run: str, as_json: bool, **given: Any) -> None:
     RUN is a run's id or a collected run's folder. Every GGUF file is measured itself, through
     llama.cpp: perplexity, the run's metrics, speed. One that fails a gate is kept as *.rejected.
     """
-    from launcher import api, display
+    from launcher import display
+    from launcher.exporting import ExportFlags
+    from launcher.exporting import export as ship
 
-    code, result = api.export(run, api.ExportFlags(**given), say)
+    code, result = ship(run, ExportFlags(**given), say)
     if as_json:
         write_json(result)
     else:
@@ -188,13 +190,14 @@ def predict(run: str, file: str, as_json: bool, **given: Any) -> None:
 
     RUN is a run's id or a collected run's folder, of task regression.
     """
-    from launcher import api
     from launcher.errors import BadInput
+    from launcher.predicting import PredictFlags
+    from launcher.predicting import predict as score
 
-    flags = api.PredictFlags(**given)
+    flags = PredictFlags(**given)
     if as_json and flags.out is None:
         raise BadInput("--json prints what was measured: give --out FILE for the scores")
-    code, summary = api.predict(run, file, flags, say)
+    code, summary = score(run, file, flags, say)
     if as_json and summary is not None:
         write_json(summary)
     sys.exit(code)

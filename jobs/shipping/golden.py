@@ -8,13 +8,13 @@ import msgspec
 
 from jobs import layout
 from jobs.answers import Rules, rules_of
-from jobs.data import Line, read_data
-from jobs.encode import Encoder, Question, answers_of
-from jobs.golden import GoldenRow, read_golden
+from jobs.data import Line
+from jobs.encode import Encoder, Question
+from jobs.finished import what_to_ask
+from jobs.golden import questions_of
 from jobs.outcome import BadInput
 from jobs.samples import Sample
 from jobs.shipping.wire import MeasureRequest, Prompt, SupervisedRow
-from jobs.sources import data_file
 from jobs.spec import ExportSpec, Message, MessagesRow, ResolvedSpec
 
 
@@ -32,13 +32,18 @@ def golden(spec: ExportSpec, job: ResolvedSpec, tokenizer: Any) -> Golden:
     Raises `BadInput` where the run's data is not there any more.
     """
     run = Path(spec.run)
-    rows = _rows(spec, job, run)
-    lines = [_as_served(row.line, job.serve.system) for row in rows]
+    named = Path(spec.rows) if spec.rows is not None else None
+    try:
+        _, found, training_answers, _ = what_to_ask(job, run, named, "--rows")
+    except BadInput as error:
+        raise BadInput(f"{error}; --rows FILE names other rows to measure on") from None
+    rows = [replace(row, line=_as_served(row.line, job.serve.system)) for row in found]
+    lines = [row.line for row in rows]
     encoder = Encoder(tokenizer, job.train.seq_len, job.train.assistant_only_loss)
     encoded = [encoder.encode(line) for line in lines]
-    questions = _questions(encoder, rows, lines) if job.eval.generate else []
+    questions = questions_of(encoder, rows) if job.eval.generate else []
     questions = questions[: spec.limit or job.eval.limit]
-    rules, _ = rules_of(job, run, lines, _training_answers(job, run))
+    rules, _ = rules_of(job, run, lines, training_answers)
     request = MeasureRequest(
         rows=[SupervisedRow(row["input_ids"], row["labels"]) for row in encoded],
         prompts=[_prompt(tokenizer, question) for question in questions],
@@ -46,31 +51,6 @@ def golden(spec: ExportSpec, job: ResolvedSpec, tokenizer: Any) -> Golden:
     )
     trained = _trained(run / layout.SAMPLES, questions) if job.serve.system is None else None
     return Golden(request, questions, rules, trained)
-
-
-def _rows(spec: ExportSpec, job: ResolvedSpec, run: Path) -> list[GoldenRow]:
-    """What the run's answers were judged on, or what the export names instead."""
-    if spec.rows is not None:
-        return read_golden(Path(spec.rows))
-    try:
-        if job.eval.golden is not None:
-            return read_golden(data_file(job.eval.golden, "eval.golden", run, job.golden_sha256))
-        return [GoldenRow(line, None) for line in read_data(job, run).judged]
-    except BadInput as error:
-        raise BadInput(f"{error}; --rows FILE names other rows to measure on") from None
-
-
-def _questions(encoder: Encoder, rows: list[GoldenRow], lines: list[Line]) -> list[Question]:
-    asked = ((encoder.question(line), row.sources) for line, row in zip(lines, rows, strict=True))
-    return [replace(q, sources=sources) for q, sources in asked if q is not None]
-
-
-def _training_answers(job: ResolvedSpec, run: Path) -> list[str]:
-    """For the ids that they cite; none where the training rows are gone."""
-    try:
-        return answers_of(read_data(job, run).train)
-    except BadInput:
-        return []
 
 
 def _as_served(line: Line, system: str | None) -> Line:
