@@ -105,15 +105,20 @@ SETTINGS = {
 
 
 def data(folder: Path, policies: int) -> None:
-    """The sample's questions on the first of its policies, and those to refuse."""
+    """The sample's questions on the first of its policies, and as many a set to refuse as to one
+    and a half of them, which is their share in the whole sample.
+    """
     for name in ("train", "validation"):
-        chats = []
+        chats: dict[str | None, list[str]] = {}
         for line in (SAMPLE / f"{name}.jsonl").read_text().splitlines():
             messages = json.loads(line)["messages"]
             citation = json.loads(messages[-1]["content"])["citation"]
-            if citation is None or int(citation.removeprefix("POL-")) <= policies:
-                chats.append(json.dumps({"messages": [SYSTEM, *messages]}) + "\n")
-        (folder / f"{name}.jsonl").write_text("".join(chats))
+            chats.setdefault(citation, []).append(json.dumps({"messages": [SYSTEM, *messages]}))
+        share = policies / (len(chats) - 1)
+        kept = [chats[f"POL-{i:02}"] for i in range(1, policies + 1)]
+        refused = chats[None][: round(share * len(chats[None]))]
+        lines = [line for rows in (*kept, refused) for line in rows]
+        (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines))
 
 
 def train(launch: Command, model: Path, strategy: str, policies: int, **more: str) -> dict:

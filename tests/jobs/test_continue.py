@@ -12,6 +12,7 @@ from jobs import adapters, layout
 from jobs.checkpoint import last_complete
 from jobs.fingerprint import file_sha256
 from jobs.spec import Lineage
+from tests.jobs.hub_server import Hub
 from tests.jobs.short_job import SAMPLE, curve, finish, start, wait_for_step, write_job
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -93,6 +94,24 @@ def test_the_lineage_names_the_parent_and_travels(first, second):
     assert set(found.data_sha256) == {"train", "validation", "replay"}
     assert lineage(second / layout.ADAPTER) == found
     assert lineage(first).parent is None
+
+
+def test_it_goes_on_from_an_adapter_on_the_hub(runs, first):
+    """As from the folder that was uploaded, with the repository's name in its lineage."""
+    one = {"train": TRAIN | {"epochs": 1}}
+    here = write(runs / "from_here", resume_from=str(first / layout.ADAPTER), **one)
+    there = write(runs / "from_hub", resume_from="hub:me/model", **one)
+    assert finish(here)[0] == 0, log(here)
+    hub = Hub(first / layout.ADAPTER)
+    try:
+        code, _ = finish(there, HF_ENDPOINT=hub.url, HF_HOME=str(runs / "hf"))
+    finally:
+        hub.end()
+    assert code == 0, log(there)
+    assert curve(there) == curve(here)
+    assert lineage(there).parent == msgspec.structs.replace(
+        lineage(here).parent, source="hub:me/model"
+    )
 
 
 def test_killed_it_goes_on_from_its_own_checkpoint(runs, first, second):
