@@ -90,8 +90,8 @@ SAMPLE = ROOT / "jobs" / "sample"
 SYSTEM = {"role": "system", "content": "Answer in JSON."}
 SETTINGS = {
     "lora.dropout": "0.0",
-    "train.epochs": "1",
-    "train.learning_rate": "1.5e-3",
+    "train.epochs": "2",
+    "train.learning_rate": "1e-3",
     "train.seq_len": "96",
     "train.effective_batch": "8",
     "train.micro_batch": "8",
@@ -100,7 +100,7 @@ SETTINGS = {
     "eval.max_new_tokens": "32",
     "eval.limit": "24",
     "eval.batch": "24",
-    "gates": "[{metric: json_citation_rate, min: 0.6}]",
+    "gates": "[{metric: json_citation_rate, min: 0.7}]",
 }
 
 

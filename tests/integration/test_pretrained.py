@@ -1,7 +1,7 @@
-"""A real pretrained model, SmolLM2-135M-Instruct: fine-tuned in 4 bits, shipped, asked.
+"""A real pretrained model, SmolLM2-135M-Instruct: fine-tuned with LoRA and with QLoRA, and shipped.
 
-It knows English and nothing of the sample's policies. Short, for a CPU; `make soak` trains longer
-and with 16-bit LoRA too.
+It knows English and nothing of the sample's policies; five of them are what a CPU can teach it in
+minutes. `make soak` teaches it all twenty.
 """
 
 import json
@@ -13,31 +13,41 @@ from jobs import layout
 from tests.integration.command import Command
 from tests.integration.pretrained import smollm2_folder, train
 
+Run = tuple[Command, dict]
+
+
+def tuned(strategy: str, tmp_path_factory: pytest.TempPathFactory, train_python: str) -> Run:
+    launch = Command(tmp_path_factory.mktemp(strategy))
+    return launch, train(launch, smollm2_folder(train_python), strategy, policies=5)
+
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory, train_python: str) -> tuple[Command, dict]:
-    launch = Command(tmp_path_factory.mktemp("pretrained"))
-    return launch, train(launch, smollm2_folder(train_python), "qlora", policies=6)
+def qlora(tmp_path_factory: pytest.TempPathFactory, train_python: str) -> Run:
+    return tuned("qlora", tmp_path_factory, train_python)
 
 
-def test_it_clearly_beats_its_base(tuned) -> None:
-    _, answer = tuned
+@pytest.fixture(scope="module")
+def lora(tmp_path_factory: pytest.TempPathFactory, train_python: str) -> Run:
+    return tuned("lora", tmp_path_factory, train_python)
+
+
+@pytest.mark.parametrize("strategy", ["qlora", "lora"])
+def test_it_clearly_beats_its_base(strategy: str, request: pytest.FixtureRequest) -> None:
+    _, answer = request.getfixturevalue(strategy)
     metrics = answer["result"]["metrics"]
-    print(json.dumps(metrics, indent=1))
+    print(strategy, answer["result"]["seconds_by_phase"], json.dumps(metrics, indent=1))
     assert answer["result"]["parameters_total"] == 134_515_008
     assert metrics["base"]["json_citation_rate"] <= 0.1
-    assert metrics["tuned"]["json_citation_rate"] >= 0.6
-    assert metrics["tuned"]["json_citation_rate"] > metrics["constant"]["json_citation_rate"]
-    assert metrics["tuned"]["loss"] < 0.2 * metrics["base"]["loss"]
-    assert answer["state"] == "SUCCEEDED"
-    assert answer["reason"] is None
+    assert metrics["tuned"]["json_citation_rate"] >= 0.7
+    assert metrics["tuned"]["json_citation_rate"] > 2 * metrics["constant"]["json_citation_rate"]
+    assert metrics["tuned"]["loss"] < 0.1 * metrics["base"]["loss"]
+    assert (answer["state"], answer["reason"]) == ("SUCCEEDED", None)  # its gate held
 
 
-def test_its_4_bit_file_is_gated_and_shipped(tuned) -> None:
-    launch, answer = tuned
-    exported = launch(
-        "export", answer["run_id"], "--to", "gguf:q4_k_m", "--name", "smol", "--json", timeout=1200
-    )
+def test_its_4_bit_file_answers_is_gated_and_shipped(qlora: Run) -> None:
+    launch, answer = qlora
+    wanted = ("--to", "gguf:q4_k_m", "--name", "smol", "--json")
+    exported = launch("export", answer["run_id"], *wanted, timeout=1200)
     print(exported.stdout[-3000:], exported.stderr[-500:])
     assert exported.returncode == 0, exported.stderr
     home = Path(answer["folder"])
@@ -45,5 +55,5 @@ def test_its_4_bit_file_is_gated_and_shipped(tuned) -> None:
     (file,) = [f for f in json.loads(exported.stdout)["files"] if f["quantization"] == "q4_k_m"]
     assert file["shipped"]
     assert (out / "smol-q4_k_m.gguf").stat().st_size == file["size_bytes"]
-    assert file["metrics"]["json_citation_rate"] >= 0.6
+    assert file["metrics"]["json_citation_rate"] >= 0.7
     assert [gate["metric"] for gate in file["gates"]] == ["json_citation_rate"]

@@ -20,7 +20,7 @@ def test_it_reaches_the_sample_s_gates_and_ships(
     strategy: str, tmp_path: Path, train_python: str
 ) -> None:
     launch = Command(tmp_path)
-    more = {"gates": GATES, "eval.limit": "40", "train.epochs": "2", "train.learning_rate": "1e-3"}
+    more = {"gates": GATES, "eval.limit": "40"}
     answer = train(launch, smollm2_folder(train_python), strategy, policies=20, **more)
     print(strategy, json.dumps(answer["result"]["metrics"], indent=1))
     assert answer["reason"] is None, answer["message"]
