@@ -90,7 +90,7 @@ SAMPLE = ROOT / "jobs" / "sample"
 SYSTEM = {"role": "system", "content": "Answer in JSON."}
 SETTINGS = {
     "lora.dropout": "0.0",
-    "train.epochs": "2",
+    "train.epochs": "2.5",
     "train.learning_rate": "1e-3",
     "train.seq_len": "96",
     "train.effective_batch": "8",
