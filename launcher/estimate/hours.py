@@ -228,10 +228,14 @@ def evaluation(
     step = step_seconds(shape, spec, device, step_tokens) * (1 / 3)  # forward alone
     chosen = f"; {epochs} times the {work.validation_rows:,} validation rows" if epochs else ""
     if spec.regression is not None:
-        # jobs/regression.py TRAIN_ROWS_JUDGED: the error on rows that were trained on
-        known = min(1.0, 500 / max(1, work.train_rows)) * work.train_tokens / spec.train.epochs
-        tokens = work.judged_tokens + work.validation_tokens * (epochs + 1) + known
-        why = f"scores of {work.judged_rows:,} rows{chosen}"
+        # Training rows that are passed forward: jobs/regression.py TRAIN_ROWS_JUDGED, for the error
+        # on what was trained on, and jobs/heads.py PROBED_ROWS, to fit the head.
+        seen = min(500, work.train_rows)
+        if spec.regression.head == "fitted":
+            seen += min(1000, work.train_rows)
+        row = work.train_tokens / spec.train.epochs / max(1, work.train_rows)
+        tokens = work.judged_tokens + work.validation_tokens * (epochs + 1) + seen * row
+        why = f"scores of {work.judged_rows:,} rows, {seen:,} training rows{chosen}"
         return step * (tokens / step_tokens), why
     subjects = 2 if spec.eval.compare_base else 1
     tokens = work.judged_tokens * subjects + work.validation_tokens * epochs

@@ -208,6 +208,23 @@ def test_rows_for_the_test_are_judged_and_choosing_an_epoch_costs_time() -> None
     assert chosen > plain
 
 
+def test_fitting_the_head_passes_training_rows_forward() -> None:
+    def took(head: str, rows: int) -> float:
+        spec = spec_for(QWEN_7B, "lora", seq_len=512, packing=False)
+        regression = msgspec.convert({"dimensions": ["a"], "head": head}, type=Regression)
+        spec = msgspec.structs.replace(spec, task="regression", regression=regression)
+        facts = msgspec.structs.replace(FACTS, train_rows=rows, train_characters=1000 * rows)
+        work = hours.work_of(spec, facts)
+        return hours.evaluation(shape_for(QWEN_7B), spec, RTX_4090, work)[0].expected
+
+    few, many = (
+        took("fitted", 1000) - took("random", 1000),
+        took("fitted", 9000) - took("random", 9000),
+    )
+    assert few > 0
+    assert many == pytest.approx(few, rel=0.01)  # of a thousand rows at most
+
+
 def test_frozen_flops_are_six_per_weight_with_checkpointing() -> None:
     shape = shape_for(QWEN_7B)
     spec = msgspec.structs.replace(spec_for(QWEN_7B, "lora"), lora=Lora(r=1, targets=("k_proj",)))
