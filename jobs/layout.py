@@ -20,6 +20,7 @@ BASE = "base"  # a generated base model (model.init: random), kept so that the a
 CHECKPOINTS = "checkpoints"  # checkpoint-<step>/ each with a COMPLETE file when whole
 COMPLETE = "COMPLETE"  # marks a checkpoint whose files are all written
 PILOT = "pilot.json"  # PilotResult of a pilot that passed, reused after a restart
+WEIGHTS_ASIDE = "weights_aside"  # .<rank>: trained weights while pilot or trial borrow the model
 BASE_LOSSES = "base_losses.json"  # the untouched model's loss by row, reused after a restart
 BASE_ANSWERS = "base_answers.jsonl"  # the untouched model's answers, reused after a restart
 

@@ -1,6 +1,7 @@
 """The job's peak memory, in bytes, and what the figure means."""
 
 import ctypes
+import gc
 import resource
 import sys
 
@@ -30,3 +31,12 @@ def peak_memory() -> tuple[int, str]:
     # getrusage(2): kilobytes on Linux, bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "peak resident set"
+
+
+def free_memory() -> None:
+    """What a trainer that is gone held: its optimizer and activations, before the next asks."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

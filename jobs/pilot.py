@@ -2,12 +2,9 @@
 
 It trains the loaded model itself, with a trainer of its own, and puts every weight back
 afterwards, so that the training draws the same curve as without a pilot (a test holds the two
-against each other). The weights wait on the disk meanwhile: for `strategy: full` they would be a
-second copy of the model in memory.
+against each other).
 """
 
-import gc
-import shutil
 import statistics
 import time
 from collections.abc import Callable
@@ -20,9 +17,11 @@ import msgspec
 
 from jobs import layout, metrics
 from jobs.attempt import Attempt
+from jobs.memory import free_memory
 from jobs.outcome import PilotFailed, write_aside
 from jobs.spec import Pilot, PilotResult, ResolvedSpec, encode
 from jobs.stop import seconds_until
+from jobs.weights_aside import weights_aside
 
 
 @dataclass(frozen=True)
@@ -74,15 +73,8 @@ def passed_before(path: Path) -> PilotResult | None:
 
 def try_out(a: Attempt, trial: Trial, settings: Pilot) -> PilotResult:
     """Train, judge, and put the weights back. How long it took is not filled in."""
-    folder = a.folder / (layout.PILOT + layout.TEMPORARY_SUFFIX)
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        put_away(trial.tuner.model, folder)
-        found = train_and_judge(a, trial, settings, folder)
-        put_back(trial.tuner.model, folder)
-        return found
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with weights_aside(a, trial.tuner.model) as folder:
+        return train_and_judge(a, trial, settings, folder)
 
 
 def train_and_judge(a: Attempt, trial: Trial, settings: Pilot, folder: Path) -> PilotResult:
@@ -189,39 +181,3 @@ def hopeless(
             f"and the deadline leaves {found.seconds_left:.0f}: allow more, or train less"
         )
     return tuple(reasons)
-
-
-# --- the weights as they were ---------------------------------------------------------------
-
-
-def trained(model: Any) -> list[tuple[str, Any]]:
-    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-
-
-def put_away(model: Any, folder: Path) -> None:
-    """Every trained weight into a file of its own: no more than one is copied at a time."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True)
-    for i, (_, parameter) in enumerate(trained(model)):
-        save_file({"weight": parameter.detach().contiguous()}, folder / f"{i}.safetensors")
-
-
-def put_back(model: Any, folder: Path) -> None:
-    """The same values in the same types; no gradient is left."""
-    import torch
-    from safetensors.torch import load_file
-
-    with torch.no_grad():
-        for i, (_, parameter) in enumerate(trained(model)):
-            parameter.copy_(load_file(folder / f"{i}.safetensors")["weight"])
-            parameter.grad = None
-
-
-def free_memory() -> None:
-    """The pilot's optimizer and activations, before the training asks for its own."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

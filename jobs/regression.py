@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from jobs import layout, pilot, scores
+from jobs import layout, longest, pilot, scores
 from jobs.attempt import (
     Attempt,
     callbacks_of,
@@ -51,8 +51,10 @@ class Loaded:
 
 def run(a: Attempt) -> None:
     loaded = load(a)
+    trial = pilot_of(a, loaded)
+    longest.run(a, trial, None)
     if a.job.pilot is not None:
-        pilot.run(a, pilot_of(a, loaded))
+        pilot.run(a, trial)
     train(a, loaded.tuner)
     save(a, loaded.tuner, loaded.tokenizer)
     judge(a, loaded)

@@ -1,11 +1,12 @@
 """Supervised fine-tuning: load → base's answers → train → save → tuned answers, and the gates."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from jobs import layout, losses, metrics, pilot
+from jobs import layout, longest, losses, metrics, pilot
 from jobs.answers import Rules, rules_of
 from jobs.attempt import (
     Attempt,
@@ -49,9 +50,11 @@ class Loaded:
 
 def run(a: Attempt) -> None:
     loaded = load(a)
+    trial = pilot_of(a, loaded)
+    longest.run(a, trial, answer_longest(a, loaded))
     base = evaluate_base(a, loaded) if a.job.eval.compare_base else None
     if a.job.pilot is not None:
-        pilot.run(a, pilot_of(a, loaded))
+        pilot.run(a, trial)
     train(a, loaded.tuner)
     save(a, loaded.tuner, loaded.tokenizer)
     evaluate_tuned(a, loaded, base)
@@ -213,6 +216,22 @@ def tell(a: Attempt, subject: str, found: Measured) -> None:
     a.outcome.intervals[subject] = found.intervals
     a.outcome.warnings += [f"{problem} (on the {subject} model's answers)"
                            for problem in found.problems]  # fmt: skip
+
+
+def answer_longest(a: Attempt, loaded: Loaded) -> Callable[[], object] | None:
+    """One batch of answers to the longest questions, where none are asked before the training."""
+    from jobs import evaluate
+
+    if a.job.eval.compare_base or not loaded.questions:
+        return None
+
+    def answer() -> None:
+        model, tokenizer = loaded.tuner.model, loaded.tokenizer
+        generated = evaluate.generate(model, tokenizer, loaded.questions, a.job.eval)
+        with contextlib.closing(generated):
+            next(generated)
+
+    return answer
 
 
 def pilot_of(a: Attempt, loaded: Loaded) -> pilot.Trial:
