@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from jobs.spec import ResolvedSpec, name_disagrees, named_parameters
+from jobs.spec import JobSpec, ResolvedSpec, Strategy, name_disagrees, named_parameters
 from launcher import continuing, hub_data, planner, preflight, recipes
 from launcher.catalog.local import survey
 from launcher.catalog.offers import embedded_offers
@@ -22,12 +22,13 @@ from launcher.executors import EXECUTORS
 from launcher.judging import scan_judging
 from launcher.runs import cancel, require_choice, resume, submit
 from launcher.selection import names_gpu, on_providers, require_known
-from launcher.types import ModelFacts, Offer, Plan
+from launcher.types import DataFacts, ModelFacts, Offer, Plan
 from launcher.watching import exists, follow, logs, runs, spent, stamp, status, utc_now
 
 __all__ = [
     "cancel",
     "collect",
+    "compare",
     "exists",
     "follow",
     "logs",
@@ -42,6 +43,9 @@ __all__ = [
     "utc_now",
 ]
 
+
+# What `compare` lays side by side.
+COMPARED: tuple[Strategy, ...] = ("qlora", "lora", "full")
 
 RUN_ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"  # names folders: no dots, no slashes
 
@@ -69,11 +73,44 @@ def plan(
     """
     if run_id is not None and not re.fullmatch(RUN_ID, run_id):
         raise BadInput(f"--run-id {run_id}: expected letters, digits, - and _, 64 at most")
+    request = _request(recipe, flags, now)
+    made = _planned(request, _scanned(request.job), run_id, now)
+    continuing.require_continuable(made)
+    if request.exact is not None:
+        _require_same(request.exact, made)
+    return _saying_what_cannot_be_submitted(made)
+
+
+def compare(recipe: str | None, flags: recipes.Flags, *, now: datetime) -> tuple[Plan, ...]:
+    """The same job planned under each strategy, QLoRA first. Raises as `plan` does."""
+    request = _request(recipe, flags, now)
+    data = _scanned(request.job)
+    return tuple(
+        _planned(
+            msgspec.structs.replace(
+                request, job=msgspec.structs.replace(request.job, strategy=strategy)
+            ),
+            data,
+            None,
+            now,
+        )
+        for strategy in COMPARED
+    )
+
+
+def _request(recipe: str | None, flags: recipes.Flags, now: datetime) -> recipes.Request:
     # People name files by their own calendar, not by UTC's.
     request = recipes.load(recipe, flags, now.astimezone().date().isoformat())
     request = _with_hub_data(request)
-    job = continuing.settled(request.job)
-    data = scan_judging(job, preflight.scan_data(job))
+    return msgspec.structs.replace(request, job=continuing.settled(request.job))
+
+
+def _scanned(job: JobSpec) -> DataFacts:
+    return scan_judging(job, preflight.scan_data(job))
+
+
+def _planned(request: recipes.Request, data: DataFacts, run_id: str | None, now: datetime) -> Plan:
+    job = request.job
     shape, source = shapes.shape_of(job.model)
     model = ModelFacts(
         id=job.model.id,
@@ -86,7 +123,7 @@ def plan(
     found = (*local.offers, *embedded_offers())
     if request.exact is not None:
         found = tuple(o for o in found if o.device.kind == request.exact.device)
-    made = planner.plan(
+    return planner.plan(
         job,
         request.budget,
         shape,
@@ -99,10 +136,6 @@ def plan(
         settings=request.settings,
         warnings=(*_warnings(model), *data.warnings, *local.problems),
     )
-    continuing.require_continuable(made)
-    if request.exact is not None:
-        _require_same(request.exact, made)
-    return _saying_what_cannot_be_submitted(made)
 
 
 def _with_hub_data(request: recipes.Request) -> recipes.Request:

@@ -21,11 +21,36 @@ def say(line: str) -> None:
 @click.command()
 @click.argument("recipe", required=False)
 @job_flags
+@click.option("--seq-len", type=int, metavar="TOKENS", help="As --set train.seq_len=TOKENS.")
+@click.option("--micro-batch", type=int, metavar="ROWS", help="As --set train.micro_batch=ROWS.")
+@click.option("--rank", type=int, metavar="R", help="As --set lora.r=R.")
+@click.option("--compare", is_flag=True, help="QLoRA, LoRA and full side by side.")
 @JSON_FLAG
-def estimate(recipe: str | None, as_json: bool, **given: Any) -> None:
+def estimate(
+    recipe: str | None,
+    seq_len: int | None,
+    micro_batch: int | None,
+    rank: int | None,
+    compare: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Every term of memory, time and dollars for a job, and which offers hold it."""
     from launcher import api, display
+    from launcher.comparison import comparison_text
+    from launcher.errors import BadInput
 
+    named = {"train.seq_len": seq_len, "train.micro_batch": micro_batch, "lora.r": rank}
+    given["sets"] += tuple(f"{key}={value}" for key, value in named.items() if value is not None)
+    if compare:
+        if given["strategy"] is not None:
+            raise BadInput("--compare lays every strategy side by side: leave --strategy away")
+        plans = api.compare(recipe, flags(given), now=api.utc_now())
+        if as_json:
+            write_json({"plans": plans})
+        else:
+            click.echo(comparison_text(plans), nl=False)
+        return
     made = api.plan(recipe, flags(given), now=api.utc_now())
     judged = [c for c in made.candidates if c.estimate is not None]
     if as_json:

@@ -34,6 +34,8 @@ DATA = DataFacts(
     validation_characters=100,
     sha256="0" * 64,
 )
+TEN = Budget(max_cost_microusd=10 * MICROUSD)
+
 MODEL = ModelFacts(
     id="a/b-7b", architecture="qwen2", parameters=7, named_parameters=None, source="embedded"
 )

@@ -18,10 +18,8 @@ from jobs.spec import (
 )
 from launcher import continuing
 from launcher.errors import BadInput
-from launcher.types import Budget
-from tests.unit.launcher.planning import JOB, cloud, planned
+from tests.unit.launcher.planning import JOB, TEN, cloud, planned
 
-TEN = Budget(max_cost_microusd=10_000_000)
 TEMPLATE = "{{ messages }}"
 LINEAGE = Lineage(
     run_id="run-1",

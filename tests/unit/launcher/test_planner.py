@@ -8,6 +8,7 @@ from launcher.errors import BadInput
 from launcher.types import GIB, Budget
 from tests.unit.launcher.planning import (
     JOB,
+    TEN,
     cloud,
     dollars,
     estimator,
@@ -16,7 +17,6 @@ from tests.unit.launcher.planning import (
     reasons,
 )
 
-TEN = Budget(max_cost_microusd=dollars(10))
 RTX4090 = cloud("RTX4090", 0.74)
 replace = msgspec.structs.replace
 

@@ -9,10 +9,9 @@ from launcher import paths
 from launcher.errors import BadInput
 from launcher.render import task, timeout_seconds
 from launcher.types import Budget
-from tests.unit.launcher.planning import JOB, cloud, dollars, local, planned
+from tests.unit.launcher.planning import JOB, TEN, cloud, dollars, local, planned
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "task-runpod-4090.yaml"
-TEN = Budget(max_cost_microusd=dollars(10))
 
 
 def rendered(made):
