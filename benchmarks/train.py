@@ -130,6 +130,8 @@ def main() -> None:
         for _ in range(options.rounds):
             for name in names:
                 found[name].append(measure(name, options, shared))
+                rate = found[name][-1]["tokens_per_cpu_second"]
+                print(f"{name}: {rate:.1f} tokens per CPU second", file=sys.stderr, flush=True)
     head = f"{'':24}{'tokens/s':>10}{'per CPU s':>11}{'to ours':>9}{'peak GiB':>10}{'to ours':>9}"
     print(head)
     middle = {

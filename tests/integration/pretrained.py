@@ -105,20 +105,18 @@ SETTINGS = {
 
 
 def data(folder: Path, policies: int) -> None:
-    """The sample's questions on the first of its policies, and as many a set to refuse as to one
-    and a half of them, which is their share in the whole sample.
-    """
+    """The sample's questions on the first of its policies, and their share of those to refuse."""
     for name in ("train", "validation"):
-        chats: dict[str | None, list[str]] = {}
-        for line in (SAMPLE / f"{name}.jsonl").read_text().splitlines():
-            messages = json.loads(line)["messages"]
-            citation = json.loads(messages[-1]["content"])["citation"]
-            chats.setdefault(citation, []).append(json.dumps({"messages": [SYSTEM, *messages]}))
-        share = policies / (len(chats) - 1)
-        kept = [chats[f"POL-{i:02}"] for i in range(1, policies + 1)]
-        refused = chats[None][: round(share * len(chats[None]))]
-        lines = [line for rows in (*kept, refused) for line in rows]
-        (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        lines = (SAMPLE / f"{name}.jsonl").read_text().splitlines()
+        chats = [json.loads(line)["messages"] for line in lines]
+        cited = [json.loads(messages[-1]["content"])["citation"] for messages in chats]
+        refused = round(cited.count(None) * policies / (len(set(cited)) - 1))
+        kept = []
+        for messages, citation in zip(chats, cited, strict=True):
+            refused -= citation is None
+            if refused >= 0 if citation is None else int(citation[4:]) <= policies:
+                kept.append(json.dumps({"messages": [SYSTEM, *messages]}) + "\n")
+        (folder / f"{name}.jsonl").write_text("".join(kept))
 
 
 def train(launch: Command, model: Path, strategy: str, policies: int, **more: str) -> dict:

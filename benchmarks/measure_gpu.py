@@ -1,0 +1,301 @@
+"""Peaks and rates of our own job on this machine's card, beside the estimate; and its verdicts.
+
+    .venv/bin/python -m benchmarks.measure_gpu TRAINING_PYTHON [--minutes 9] [--out FOLDER]
+    .venv/bin/python -m benchmarks.measure_gpu TRAINING_PYTHON --as-card 16 --as-card 24
+
+Random weights at real shapes, so that nothing is downloaded. Each model and strategy has a process
+of its own, which trains every case for a few steps with the job's trainer, settings and adapters,
+on rows of exactly `seq_len` random tokens. A row is appended to <folder>/<card>.csv as soon as it
+is measured; what stands there is not measured again, so that it may be broken off at any time.
+
+`--as-card GB` lets torch reserve only what such a card would have (usable memory less the CUDA
+context) and holds the verdict against what happens: what fits by our upper bound must run; what is
+refused and runs all the same is counted. `--device cpu --models sample` proves the way without a
+card; its figures mean nothing.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+
+import msgspec
+
+from jobs.spec import (
+    Data,
+    Evaluation,
+    Lora,
+    Model,
+    Quantization,
+    Regression,
+    ResolvedSpec,
+    Strategy,
+    Train,
+)
+from launcher.estimate.shapes import embedded_config, from_config
+from launcher.estimate.vram import CUDA_CONTEXT_BYTES, Memory, memory
+from launcher.types import GIB, Device
+
+ROOT = Path(__file__).parents[1]
+CHILD = Path(__file__).with_name("measure_gpu_child.py")
+SAMPLE = ROOT / "jobs" / "sample" / "model"
+MODELS = {
+    "sample": "sample",
+    "0.5B": "Qwen/Qwen2.5-0.5B",
+    "1.5B": "Qwen/Qwen2.5-1.5B",
+    "3B": "Qwen/Qwen2.5-3B",
+    "7B": "Qwen/Qwen2.5-7B",
+    "14B": "Qwen/Qwen2.5-14B",
+}
+FULL = ("sample", "0.5B", "1.5B")  # whose full training fits cards that people have
+# seq_len, micro-batch, checkpointing, packing, rank
+CASES = (
+    (512, 1, True, False, 16),
+    (512, 8, True, False, 16),
+    (512, 4, False, False, 16),
+    (1024, 4, True, True, 16),
+    (2048, 1, True, True, 16),
+    (2048, 4, True, False, 64),
+    (4096, 1, True, True, 16),
+    (4096, 2, True, False, 16),
+)
+SCORES = ((512, 8, True, False, 16), (512, 8, False, False, 16))  # of a regression student
+KEY = ("model", "task", "strategy", "seq_len", "micro_batch", "checkpointing", "packing", "r",
+       "granted_bytes")  # fmt: skip
+FIELDS = (
+    "card", "total_bytes", "date", *KEY, "dtype", "optimizer", "outcome", "standing_bytes",
+    "allocated_bytes", "reserved_bytes", "step_seconds", "tokens_per_second", "expected_bytes",
+    "slack_bytes", "upper_bytes", "versions",
+)  # fmt: skip
+
+
+def specs(models: list[str], device: str) -> Iterator[ResolvedSpec]:
+    """The matrix, the small models first, those of one process together."""
+    for name in models:
+        strategies: list[Strategy] = ["qlora", "lora", *(["full"] if name in FULL else [])]
+        for strategy in strategies:
+            for case in CASES:
+                yield spec_of(MODELS[name], strategy, case, device)
+        if name in ("sample", "1.5B", "7B"):
+            scores = Regression(dimensions=tuple(f"score_{i}" for i in range(1, 9)))
+            for case in SCORES:
+                yield spec_of(MODELS[name], "qlora", case, device, scores)
+
+
+def spec_of(
+    model: str,
+    strategy: Strategy,
+    case: tuple[int, int, bool, bool, int],
+    device: str,
+    scores: Regression | None = None,
+) -> ResolvedSpec:
+    seq_len, micro_batch, checkpointing, packing, r = case
+    seq_len //= 1 if device == "cuda" else 16  # a CPU only proves the way
+    return ResolvedSpec(
+        run_id="measured",
+        task="sft" if scores is None else "regression",
+        regression=scores,
+        model=Model(id=model),
+        data=Data(train="random"),
+        strategy=strategy,
+        dtype="bf16" if device == "cuda" else "fp32",
+        device="cuda" if device == "cuda" else "cpu",
+        quantization=Quantization() if strategy == "qlora" else None,
+        lora=Lora(r=r, alpha=2 * r),
+        train=Train(
+            seq_len=seq_len,
+            micro_batch=micro_batch,
+            effective_batch=micro_batch,
+            activation_checkpointing=checkpointing,
+            packing=packing,
+            optimizer="paged_adamw_8bit" if device == "cuda" else "adamw_torch",
+        ),
+        eval=Evaluation(generate=False, compare_base=False),
+    )
+
+
+def config_of(model: str) -> dict[str, object]:
+    if model == "sample":
+        found: dict[str, object] = json.loads((SAMPLE / "config.json").read_text())
+        return found
+    config = embedded_config(model)
+    assert config is not None, "every model of the matrix is embedded"
+    return config
+
+
+def estimated(spec: ResolvedSpec, device: Device) -> Memory:
+    shape = from_config(config_of(spec.model.id))
+    if spec.regression is not None:
+        shape = msgspec.structs.replace(shape, outputs=len(spec.regression.dimensions))
+    return memory(shape, spec, device)
+
+
+def group(spec: ResolvedSpec) -> tuple[str, str, str]:
+    return spec.model.id, spec.task, spec.strategy
+
+
+class Card(msgspec.Struct, frozen=True):
+    """What the child says of the device."""
+
+    name: str
+    total_bytes: int
+    compute_capability: tuple[int, int] | None
+    versions: str
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What the child prints of one case, one line of JSON each. Bytes and seconds."""
+
+    outcome: str  # ok, or OUT_OF_MEMORY
+    standing_bytes: int = 0  # allocated when the steps are over: weights, adapters, optimizer
+    allocated_bytes: int = 0
+    reserved_bytes: int = 0
+    step_seconds: float = 0.0
+
+
+def probe(python: str, device: str) -> Card:
+    done = subprocess.run(
+        [python, "-P", str(CHILD), "probe", device],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return msgspec.json.decode(done.stdout.splitlines()[-1], type=Card)
+
+
+def measure(python: str, some: list[ResolvedSpec], granted: int | None) -> Iterator[Measured]:
+    """One child's cases as they are done; torch may reserve `granted` bytes, None: all."""
+    request = {"config": config_of(some[0].model.id), "tokenizer": str(SAMPLE), "specs": some,
+               "granted": granted}  # fmt: skip
+    child = subprocess.Popen(
+        [python, "-P", str(CHILD), "measure"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with child:
+        child.stdin.write(msgspec.json.encode(request).decode())
+        child.stdin.close()
+        for line in child.stdout:
+            if line.startswith("{"):
+                yield msgspec.json.decode(line, type=Measured)
+    if child.returncode:
+        sys.exit(f"{' '.join(group(some[0]))} ended with {child.returncode}")
+
+
+def row_of(
+    card: Card, spec: ResolvedSpec, ours: Memory, granted: int | None, found: Measured
+) -> dict[str, object]:
+    train = spec.train
+    rate = train.micro_batch * train.seq_len / found.step_seconds if found.step_seconds else 0.0
+    slack = sum(t.bytes for t in ours.terms if t.name == "allocator slack")
+    return {
+        "card": card.name, "total_bytes": card.total_bytes, "date": datetime.now(UTC).date(),
+        "model": spec.model.id, "task": spec.task, "strategy": spec.strategy,
+        "dtype": spec.dtype, "seq_len": train.seq_len, "micro_batch": train.micro_batch,
+        "checkpointing": train.activation_checkpointing, "packing": train.packing,
+        "r": spec.lora.r, "optimizer": train.optimizer, "granted_bytes": granted or "",
+        "outcome": found.outcome, "standing_bytes": found.standing_bytes,
+        "allocated_bytes": found.allocated_bytes, "reserved_bytes": found.reserved_bytes,
+        "step_seconds": round(found.step_seconds, 4), "tokens_per_second": round(rate, 1),
+        "expected_bytes": ours.expected_bytes, "slack_bytes": slack,
+        "upper_bytes": ours.upper_bytes, "versions": card.versions,
+    }  # fmt: skip
+
+
+def known(file: Path) -> set[tuple[str, ...]]:
+    if not file.is_file():
+        return set()
+    with file.open(newline="") as rows:
+        return {tuple(row[k] for k in KEY) for row in csv.DictReader(rows)}
+
+
+def append(file: Path, row: dict[str, object]) -> None:
+    new = not file.is_file()
+    with file.open("a", newline="") as out:
+        writer = csv.DictWriter(out, FIELDS)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def key_of(spec: ResolvedSpec, granted: int | None) -> tuple[str, ...]:
+    train = spec.train
+    rows = (train.seq_len, train.micro_batch, train.activation_checkpointing, train.packing)
+    return tuple(map(str, (*group(spec), *rows, spec.lora.r, granted or "")))
+
+
+def as_device(card: Card, device: str) -> Device:
+    return Device(
+        kind="cuda" if device == "cuda" else "cpu",
+        name=card.name,
+        usable_bytes=card.total_bytes,
+        total_bytes=card.total_bytes,
+        compute_capability=card.compute_capability,
+    )
+
+
+def verdict(ours: Memory, granted: int, found: Measured) -> str:
+    """What we would have said of a card that grants so much, and what happened."""
+    fits = ours.upper_bytes - CUDA_CONTEXT_BYTES <= granted
+    runs = found.outcome == "ok"
+    return {
+        (True, True): "fits, and ran",
+        (True, False): "WRONG: said to fit, and did not",
+        (False, True): "refused, and would have run",
+        (False, False): "refused, and did not run",
+    }[fits, runs]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("python")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS)[1:])
+    parser.add_argument("--as-card", type=float, action="append", metavar="GB", default=[])
+    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measured")
+    options = parser.parse_args()
+    ends = time.monotonic() + 60 * options.minutes
+    card = probe(options.python, options.device)
+    device = as_device(card, options.device)
+    options.out.mkdir(parents=True, exist_ok=True)
+    file = options.out / f"{card.name.lower().replace(' ', '-')}.csv"
+    there = known(file)
+    grants = [int(gb * 1e9) - CUDA_CONTEXT_BYTES for gb in options.as_card] or [None]
+    wrong = False
+    for granted in grants:
+        for _, members in groupby(specs(options.models, options.device), group):
+            some = [spec for spec in members if key_of(spec, granted) not in there]
+            if not some:
+                continue
+            for spec, found in zip(some, measure(options.python, some, granted), strict=True):
+                ours = estimated(spec, device)
+                append(file, row_of(card, spec, ours, granted, found))
+                said = verdict(ours, granted, found) if granted is not None else found.outcome
+                wrong |= said.startswith("WRONG")
+                print(
+                    f"{' '.join(key_of(spec, granted))}: {said}; allocated "
+                    f"{found.allocated_bytes / GIB:.2f} GiB, reserved "
+                    f"{found.reserved_bytes / GIB:.2f}, expected {ours.expected_bytes / GIB:.2f}, "
+                    f"at most {ours.upper_bytes / GIB:.2f}; {found.step_seconds:.2f} s a step",
+                    flush=True,
+                )
+            if time.monotonic() > ends:
+                sys.exit(f"{options.minutes:g} minutes are over: the same command goes on")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

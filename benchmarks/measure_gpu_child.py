@@ -1,0 +1,175 @@
+"""The cases of one model, strategy and task for measure_gpu.py, in the training interpreter.
+
+`probe DEVICE` prints what the device is; `measure` reads a request on stdin and prints one line of
+JSON a case. The model is built once, of random weights, in the types that jobs/strategies.py would
+load it in; trainer, settings and adapters are the job's own.
+"""
+
+import gc
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from bitsandbytes.nn import Linear4bit, Params4bit
+from datasets import Dataset
+from transformers import AutoConfig
+from transformers.quantizers import AutoHfQuantizer
+
+from jobs import strategies, trainer
+from jobs.arguments import regression_arguments, sft_arguments
+from jobs.callbacks import StepTimes
+from jobs.outcome import reason_of
+from jobs.spec import ResolvedSpec
+from jobs.versions import versions
+
+STEPS = 4  # the first is left out of the time
+
+
+def probe(device: str) -> None:
+    found = versions()
+    said = ", ".join(f"{name} {found[name]}" for name in sorted(found))
+    card = {"name": "cpu", "total_bytes": 0, "compute_capability": None, "versions": said}
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        card |= {"name": properties.name, "total_bytes": properties.total_memory}
+        card["compute_capability"] = (properties.major, properties.minor)
+    print(json.dumps(card))
+
+
+def build(job: ResolvedSpec, config: dict[str, Any], tokenizer: Any) -> Any:
+    """Random weights, quantised where the spec says so; nothing is read from a file."""
+    kind, more = strategies.model_class(job, tokenizer)
+    settings = AutoConfig.for_model(**config | more)
+    dtype = torch.float32 if job.strategy == "full" else strategies.DTYPES[job.dtype]
+    with torch.device(strategies.device(job)):
+        model = kind.from_config(settings, dtype=dtype, attn_implementation="sdpa")
+    if job.quantization is not None:
+        quantise(model, job)
+        settings = strategies.quantization(job)
+        model.hf_quantizer = AutoHfQuantizer.from_config(settings, pre_quantized=False)
+        model.is_loaded_in_4bit = model.is_quantized = True
+        model.config.quantization_config = settings
+    strategies.keep_gradients(model)
+    return model
+
+
+def quantise(model: Any, job: ResolvedSpec) -> None:
+    """Every linear layer but head and scores as bitsandbytes holds it, one after the other."""
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, torch.nn.Linear) or name in ("lm_head", strategies.HEAD):
+            continue
+        packed = Linear4bit(
+            module.in_features,
+            module.out_features,
+            bias=module.bias is not None,
+            compute_dtype=strategies.DTYPES[job.dtype],
+            compress_statistics=job.quantization.double,
+            quant_type=job.quantization.kind,
+            device="meta",
+        )
+        place = module.weight.device
+        packed.weight = Params4bit(
+            module.weight.data.cpu(),
+            requires_grad=False,
+            compress_statistics=job.quantization.double,
+            quant_type=job.quantization.kind,
+            module=packed,
+        ).to(place)
+        packed.bias = module.bias
+        model.set_submodule(name, packed)
+    model.requires_grad_(False)
+
+
+def rows_of(job: ResolvedSpec, vocabulary: int) -> Dataset:
+    """Full rows, enough for all steps."""
+    count = STEPS * job.train.micro_batch
+    ids = torch.randint(0, vocabulary, (count, job.train.seq_len)).tolist()
+    if job.regression is None:
+        return Dataset.from_dict({"input_ids": ids, "labels": ids})
+    scores = torch.rand(count, len(job.regression.dimensions)).tolist()
+    mask = [[1] * job.train.seq_len] * count
+    return Dataset.from_dict({"input_ids": ids, "attention_mask": mask, "labels": scores})
+
+
+def tuner_of(job: ResolvedSpec, model: Any, tokenizer: Any, rows: Dataset, folder: Path) -> Any:
+    if job.regression is not None:
+        model = strategies.with_adapter(job, model)
+        strategies.widen_adapter(job, model)
+        return trainer.RegressionTrainer(
+            job.regression.loss,
+            model=model,
+            args=regression_arguments(job, folder),
+            train_dataset=rows,
+            data_collator=trainer.padded(tokenizer),
+        )
+    found = trainer.SftTrainer(
+        model=model,
+        args=sft_arguments(job, folder),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        peft_config=strategies.adapter(job),
+    )
+    strategies.widen_adapter(job, found.model)
+    return found
+
+
+def train(job: ResolvedSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
+    """A few steps of one case; the model is left without its adapter."""
+    cuda = job.device == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    tuner = None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = rows_of(job, model.config.vocab_size)
+            tuner = tuner_of(job, model, tokenizer, rows, Path(folder))
+            times = StepTimes()
+            tuner.add_callback(times)
+            tuner.args.max_steps = STEPS
+            tuner.args.set_save(strategy="no")
+            tuner.train()
+        return {
+            "outcome": "ok",
+            "standing_bytes": torch.cuda.memory_allocated() if cuda else 0,
+            "allocated_bytes": torch.cuda.max_memory_allocated() if cuda else 0,
+            "reserved_bytes": torch.cuda.max_memory_reserved() if cuda else 0,
+            "step_seconds": statistics.median(times.seconds[1:]),
+        }
+    except Exception as error:
+        if reason_of(error) != "OUT_OF_MEMORY":
+            raise
+        return {"outcome": "OUT_OF_MEMORY"}
+    finally:
+        if tuner is not None and hasattr(tuner.model, "unload"):
+            tuner.model.unload()
+            for parameter in model.parameters():
+                parameter.grad = None
+
+
+def measure() -> None:
+    request = json.load(sys.stdin)
+    jobs = [msgspec.convert(spec, type=ResolvedSpec) for spec in request["specs"]]
+    trainer.quiet()
+    tokenizer = strategies.load_tokenizer(request["tokenizer"], None)
+    model = build(jobs[0], request["config"], tokenizer)
+    if jobs[0].device == "cuda" and request["granted"] is not None:
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(request["granted"] / total)
+    for job in jobs:
+        found = train(job, model, tokenizer)
+        gc.collect()
+        if job.device == "cuda":
+            torch.cuda.empty_cache()
+        print("\n" + json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "probe":
+        probe(sys.argv[2])
+    else:
+        measure()
