@@ -63,7 +63,7 @@ def start(folder, **environment):
 
 
 def finish(folder, **environment):
-    code = start(folder, **environment).wait(timeout=120)
+    code = start(folder, **environment).wait(timeout=600)
     return code, result(folder)
 
 

@@ -282,7 +282,17 @@ def test_a_pilot_leaves_no_trace_in_the_training(plain, folders):
     assert shown.seconds > shown.seconds_per_step > 0
     assert found.seconds_by_phase["pilot"] >= shown.seconds
     phases = [r.phase for r in read_records(folder / layout.METRICS) if isinstance(r, PhaseRecord)]
-    assert phases == ["load", "data", "evaluate_base", "pilot", "train", "save", "evaluate", "done"]
+    assert phases == [
+        "load",
+        "data",
+        "longest_batch",
+        "evaluate_base",
+        "pilot",
+        "train",
+        "save",
+        "evaluate",
+        "done",
+    ]
     assert not list(folder.glob("*.part"))
 
 

@@ -25,7 +25,7 @@ from tests.jobs.short_job import (
     write_job,
 )
 
-PHASES = ["load", "data", "evaluate_base", "train", "save", "evaluate", "done"]
+PHASES = ["load", "data", "longest_batch", "evaluate_base", "train", "save", "evaluate", "done"]
 
 pytestmark = pytest.mark.filterwarnings("default")  # the libraries' own are not ours to mend
 
@@ -78,7 +78,7 @@ def test_nothing_that_must_be_unpickled_lies_beside_the_weights(whole):
 
 def test_the_log_is_quiet(whole):
     for line in (whole / layout.LOG).read_text().splitlines():
-        assert line.startswith(("step ", "20", "data.")), line
+        assert line.startswith(("step ", "20", "data.", "longest batch: ")), line
 
 
 def test_checkpoints_are_whole_and_few(whole):
