@@ -10,9 +10,9 @@ from typing import Literal
 from msgspec import Struct
 
 from jobs.spec import ResolvedSpec
-from launcher.errors import BadInput
-from launcher.estimate import activations
+from launcher.estimate import activations, unlike_llama
 from launcher.estimate.activations import Widths
+from launcher.estimate.adapters import require_adapters
 from launcher.estimate.tensors import ModelShape
 from launcher.estimate.weights import NF4_BLOCK, mapped, trained, weights, widths_of
 from launcher.types import GIB, MIB, Device, MemoryTerm
@@ -87,13 +87,10 @@ def memory(
     """Peak memory of the job; `prompt_tokens` is the longest row's, for the evaluation.
 
     Rows count as full (`seq_len` tokens). `loss` is TRL's chunked path, or transformers' own for
-    comparison with published runs. Raises `BadInput` when no LoRA target exists in the model.
+    comparison with published runs. Raises `BadInput` where PEFT cannot put LoRA's adapters.
     """
-    if spec.strategy != "full" and not any(t.target for t in shape.tensors(spec.lora.targets)):
-        raise BadInput(
-            f"lora.targets: none of {', '.join(spec.lora.targets)} is a layer of this model\n"
-            f"its linear layers: {', '.join(shape.linear_names())}"
-        )
+    if spec.strategy != "full":
+        require_adapters(shape, spec.lora)
     widths = widths_of(spec)
     standing = [*weights(shape, spec), *trained(shape, spec, widths)]
     passing = [
@@ -122,13 +119,25 @@ def host_bytes(shape: ModelShape, spec: ResolvedSpec, upper_bytes: int) -> int:
 
 
 def _saved(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> MemoryTerm:
-    tokens = activations.micro_tokens(spec)
+    tokens, targets = activations.micro_tokens(spec), spec.lora.targets
     if spec.train.activation_checkpointing:
         size = shape.layers * tokens * shape.hidden_size * w.compute
         return _term("saved activations", size, f"{shape.layers} layer inputs × {tokens} tokens")
-    per_token = activations.saved_per_token(shape, w, spec.lora.targets)
-    size = shape.layers * tokens * per_token
-    return _term("saved activations", size, f"{shape.layers} whole layers × {tokens} tokens")
+    size = tokens * activations.saved_per_token(shape, w, targets)
+    size += _pair_count(spec) * _pairs(shape, spec, w).kept
+    size += unlike_llama.merged(shape, targets, 0 if w.full else w.compute).kept
+    why = f"{shape.layers} whole layers × {tokens} tokens"
+    return _term("saved activations", shape.layers * size, why)
+
+
+def _pairs(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> unlike_llama.Pairs:
+    return unlike_llama.pairs(shape, w.compute, masked=spec.train.packing)
+
+
+def _pair_count(spec: ResolvedSpec) -> int:
+    """Pairs of tokens that attention looks at; packed rows lie in one."""
+    tokens = activations.micro_tokens(spec)
+    return tokens * (tokens if spec.train.packing else spec.train.seq_len)
 
 
 def _moments(
@@ -163,18 +172,22 @@ def _moments(
 
 def _layer(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> tuple[int, str]:
     targets = spec.lora.targets
-    tokens = activations.micro_tokens(spec)
-    per_token = activations.backward_per_token(shape, w, targets)
+    tokens, pairs = activations.micro_tokens(spec), _pairs(shape, spec, w)
+    merged = unlike_llama.merged(shape, targets, 0 if w.full else w.compute)
+    at_mlp = tokens * activations.backward_per_token(shape, w, targets) + merged.gradient
+    at_attention = _pair_count(spec) * (pairs.backward - pairs.kept)
+    size = max(at_mlp, at_attention) + _pair_count(spec) * pairs.shared
     why = "gradient buffers of the widest layer"
     if spec.train.activation_checkpointing:
-        per_token += activations.saved_per_token(shape, w, targets)
+        size += tokens * activations.saved_per_token(shape, w, targets)
+        size += _pair_count(spec) * pairs.kept + merged.kept
         why = "recomputed layer and its gradient buffers"
-    size = tokens * per_token
-    if spec.train.packing:
-        size += tokens * tokens * (1 + w.compute)  # sdpa's block mask, as bool and as a bias
-        why += ", packing mask"
-    if spec.quantization is not None:
-        linear = max(t.numel for t in shape.tensors() if t.kind == "linear")
+    if pairs.shared:
+        why += ", packing mask" if shape.attention == "fused" else ", attention over all pairs"
+    if merged.kept:
+        why += f", {shape.experts} experts with their adapters ({merged.kept / MIB:.0f} MiB)"
+    linear = max((t.numel for t in shape.tensors() if t.four_bit), default=0)
+    if spec.quantization is not None and linear:
         size += linear * w.compute + 4 * ceil(linear / NF4_BLOCK)
         why += f", one weight dequantised ({linear * w.compute / MIB:.0f} MiB)"
     return size, why
@@ -204,12 +217,15 @@ def _loss(
 def _evaluation(
     shape: ModelShape, spec: ResolvedSpec, w: Widths, prompt_tokens: int
 ) -> tuple[int, str]:
-    rows = spec.eval.batch
-    prompt = rows * min(prompt_tokens, spec.train.seq_len)
+    rows, length = spec.eval.batch, min(prompt_tokens, spec.train.seq_len)
+    prompt = rows * length
     cache = (prompt + rows * spec.eval.max_new_tokens) * activations.kv_cache_per_token(
         shape, w.compute
     )
     forward = prompt * activations.forward_per_token(shape, w.compute)
+    pairs = unlike_llama.pairs(shape, w.compute, masked=False)
+    forward += prompt * length * (pairs.shared + pairs.forward)
+    forward += unlike_llama.merged(shape, spec.lora.targets, 0 if w.full else w.compute).kept
     return cache + forward, f"{rows} answers at once: keys, values and the prompts' forward pass"
 
 
