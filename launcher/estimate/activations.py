@@ -13,6 +13,8 @@ from jobs.spec import ResolvedSpec
 from launcher.estimate import unlike_llama
 from launcher.estimate.tensors import ModelShape, Tensor
 
+_BEHIND_THE_MLP = ("down_proj", "dense_4h_to_h")  # the linear layer that reads the product
+
 
 class Widths(Struct, frozen=True, kw_only=True):
     """Bytes per element, and what makes a linear layer keep its input."""
@@ -53,9 +55,6 @@ def backward_per_token(shape: ModelShape, w: Widths, targets: tuple[str, ...]) -
     if not w.full and not shape.experts and behind:
         buffers += 2 * w.adapter * shape.intermediate_size
     return buffers
-
-
-_BEHIND_THE_MLP = ("down_proj", "dense_4h_to_h")
 
 
 def forward_per_token(shape: ModelShape, compute: int) -> int:
