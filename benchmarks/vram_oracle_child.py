@@ -253,10 +253,6 @@ class _Kernel:
         return lambda *_, **__: None
 
 
-def _no(*_: Any) -> bool:
-    return False
-
-
 @contextlib.contextmanager
 def cuda_ways(job: ResolvedSpec) -> Iterator[None]:
     """What the job's code would choose and find on a card, in rows that differ in length."""
@@ -279,7 +275,7 @@ def cuda_ways(job: ResolvedSpec) -> Iterator[None]:
         # A table of 256 values, worked out from values.
         (bitsandbytes.functional, "create_dynamic_map", lambda *_, **__: torch.empty(256)),
         # Fake tensors hold no values to look at: whether a row is padded is the case's to say.
-        (masks, "is_tracing", _no),
+        (masks, "is_tracing", lambda _: False),
         (masks, "fast_all", lambda _: not padded),
         (masks, "find_packed_sequence_indices", _packed_indices if packs else lambda _: None),
     ]

@@ -5,7 +5,7 @@ import pytest
 
 from jobs.spec import Data, Lora, Model, Pilot, Quantization, Regression, ResolvedSpec, Train
 from launcher.errors import BadInput
-from launcher.estimate import estimate, hours, vram, weights
+from launcher.estimate import activations, estimate, hours, vram, weights
 from launcher.estimate.shapes import shape_of
 from launcher.estimate.tensors import ModelShape, Tensor
 from launcher.types import GIB, DataFacts, Device, Offer
@@ -172,6 +172,29 @@ def test_a_student_trains_its_head_and_has_no_vocabulary_to_score() -> None:
     assert student.parameters_trainable == language.parameters_trainable + 8 * 3584
     # less the head, more for adapters that stay fp32
     assert student.memory_expected_bytes < language.memory_expected_bytes - 1.5 * head
+
+
+def test_packed_rows_are_one_and_only_a_single_unpacked_row_needs_no_mask() -> None:
+    packed = activations.batch_of(spec_for(QWEN_7B, seq_len=512, micro_batch=4))
+    assert (packed.rows, packed.length, packed.masked) == (1, 2048, True)
+    alone = activations.batch_of(spec_for(QWEN_7B, seq_len=512, packing=False))
+    assert (alone.rows, alone.length, alone.masked) == (1, 512, False)
+    several = activations.batch_of(spec_for(QWEN_7B, seq_len=512, packing=False, micro_batch=4))
+    assert (several.rows, several.length, several.masked) == (4, 512, True)
+    student = msgspec.structs.replace(
+        a_student(QWEN_7B, 8), train=Train(seq_len=512, packing=True, micro_batch=4)
+    )
+    assert activations.batch_of(student) == several
+
+
+def test_gradients_stand_at_the_loss_only_from_the_second_micro_batch_on() -> None:
+    shape = shape_for(QWEN_7B)
+    at_the_loss = [
+        vram.timeline(shape, spec_for(QWEN_7B, "full", effective_batch=rows), RTX_4090).moments[0]
+        for rows in (1, 2)
+    ]
+    assert [moment.name for moment in at_the_loss] == ["loss", "loss"]
+    assert [moment.gradients for moment in at_the_loss] == [0, 4 * shape.parameters]
 
 
 def test_rows_for_the_test_are_judged_and_choosing_an_epoch_costs_time() -> None:
