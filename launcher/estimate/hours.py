@@ -176,7 +176,16 @@ def _cpu_step(
     shape: ModelShape, spec: ResolvedSpec, device: Device, tokens: int, flops: float, linear: int
 ) -> Span:
     cores = max(1, device.cores)
-    widths = Widths(compute=4, adapter=4, autocast=False, dropout=spec.lora.dropout > 0, full=False)
+    widths = Widths(
+        compute=4,
+        stream=4,
+        adapter=4,
+        rank=spec.lora.r,
+        autocast=False,
+        dropout=spec.lora.dropout > 0,
+        full=False,
+        nf4=False,
+    )
     saved = tokens * shape.layers * saved_per_token(shape, widths, spec.lora.targets)
     seconds = (
         Span(*(flops / (g * 1e9 * cores) for g in CPU_GFLOPS_PER_CORE))
