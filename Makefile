@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST_SITE := build/pytest-site
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test unit jobs-test integration soak residuals lock clean
+.PHONY: help demo check test unit jobs-test integration soak residuals oracle lock clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST) | head -2
@@ -59,6 +59,10 @@ soak: .venv/installed-test
 residuals: .venv/installed
 	$(BIN)/python -m benchmarks.vram_residuals
 	$(BIN)/python -m benchmarks.throughput_residuals
+
+# our memory model against a simulation of the job's step: docs/measured/oracle.csv
+oracle: .venv/installed
+	$(BIN)/python -m benchmarks.vram_oracle "$$($(BIN)/python -m launcher.executors.environment)" --write
 
 # images/*.lock anew, from pyproject
 lock: | $(BIN)/python

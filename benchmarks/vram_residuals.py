@@ -11,21 +11,8 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from benchmarks.published import SHAPES, card_of, expressible, rows, spec_of
-from launcher.estimate.vram import memory
+from launcher.estimate.vram import CUDA_SLACK, memory
 from launcher.types import GIB
-
-# Fake-tensor traces of torch 2.13 and transformers 5.23 with the plain loss, GiB (2026-11):
-# model, micro-batch, sequence length, peak. Not validated against a card.
-TRACED = (
-    ("Qwen/Qwen2.5-0.5B", 1, 1024, 3.09),
-    ("Qwen/Qwen2.5-0.5B", 4, 1024, 9.32),
-    ("Qwen/Qwen2.5-1.5B", 1, 1024, 5.20),
-    ("Qwen/Qwen2.5-7B", 1, 1024, 16.87),
-    ("Qwen/Qwen2.5-7B", 4, 2048, 32.54),
-)
-
-
-PASSING = ("saved activations", "one layer at work", "loss", "evaluation")
 
 
 def group_of(row: dict[str, str]) -> str:
@@ -55,38 +42,14 @@ def compare(row: dict[str, str]) -> Found:
     parts = {t.name: t.bytes / GIB for t in terms if t.name not in leave}
     ours, measured = sum(parts.values()), float(row["peak_gib_per_gpu"])
     slack = parts["allocator slack"]
-    passing = sum(parts[n] for n in PASSING if n in parts)
+    passing = slack / CUDA_SLACK
     return Found(ours, measured, (measured - ours + slack) / passing)
-
-
-def traced() -> None:
-    from jobs.spec import Data, Lora, Model, ResolvedSpec, Train
-    from launcher.estimate.shapes import shape_of
-
-    for model_id, batch, length, peak in TRACED:
-        spec = ResolvedSpec(
-            run_id="traced",
-            model=Model(id=model_id),
-            data=Data(train="traced"),
-            strategy="lora",
-            dtype="bf16",
-            device="cuda",
-            quantization=None,
-            lora=Lora(dropout=0.0),
-            train=Train(micro_batch=batch, seq_len=length, optimizer="adamw_torch", packing=False),
-        )
-        row = {"gpu": "A100 80GB"}
-        terms = memory(shape_of(spec.model)[0], spec, card_of(row), loss="plain").terms
-        unseen = ("CUDA context", "allocator slack", "autocast copies", "gradients")
-        ours = sum(t.bytes for t in terms if t.name not in unseen) / GIB
-        print(f"{model_id:20s} {batch}x{length}  ours {ours:6.2f}  traced {peak:6.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", action="store_true", help="list every row")
     args = parser.parse_args()
-    traced()
     groups: dict[str, list[Found]] = defaultdict(list)
     for row in filter(expressible, rows("vram_measured_dev.csv")):
         try:

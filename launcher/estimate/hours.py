@@ -15,7 +15,8 @@ from msgspec import Struct
 
 from jobs.spec import ResolvedSpec
 from launcher.estimate import unlike_llama
-from launcher.estimate.activations import Widths, micro_tokens, saved_per_token
+from launcher.estimate.activations import saved_per_token
+from launcher.estimate.batch import Widths, micro_tokens
 from launcher.estimate.tensors import ModelShape
 from launcher.types import DataFacts, Device, Offer, TimeTerm
 
@@ -219,7 +220,16 @@ def _cpu_step(
     shape: ModelShape, spec: ResolvedSpec, device: Device, tokens: int, context: int, flops: float
 ) -> Span:
     cores = max(1, device.cores)
-    widths = Widths(compute=4, adapter=4, autocast=False, dropout=spec.lora.dropout > 0, full=False)
+    widths = Widths(
+        compute=4,
+        stream=4,
+        adapter=4,
+        rank=spec.lora.r,
+        autocast=False,
+        dropout=spec.lora.dropout > 0,
+        full=False,
+        nf4=False,
+    )
     saved = tokens * shape.layers * saved_per_token(shape, widths, spec.lora.targets)
     saved += tokens * context * shape.layers * unlike_llama.pairs(shape, 4, masked=False).kept
     seconds = (

@@ -6,9 +6,14 @@ against autograd's own storages on a CPU by `tests/integration/test_kept_activat
 has measured them.
 """
 
+from math import ceil
+
 from msgspec import Struct
 
+from launcher.estimate.batch import NF4_BLOCK, Batch, Layer, Widths
 from launcher.estimate.tensors import ModelShape, Tensor
+
+_BEHIND_THE_MLP = ("down_proj", "dense_4h_to_h")  # the linear layer that reads the product
 
 
 class _Scores(Struct, frozen=True):
@@ -32,6 +37,82 @@ _SCORES = {
     "broadcast": _Scores(kept=4, forward=10, backward=12, moved=110),
 }
 _NONE = _Scores(kept=0, forward=0, backward=0, moved=0)
+
+
+def is_unlike(shape: ModelShape) -> bool:
+    """Whether the walk through Llama's layer (activations.py) is not this model's."""
+    return bool(shape.experts) or not shape.gated or shape.attention != "fused"
+
+
+def layer_at_work(shape: ModelShape, w: Widths, targets: tuple[str, ...], batch: Batch) -> Layer:
+    """One decoder layer under the micro-batch, as sums: its moments are not told apart as well."""
+    scores = pairs(shape, w.compute, batch.masked)
+    stacks = merged(shape, targets, 0 if w.full else w.compute)
+    kept = batch.tokens * saved_per_token(shape, w, targets) + batch.pairs * scores.kept
+    kept += stacks.kept + _copies(shape, w, targets)
+    unpacked = max((t.numel for t in shape.tensors() if t.four_bit), default=0) if w.nf4 else 0
+    unpacked = unpacked * w.compute + 2 * 4 * ceil(unpacked / NF4_BLOCK)
+    mlp = batch.tokens * mlp_at_work_per_token(shape, mlp_width(shape, w))
+    forward = kept + max(mlp, batch.pairs * (scores.forward - scores.kept)) + unpacked
+    at_mlp = batch.tokens * backward_per_token(shape, w, targets) + stacks.gradient
+    backward = kept + max(at_mlp, batch.pairs * (scores.backward - scores.kept)) + unpacked
+    return Layer(kept=kept, kept_first=kept, forward=forward, again=forward, backward=backward)
+
+
+def _copies(shape: ModelShape, w: Widths, targets: tuple[str, ...]) -> int:
+    """Autocast's 16-bit copies of one layer's trained fp32 matrices."""
+    if not w.autocast or not (w.full or w.adapter == 4):
+        return 0
+    linears = [t for t in shape.tensors(targets) if t.kind == "linear"]
+    sizes = [t.parameters if w.full else sum(t.adapter(w.rank)) * t.count
+             for t in linears if w.full or t.target]  # fmt: skip
+    return w.compute * sum(sizes) // shape.layers
+
+
+def saved_per_token(shape: ModelShape, w: Widths, targets: tuple[str, ...]) -> int:
+    """What one layer keeps from forward to backward, bytes per token, without a mask."""
+    norms = shape.norms_per_layer * shape.hidden_size
+    norms += shape.attention_size + shape.kv_size if shape.qk_norm else 0
+    # q, k and v repeated to all heads, output; GPT-NeoX turns copies of q and k, and its v is a
+    # view that keeps the product of all three
+    attention = w.compute * (6 if shape.architecture == "gpt_neox" else 4) * shape.attention_size
+    mlp = mlp_kept_per_token(shape, mlp_width(shape, w))
+    mlp += kept_by_experts(shape, targets, mlp_width(shape, w), w.full)
+    linears = [t for t in shape.tensors(targets) if t.kind == "linear"]
+    return 4 * norms + attention + mlp + sum(_saved_input(t, w) for t in linears)
+
+
+def _saved_input(linear: Tensor, w: Widths) -> int:
+    size_in = linear.shape[1]
+    if w.full:
+        return w.compute * size_in
+    if not linear.target:
+        return 0
+    element = w.compute if w.autocast else w.adapter
+    mask = (1 if w.autocast else w.adapter) if w.dropout else 0  # CPU keeps it in x's dtype
+    return (element + mask) * size_in
+
+
+def backward_per_token(shape: ModelShape, w: Widths, targets: tuple[str, ...]) -> int:
+    """Gradient buffers at the widest moment of a layer's backward pass, bytes per token.
+
+    At the MLP: gradients of the product, gate and up; with an adapter on the layer behind them
+    also the adapter's input and its gradient in the adapter's dtype.
+    """
+    buffers = mlp_at_work_per_token(shape, mlp_width(shape, w))
+    behind = any(t.target and t.module in _BEHIND_THE_MLP for t in shape.tensors(targets))
+    if not w.full and not shape.experts and behind:
+        buffers += 2 * w.adapter * shape.intermediate_size
+    return buffers
+
+
+def mlp_width(shape: ModelShape, w: Widths) -> int:
+    """Bytes per element in the MLP.
+
+    Autocast does not narrow the experts' product, which runs in the weights' dtype (transformers
+    5.23 integrations/moe.py _grouped_mm): in full training fp32.
+    """
+    return 4 if shape.experts and w.full else w.compute
 
 
 class Pairs(Struct, frozen=True, kw_only=True):

@@ -11,10 +11,18 @@ from msgspec import Struct
 
 from jobs.spec import ResolvedSpec
 from launcher.estimate import activations, unlike_llama
-from launcher.estimate.activations import Widths
+from launcher.estimate.activations import layer_at_work
 from launcher.estimate.adapters import require_adapters
+from launcher.estimate.batch import Batch, Layer, Widths, batch_of, micro_tokens
 from launcher.estimate.tensors import ModelShape
-from launcher.estimate.weights import NF4_BLOCK, mapped, trained, weights, widths_of
+from launcher.estimate.weights import (
+    autocast_copies,
+    gradient_bytes,
+    mapped,
+    trained,
+    weights,
+    widths_of,
+)
 from launcher.types import GIB, MIB, Device, MemoryTerm
 
 Loss = Literal["chunked", "plain"]
@@ -25,20 +33,21 @@ LOSS_VOCABULARY_CHUNK, LOSS_TOKEN_CHUNK = 32_768, 4_096
 # target, difference and product in fp32 and a bool, beside the tile itself: 9.25 tiles of fp32,
 # measured 9.29 (benchmarks/cpu_heap.py loss, 4 x 512, 2026-11-21).
 LOSS_TILE_BYTES = 8 * 4 + 1
-# fp32 logits, log-softmax, gradient and the 16-bit gradient: 14 bytes reproduce the five peaks
-# traced in fake-tensor mode within 1 %, see benchmarks/vram_residuals.py.
-PLAIN_LOSS_BYTES = 14
+# transformers loss_utils.py ForCausalLMLoss: in the backward pass the log-softmax that it kept, its
+# gradient and the logits' gradient, all fp32; the 16-bit logits are gone with the model's output.
+PLAIN_LOSS_BYTES = 12
 
 # Share of what comes and goes that torch's caching allocator holds on top: the exact-length rows
-# that state their counter (answerai, reserved per GPU) need 0.26 (LoRA) and 0.49 (NF4); the middle.
-CUDA_SLACK = 0.37
+# that state their counter (answerai, reserved per GPU) need 0.40 (LoRA) and 0.59 (NF4), as `python
+# -m benchmarks.vram_residuals` prints them on 2026-11-21; the middle.
+CUDA_SLACK = 0.50
 # Above the expected peak, per strategy: the highest residual, measured / ours - 1, of the exact
 # -length rows, as `python -m benchmarks.vram_residuals` prints them on 2026-11-21: LoRA qwen-readme
-# +19 %, NF4 answerai +7 % (two rows alone, so LoRA's margin holds there too), rounded up. Not
-# covered: ms-swift and unsloth rows (up to +128 %), whose reserved counters grow with varying
+# +22 %, NF4 answerai +5 % (two rows alone, so LoRA's margin holds there too), rounded up. Not
+# covered: ms-swift and unsloth rows (up to +126 %), whose reserved counters grow with varying
 # lengths until the card is full, under older software; a need is not read from them. "full" has
 # no row: the same figure, an assumption.
-UPPER_MARGIN = 0.20
+UPPER_MARGIN = 0.25
 
 # Assumption, not measured here: driver and library context of one process on one card.
 CUDA_CONTEXT_BYTES = 512 * MIB
@@ -70,10 +79,27 @@ class Memory(Struct, frozen=True, kw_only=True):
     upper_bytes: int
 
 
-class _Moment(Struct, frozen=True):
+class Moment(Struct, frozen=True, kw_only=True):
+    """What is there beside weights, adapters and optimizer state at one time of the step."""
+
     name: str
-    bytes: int
+    saved: int = 0  # activations kept for the backward pass
+    gradients: int = 0  # of the parameters
+    own: int = 0
     why: str
+
+    @property
+    def bytes(self) -> int:
+        return self.saved + self.gradients + self.own
+
+
+class Timeline(Struct, frozen=True, kw_only=True):
+    """What stands throughout a step, and what is there beside it at each moment."""
+
+    standing: tuple[MemoryTerm, ...]
+    gradients: int  # once all are there
+    through: int  # beside what stands when the layers are through: kept, copies, the last output
+    moments: tuple[Moment, ...]
 
 
 def memory(
@@ -93,10 +119,8 @@ def memory(
         require_adapters(shape, spec.lora)
     widths = widths_of(spec)
     standing = [*weights(shape, spec), *trained(shape, spec, widths)]
-    passing = [
-        _saved(shape, spec, widths),
-        *_moments(shape, spec, device, widths, loss, prompt_tokens),
-    ]
+    gradients, *passing = _at_the_peak(_moments(shape, spec, device, widths, loss, prompt_tokens))
+    standing.append(gradients)
     if device.kind == "cpu":
         why = "Python, torch, transformers, peft, trl at work"
         standing += [*mapped(shape, spec), _heap(shape, spec, widths)]
@@ -111,6 +135,25 @@ def memory(
     return Memory(terms=terms, expected_bytes=expected, upper_bytes=ceil(expected * (1 + margin)))
 
 
+def timeline(
+    shape: ModelShape, spec: ResolvedSpec, device: Device, loss: Loss = "chunked"
+) -> Timeline:
+    """The step's moments as torch allocates them: no slack, no context, no process, no evaluation.
+
+    What benchmarks/vram_oracle.py is held against.
+    """
+    w = widths_of(spec)
+    batch = batch_of(spec)
+    saved = _saved(shape, spec, w, layer_at_work(shape, w, spec.lora.targets, batch))
+    output = batch.tokens * shape.hidden_size * w.stream
+    return Timeline(
+        standing=(*weights(shape, spec), *trained(shape, spec, w)),
+        gradients=gradient_bytes(shape, spec, w),
+        through=saved + _normed(shape, w, batch) + output + _waiting_copies(shape, spec, w),
+        moments=tuple(_moments(shape, spec, device, w, loss, None)),
+    )
+
+
 def host_bytes(shape: ModelShape, spec: ResolvedSpec, upper_bytes: int) -> int:
     """RAM of the machine: on a CPU all of it, beside a card the process and one weight file."""
     if spec.device == "cpu":
@@ -118,26 +161,19 @@ def host_bytes(shape: ModelShape, spec: ResolvedSpec, upper_bytes: int) -> int:
     return HOST_PROCESS_BYTES + min(2 * shape.parameters, WEIGHT_FILE_BYTES)
 
 
-def _saved(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> MemoryTerm:
-    tokens, targets = activations.micro_tokens(spec), spec.lora.targets
-    if spec.train.activation_checkpointing:
-        size = shape.layers * tokens * shape.hidden_size * w.compute
-        return _term("saved activations", size, f"{shape.layers} layer inputs × {tokens} tokens")
-    size = tokens * activations.saved_per_token(shape, w, targets)
-    size += _pair_count(spec) * _pairs(shape, spec, w).kept
-    size += unlike_llama.merged(shape, targets, 0 if w.full else w.compute).kept
-    why = f"{shape.layers} whole layers × {tokens} tokens"
-    return _term("saved activations", shape.layers * size, why)
-
-
-def _pairs(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> unlike_llama.Pairs:
-    return unlike_llama.pairs(shape, w.compute, masked=spec.train.packing)
-
-
-def _pair_count(spec: ResolvedSpec) -> int:
-    """Pairs of tokens that attention looks at; packed rows lie in one."""
-    tokens = activations.micro_tokens(spec)
-    return tokens * (tokens if spec.train.packing else spec.train.seq_len)
+def _at_the_peak(moments: list[Moment]) -> list[MemoryTerm]:
+    """Gradients, saved activations, and what each moment adds: only the largest one counts."""
+    largest = max(moments, key=lambda m: m.bytes)
+    return [
+        _term("gradients", largest.gradients, f"of what is trained, at the peak ({largest.name})"),
+        _term("saved activations", largest.saved, f"at the peak ({largest.name})"),
+        *(
+            _term(m.name, m.own, m.why)
+            if m is largest
+            else _term(m.name, 0, f"{m.bytes / GIB:.2f} GiB beside the weights, not the peak")
+            for m in moments
+        ),
+    ]
 
 
 def _moments(
@@ -147,71 +183,155 @@ def _moments(
     w: Widths,
     loss: Loss,
     prompt_tokens: int | None,
-) -> list[MemoryTerm]:
-    """What stands on top of the saved activations; only the largest moment counts."""
-    saved = _saved(shape, spec, w).bytes
-    moments = [
-        _Moment("one layer at work", *_layer(shape, spec, w)),
-        _Moment("loss", *_loss(shape, spec, device, w, loss)),
+) -> list[Moment]:
+    """The times of a step that can be its peak, in their order."""
+    batch = batch_of(spec)
+    layer = layer_at_work(shape, w, spec.lora.targets, batch)
+    saved = _saved(shape, spec, w, layer)
+    gradients = gradient_bytes(shape, spec, w)
+    # From the second micro-batch on gradients stand; with one a step they come as they are made.
+    earlier = gradients if spec.train.effective_batch > spec.train.micro_batch else 0
+    embedding = 4 * shape.vocab_size * shape.hidden_size if w.full else 0
+    tied = embedding if shape.tied and not shape.outputs else 0
+    normed = _normed(shape, w, batch)
+    work, why = _layer(shape, spec, w, layer)
+    size, loss_why = _loss(shape, spec, device, w, loss)
+    norm = activations.norm_backward_per_token(shape.hidden_size) * batch.tokens
+    found = [
+        Moment(name="loss", saved=saved + normed, gradients=earlier, own=size, why=loss_why),
+        Moment(
+            name="last norm",
+            saved=saved + normed,
+            gradients=earlier,
+            own=norm + tied,
+            why="the gradient through the norm after the last layer",
+        ),
+        Moment(
+            name="one layer at work",
+            saved=saved,
+            gradients=earlier,
+            own=work + tied,  # a tied head's gradient waits for the embedding's
+            why=why,
+        ),
     ]
+    if not spec.train.activation_checkpointing:
+        # Variables hold the embeddings and the last layer's input; where the stream is fp32, norms
+        # keep them already.
+        held = min(shape.layers, 2) if w.stream < 4 else 0
+        own = layer.forward - layer.kept + held * batch.tokens * shape.hidden_size * w.stream
+        why = "the last layer's forward pass, beyond what it keeps"
+        found.insert(0, Moment(name="forward", saved=saved, gradients=earlier, own=own, why=why))
+    if not earlier:
+        own = saved // shape.layers + work + tied
+        why = "the first layer's backward pass, with the gradients of all others"
+        there = (gradients - embedding) * (shape.layers - 1) // shape.layers
+        found.append(Moment(name="first layer", gradients=there, own=own, why=why))
+    if w.full:
+        # The head's gradient, the embedding's and their sum; untied the embedding's alone.
+        why = "the embedding's gradient, fp32" + (", the head's and their sum" if tied else "")
+        found.append(
+            Moment(
+                name="embedding's gradient",
+                gradients=earlier or gradients - embedding,
+                own=embedding + 2 * tied,
+                why=why,
+            )
+        )
     if w.full and spec.train.optimizer == "adamw_torch" and device.kind != "cpu":
-        # torch optim/adamw.py _multi_tensor_adamw: one fp32 scratch copy of all parameters
-        scratch = max(0, 4 * shape.parameters - saved)
-        moments.append(_Moment("optimizer scratch", scratch, "foreach AdamW, beyond activations"))
+        # torch optim/adam.py _multi_tensor_adam: the root of the second moment of all parameters
+        size = 4 * shape.parameters
+        why = "foreach AdamW's scratch"
+        found.append(Moment(name="optimizer's scratch", gradients=gradients, own=size, why=why))
     if prompt_tokens is not None and spec.eval.generate and not shape.outputs:
-        answer = _evaluation(shape, spec, w, prompt_tokens)
-        moments.append(_Moment("evaluation", max(0, answer[0] - saved), answer[1]))
-    largest = max(moments, key=lambda m: m.bytes)
-    return [
-        _term(m.name, m.bytes, m.why)
-        if m is largest
-        else _term(m.name, 0, f"{m.bytes / GIB:.2f} GiB, but not at the peak ({largest.name})")
-        for m in moments
-    ]
+        size, why = _evaluation(shape, spec, w, prompt_tokens)
+        found.append(Moment(name="evaluation", own=size, why=why))
+    return found
 
 
-def _layer(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> tuple[int, str]:
-    targets = spec.lora.targets
-    tokens, pairs = activations.micro_tokens(spec), _pairs(shape, spec, w)
-    merged = unlike_llama.merged(shape, targets, 0 if w.full else w.compute)
-    at_mlp = tokens * activations.backward_per_token(shape, w, targets) + merged.gradient
-    at_attention = _pair_count(spec) * (pairs.backward - pairs.kept)
-    size = max(at_mlp, at_attention) + _pair_count(spec) * pairs.shared
-    why = "gradient buffers of the widest layer"
+def _saved(shape: ModelShape, spec: ResolvedSpec, w: Widths, layer: Layer) -> int:
+    """What all layers keep for the backward pass, and what they share.
+
+    A checkpointed layer keeps its input (torch utils/checkpoint.py). Without, the first layer of a
+    frozen model keeps less: what goes in has no gradient (with checkpoints trl gives it one, model.
+    enable_input_require_grads).
+    """
+    batch = batch_of(spec)
+    shared = activations.shared_by_layers(shape, w, batch)
     if spec.train.activation_checkpointing:
-        size += tokens * activations.saved_per_token(shape, w, targets)
-        size += _pair_count(spec) * pairs.kept + merged.kept
-        why = "recomputed layer and its gradient buffers"
-    if pairs.shared:
-        why += ", packing mask" if shape.attention == "fused" else ", attention over all pairs"
-    if merged.kept:
-        why += f", {shape.experts} experts with their adapters ({merged.kept / MIB:.0f} MiB)"
-    linear = max((t.numel for t in shape.tensors() if t.four_bit), default=0)
-    if spec.quantization is not None and linear:
-        size += linear * w.compute + 4 * ceil(linear / NF4_BLOCK)
+        return shared + shape.layers * batch.tokens * shape.hidden_size * w.stream
+    first = layer.kept if w.full else layer.kept_first
+    return shared + (shape.layers - 1) * layer.kept + first
+
+
+def _normed(shape: ModelShape, w: Widths, batch: Batch) -> int:
+    """What the norm after the last layer keeps until its own backward pass."""
+    return batch.tokens * shape.hidden_size * (4 + (w.stream if w.full else 0))
+
+
+def _waiting_copies(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> int:
+    """Autocast's copies that no layer keeps: with checkpoints, until the forward pass ends."""
+    return autocast_copies(shape, spec, w) if spec.train.activation_checkpointing else 0
+
+
+def _layer(shape: ModelShape, spec: ResolvedSpec, w: Widths, layer: Layer) -> tuple[int, str]:
+    """What the last layer's backward pass adds to what is saved."""
+    tokens = micro_tokens(spec)
+    stream = tokens * shape.hidden_size * w.stream
+    if not spec.train.activation_checkpointing:
+        return max(0, layer.backward - layer.kept), "gradient buffers beside the MLP"
+    down = any(t.target and t.module == "down_proj" for t in shape.tensors(spec.lora.targets))
+    # The layer's gradient, and the adapter branch's, wait while the layer is computed again.
+    waiting = stream * (2 if down and not w.full else 1)
+    if shape.norms_per_layer == 4:  # the norm after the MLP comes first, and works in fp32
+        waiting = stream + 4 * tokens * shape.hidden_size
+    again = max(layer.again + waiting, layer.backward)
+    if w.stream == 4:
+        again -= stream  # the first norm keeps the checkpoint itself
+    why = f"computed again ({layer.kept / MIB:.0f} MiB kept) and its buffers"
+    if w.nf4:
+        linear = max((t.numel for t in shape.tensors() if t.four_bit), default=0)
         why += f", one weight dequantised ({linear * w.compute / MIB:.0f} MiB)"
-    return size, why
+    return again, why
 
 
 def _loss(
     shape: ModelShape, spec: ResolvedSpec, device: Device, w: Widths, loss: Loss
 ) -> tuple[int, str]:
-    tokens = activations.micro_tokens(spec)
+    """The most from the last norm's output to its gradient: the head."""
+    tokens = micro_tokens(spec)
     if shape.outputs:
         # transformers modeling_layers.py GenericForSequenceClassification: scores at every token
-        return 2 * 4 * tokens * shape.outputs, f"{shape.outputs} scores a token"
+        states = tokens * w.stream * shape.hidden_size
+        own = states + max(states, _waiting_copies(shape, spec, w))
+        return own, f"{shape.outputs} scores a token: the last states and their gradient"
     if loss == "plain":
         return PLAIN_LOSS_BYTES * tokens * shape.vocab_size, "whole logits"
-    hidden = tokens * shape.hidden_size * (4 + 2 * w.compute)  # fp32 gradient, compacted input
+    return _chunked(shape, spec, device, w, tokens)
+
+
+def _chunked(
+    shape: ModelShape, spec: ResolvedSpec, device: Device, w: Widths, tokens: int
+) -> tuple[int, str]:
+    """trl 1.16 kernels/chunked_logprob.py ChunkedLogProbFunction, all tokens supervised."""
+    at_once = min(tokens, LOSS_TOKEN_CHUNK)
     columns = min(LOSS_VOCABULARY_CHUNK, shape.vocab_size)
-    tile = min(tokens, LOSS_TOKEN_CHUNK) * columns
     # The buffer is a whole chunk wide even where the vocabulary is smaller.
-    size = min(tokens, LOSS_TOKEN_CHUNK) * LOSS_VOCABULARY_CHUNK * w.compute + hidden
+    buffer = at_once * LOSS_VOCABULARY_CHUNK * w.compute
+    if w.compute < w.stream:  # fp32 weights and states are cast a chunk at a time, and in the
+        # backward pass the next chunk while the one before is still named
+        chunks = 2 if shape.vocab_size > columns else 1
+        buffer += w.compute * shape.hidden_size * (chunks * columns + at_once)
     if device.kind != "cuda":
-        size += LOSS_TILE_BYTES * tile
+        buffer += LOSS_TILE_BYTES * at_once * columns
+    forward = _waiting_copies(shape, spec, w)
+    forward += 2 * w.stream * tokens * shape.hidden_size  # states, supervised ones again
+    # The supervised states, their gradient in fp32, and in the states' dtype.
+    narrow = w.stream if w.stream < 4 else 0
+    backward = (w.stream + 4 + narrow) * tokens * shape.hidden_size
     if w.full:
-        size += 4 * shape.vocab_size * shape.hidden_size  # the head's fp32 gradient
-    return size, f"chunked: {min(tokens, LOSS_TOKEN_CHUNK)} tokens × {columns} logits at a time"
+        backward += 4 * shape.vocab_size * shape.hidden_size  # the head's fp32 gradient
+    why = f"chunked: {at_once} tokens × {columns} logits at a time"
+    return buffer + max(forward, backward), why
 
 
 def _evaluation(
@@ -240,7 +360,7 @@ def _heap(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> MemoryTerm:
     if spec.train.lean_heap:
         return _term("allocator slack", 0, "lean_heap: freed blocks go back to the system")
     per_token = activations.saved_per_token(shape, w, spec.lora.targets)
-    whole = shape.layers * activations.micro_tokens(spec) * per_token
+    whole = shape.layers * micro_tokens(spec) * per_token
     why = f"freed blocks the heap keeps: {CPU_HEAP_SHARE:.0%} of all layers' activations"
     return _term("allocator slack", int(CPU_HEAP_SHARE * whole), why)
 

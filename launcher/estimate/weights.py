@@ -3,20 +3,22 @@
 from math import ceil
 
 from jobs.spec import ResolvedSpec
-from launcher.estimate.activations import Widths
+from launcher.estimate.batch import NF4_BLOCK, Widths
 from launcher.estimate.tensors import ModelShape, Tensor
 from launcher.types import MemoryTerm
 
 DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 
-NF4_BLOCK = 64  # bitsandbytes 0.50 functional.quantize_4bit: values per absmax
 ABSMAX_BLOCK = 256  # the same: absmax values per second-level absmax
 OPTIMIZER_BLOCK = 256  # bitsandbytes optim/optimizer.py init_state, Optimizer2State
 OPTIMIZER_8BIT_FLOOR = 4096  # the same, min_8bit_size: smaller tensors keep fp32 state
 
 
 def widths_of(spec: ResolvedSpec) -> Widths:
-    """Bytes per element of stream and adapters.
+    """Bytes per element of stream, matmuls and adapters.
+
+    Full training keeps fp32 weights, and with them the residual stream; autocast narrows what goes
+    into a product.
 
     Adapters are fp32 on an unquantised base (peft 0.21 tuners_utils.py cast_adapter_dtype, which
     trl 1.16 turns off for DeepSpeed ZeRO-3 alone). On a quantised one trl makes them bf16
@@ -27,12 +29,16 @@ def widths_of(spec: ResolvedSpec) -> Widths:
     compute = DTYPE_BYTES[spec.dtype]
     narrow = spec.quantization is not None and spec.dtype == "bf16" and spec.regression is None
     adapter = 2 if narrow else 4
+    full = spec.strategy == "full"
     return Widths(
         compute=compute,
+        stream=4 if full else compute,
         adapter=adapter,
+        rank=spec.lora.r,
         autocast=compute == 2,
         dropout=spec.lora.dropout > 0,
-        full=spec.strategy == "full",
+        full=full,
+        nf4=spec.quantization is not None,
     )
 
 
@@ -81,21 +87,34 @@ def mapped(shape: ModelShape, spec: ResolvedSpec) -> list[MemoryTerm]:
 
 
 def trained(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> list[MemoryTerm]:
-    """Terms of what is trained, by the widths of `widths_of`."""
+    """Adapters and optimizer state, by the widths of `widths_of`."""
     sizes = trained_sizes(shape, spec)
     count = sum(n * times for n, times in sizes)
     width = 4 if w.full else w.adapter
     state = sum(optimizer_bytes(n, spec.train.optimizer, width) * times for n, times in sizes)
-    terms = [
-        _term("gradients", width * count, f"{count:,} trained × {width} bytes"),
-        _term("optimizer state", state, f"{spec.train.optimizer}; paged parts counted whole"),
-    ]
+    terms = [_term("optimizer state", state, f"{spec.train.optimizer}; paged parts counted whole")]
     if not w.full:
         why = f"{count:,} × {'bf16' if width == 2 else 'fp32'}, r {spec.lora.r}"
         terms.insert(0, _term("adapters", width * count, why))
-    if w.autocast and width == 4:
-        terms.append(_term("autocast copies", 2 * count, "trained fp32 weights in 16 bits"))
     return terms
+
+
+def gradient_bytes(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> int:
+    """Of all that is trained, in its own dtype."""
+    count = sum(n * times for n, times in trained_sizes(shape, spec))
+    return (4 if w.full else w.adapter) * count
+
+
+def autocast_copies(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> int:
+    """16-bit copies of all trained fp32 matrices, which autocast keeps until the forward pass ends.
+
+    torch autocast_mode.cpp cached_cast. Embedding and norms are no operands of a product.
+    """
+    if not w.autocast or not (w.full or w.adapter == 4):
+        return 0
+    if w.full:
+        return w.compute * sum(t.parameters for t in shape.tensors() if t.kind == "linear")
+    return w.compute * sum(n * times for n, times in trained_sizes(shape, spec))
 
 
 def trained_sizes(shape: ModelShape, spec: ResolvedSpec) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ import pytest
 from jobs.spec import Data, Lora, Model, Pilot, Quantization, Regression, ResolvedSpec, Train
 from launcher.errors import BadInput
 from launcher.estimate import activations, estimate, hours, vram, weights
+from launcher.estimate.batch import batch_of
 from launcher.estimate.shapes import shape_of
 from launcher.estimate.tensors import ModelShape, Tensor
 from launcher.types import GIB, DataFacts, Device, Offer
@@ -99,30 +100,6 @@ def test_half_a_billion_on_cpu_is_what_was_measured() -> None:
     need = vram.memory(shape_for(model_id), spec, CPU)
     assert need.expected_bytes / GIB == pytest.approx(3.30, rel=0.1)
     assert need.upper_bytes / GIB > 3.31
-
-
-# Fake-tensor traces of bf16 LoRA with the plain loss: model, micro-batch, length, static and peak.
-TRACED = [
-    ("Qwen/Qwen2.5-0.5B", 1, 1024, 0.953, 3.09),
-    ("Qwen/Qwen2.5-0.5B", 4, 1024, 0.953, 9.32),
-    ("Qwen/Qwen2.5-1.5B", 1, 1024, 2.944, 5.20),
-    (QWEN_7B, 1, 1024, 14.336, 16.87),
-    (QWEN_7B, 4, 2048, 14.336, 32.54),
-]
-
-
-@pytest.mark.parametrize(("model_id", "batch", "length", "static", "peak"), TRACED)
-def test_traced_peaks_are_met_within_one_percent(
-    model_id: str, batch: int, length: int, static: float, peak: float
-) -> None:
-    spec = spec_for(
-        model_id, "lora", micro_batch=batch, seq_len=length, packing=False, optimizer="adamw_torch"
-    )
-    found = terms_of(vram.memory(shape_for(model_id), spec, RTX_4090, loss="plain"))
-    assert (found["base weights"] + found["adapters"]) / GIB == pytest.approx(static, abs=0.001)
-    for unseen in ("CUDA context", "allocator slack", "autocast copies", "gradients"):
-        found.pop(unseen)
-    assert sum(found.values()) / GIB == pytest.approx(peak, rel=0.01)
 
 
 def test_terms_add_up_and_are_never_negative() -> None:
@@ -290,6 +267,29 @@ def test_a_student_trains_its_head_and_has_no_vocabulary_to_score() -> None:
     assert student.parameters_trainable == language.parameters_trainable + 8 * 3584
     # less the head, more for adapters that stay fp32
     assert student.memory_expected_bytes < language.memory_expected_bytes - 1.5 * head
+
+
+def test_packed_rows_are_one_and_only_a_single_unpacked_row_needs_no_mask() -> None:
+    packed = batch_of(spec_for(QWEN_7B, seq_len=512, micro_batch=4))
+    assert (packed.rows, packed.length, packed.masked) == (1, 2048, True)
+    alone = batch_of(spec_for(QWEN_7B, seq_len=512, packing=False))
+    assert (alone.rows, alone.length, alone.masked) == (1, 512, False)
+    several = batch_of(spec_for(QWEN_7B, seq_len=512, packing=False, micro_batch=4))
+    assert (several.rows, several.length, several.masked) == (4, 512, True)
+    student = msgspec.structs.replace(
+        a_student(QWEN_7B, 8), train=Train(seq_len=512, packing=True, micro_batch=4)
+    )
+    assert batch_of(student) == several
+
+
+def test_gradients_stand_at_the_loss_only_from_the_second_micro_batch_on() -> None:
+    shape = shape_for(QWEN_7B)
+    at_the_loss = [
+        vram.timeline(shape, spec_for(QWEN_7B, "full", effective_batch=rows), RTX_4090).moments[0]
+        for rows in (1, 2)
+    ]
+    assert [moment.name for moment in at_the_loss] == ["loss", "loss"]
+    assert [moment.gradients for moment in at_the_loss] == [0, 4 * shape.parameters]
 
 
 def test_rows_for_the_test_are_judged_and_choosing_an_epoch_costs_time() -> None:
