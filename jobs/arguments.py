@@ -22,6 +22,9 @@ def sft_arguments(job: ResolvedSpec, run_folder: Path) -> SFTConfig:
         packing=train.packing,
         eval_packing=False,
         assistant_only_loss=False,  # the labels are made already, see jobs/encode.py
+        # Off, as the models' own configs have it: with TRL's default a mixture of experts returns
+        # its router's logits in generation too, where transformers 5.23 cannot sum them.
+        router_aux_loss_coef=0.0,
     )
 
 

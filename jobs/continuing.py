@@ -118,8 +118,8 @@ def _require_same_settings(adapter: Adapter, own: Any) -> None:
             for field in dataclasses.fields(config)
             if field.name not in _FREE
         }
-        found["target_modules"] = _words(found["target_modules"])
-        return found
+        # PEFT holds them as sets, a file as lists
+        return found | {key: _words(found[key]) for key in ("target_modules", "target_parameters")}
 
     theirs, ours = of(adapter.config), of(own)
     wrong = [

@@ -94,7 +94,7 @@ def load(a: Attempt) -> Loaded:
         train_dataset=encoded,
         eval_dataset=validation,
         processing_class=tokenizer,
-        peft_config=strategies.adapter(job),
+        peft_config=strategies.adapter(job, model),
         callbacks=callbacks_of(a),
     )
     if job.train.select_by not in (None, "loss"):

@@ -93,6 +93,10 @@ def _ends(model: Any) -> tuple[Any, Any]:
     return model.get_input_embeddings(), model.get_output_embeddings()
 
 
+# What encodes images, in transformers' models that also take them (Gemma 3 from 4 B on). Its layers
+# have the same names as the language model's; an adapter there would never see a gradient.
+VISION_TOWER = "vision_tower"
+
 # The module that scores, in transformers' sequence classifiers: trained whole, never in 4 bits.
 HEAD = "score"
 
@@ -104,14 +108,14 @@ def load_model(
 
     For `full` the weights are fp32 and only the arithmetic is 16-bit: an update of 1e-5 vanishes
     in bf16's 8 significant bits. A regression student gets a fresh head of one output a dimension,
-    drawn from the seed.
+    drawn from the seed. Attention is transformers' own choice: sdpa, eager for Gemma 2, whose soft
+    cap sdpa does not have.
     """
     options: dict[str, Any] = {
         "revision": revision,
         "dtype": torch.float32 if job.strategy == "full" else DTYPES[job.dtype],
         "quantization_config": quantization(job),
         "device_map": None if sharded(job) else {"": device(job, local_rank)},
-        "attn_implementation": "sdpa",  # torch chooses the kernel by card and mask
     }
     kind, more = model_class(job, tokenizer)
     set_seed(job.seed)
@@ -183,15 +187,17 @@ def device(job: ResolvedSpec, local_rank: int = 0) -> str:
     return f"cuda:{local_rank}" if job.device == "cuda" else job.device
 
 
-def adapter(job: ResolvedSpec) -> LoraConfig | None:
+def adapter(job: ResolvedSpec, model: Any) -> LoraConfig | None:
     if job.strategy == "full":
         return None
+    sees = any(VISION_TOWER in name.split(".") for name, _ in model.named_modules())
     return LoraConfig(
         task_type="CAUSAL_LM" if job.regression is None else "SEQ_CLS",
         r=job.lora.r,
         lora_alpha=job.lora.alpha,
         lora_dropout=job.lora.dropout,
         target_modules=list(job.lora.targets),
+        exclude_modules=rf"(.*\.)?{VISION_TOWER}\..*" if sees else None,
         bias="none",
     )
 
@@ -201,7 +207,7 @@ def with_adapter(job: ResolvedSpec, model: Any) -> Any:
 
     peft keeps adapters in fp32 (autocast_adapter_dtype) and trains the head beside them.
     """
-    config = adapter(job)
+    config = adapter(job, model)
     return model if config is None else get_peft_model(model, config)
 
 

@@ -17,7 +17,7 @@ from launcher.errors import BadInput
 from launcher.estimate import estimate as real_estimate
 from launcher.estimate.shapes import ModelShape
 from launcher.refusals import NO_DEVICE, Refusal, blocked, filtered, over_limit, usd
-from launcher.resolve import resolve, strategies
+from launcher.resolve import model_refusal, resolve, strategies
 from launcher.selection import require_known
 from launcher.types import (
     Budget,
@@ -68,7 +68,7 @@ def plan(
     judged = []
     for offer in offers:
         for strategy in strategies(job):
-            spec = resolve(job, strategy, offer, run_id)
+            spec = model_refusal(strategy, shape) or resolve(job, strategy, offer, run_id)
             if not isinstance(spec, str):
                 spec = _bound_to(spec, data)
             estimate = None if isinstance(spec, str) else estimator(spec, shape, data, offer)

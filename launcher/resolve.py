@@ -6,6 +6,7 @@ A refusal is one line for people, with what the card has and what was asked.
 import msgspec
 
 from jobs.spec import Dtype, JobSpec, Optimizer, Quantization, ResolvedSpec, Strategy
+from launcher.estimate.tensors import ModelShape
 from launcher.types import Device, Offer
 
 BF16_CAPABILITY = (8, 0)  # NVIDIA CUDA programming guide: bf16 tensor cores from Ampere on
@@ -47,6 +48,13 @@ def resolve(job: JobSpec, strategy: Strategy, offer: Offer, run_id: str) -> Reso
         ),
     )
     return ResolvedSpec(**fields)
+
+
+def model_refusal(strategy: Strategy, shape: ModelShape) -> str | None:
+    """Why a model cannot be trained by a strategy on any device."""
+    if strategy == "qlora" and not shape.four_bit_parameters:
+        return f"transformers quantises no layer of {shape.architecture}; --strategy lora"
+    return None
 
 
 def dtype_on(job: JobSpec, device: Device) -> Dtype | str:

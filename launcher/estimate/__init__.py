@@ -17,7 +17,7 @@ RUN_FILES_BYTES = 20_000_000
 def estimate(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offer) -> Estimate:
     """Memory terms in bytes and time terms in hours of `spec` on `offer`.
 
-    Raises `BadInput` when none of `spec.lora.targets` is a layer of the model.
+    Raises `BadInput` where PEFT cannot put LoRA's adapters on the model.
     """
     if spec.regression is not None:
         shape = msgspec.structs.replace(shape, outputs=len(spec.regression.dimensions))
@@ -69,11 +69,37 @@ def _assumptions(spec: ResolvedSpec, shape: ModelShape, data: DataFacts) -> tupl
     ]
     missing = shape.unmatched(spec.lora.targets) if spec.strategy != "full" else ()
     if missing:
-        on = ", ".join(n for n in shape.linear_names() if n in spec.lora.targets)
+        on = ", ".join(n for n in shape.target_names() if n in spec.lora.targets)
         found.append(
             f"LoRA targets {', '.join(missing)} match nothing in {shape.architecture}:"
-            f" adapters sit on {on} alone (its layers: {', '.join(shape.linear_names())})"
+            f" adapters sit on {on} alone (its layers: {', '.join(shape.target_names())})"
         )
+    found += _of_the_family(spec, shape)
     if spec.device != "cpu":
         found.append("CUDA context 512 MiB, network and image size: not measured")
     return tuple(found)
+
+
+def _of_the_family(spec: ResolvedSpec, shape: ModelShape) -> list[str]:
+    """What is not Llama's way in this model, and how sure its figures are."""
+    found = []
+    if shape.experts:
+        active = shape.active_parameters + shape.head_parameters
+        found.append(
+            f"{shape.experts_per_token} of {shape.experts} experts a token:"
+            f" {active / 1e9:.2f} B parameters at work; the experts' rate is not measured"
+        )
+    if shape.experts and spec.quantization is not None:
+        kept = sum(t.parameters for t in shape.tensors() if not t.four_bit)
+        found.append(
+            f"{kept / shape.parameters:.0%} of the parameters stay in {spec.dtype}:"
+            " transformers stacks the experts, and bitsandbytes quantises no stack"
+        )
+    if shape.attention in ("softcapped", "broadcast"):
+        found.append(
+            f"no fused attention kernel takes {shape.architecture}:"
+            " memory and time grow with the square of the length; counted, not measured on a card"
+        )
+    if not shape.gated:
+        found.append(f"{shape.architecture}'s memory was checked on a CPU, not on a card")
+    return found

@@ -6,87 +6,20 @@ Linear4bit.forward) call them, asking of each what it makes, what autograd keeps
 tools/autograd/derivatives.yaml) and what is gone when it is over:
 a frozen linear keeps nothing but its weight; a trained one its input; a norm its input in fp32;
 silu and the gate product their operands; attention q, k, v and its output; dropout its mask.
+Other layers than Llama's are summed up in `unlike_llama.py`.
 """
 
 from math import ceil
 
-from msgspec import Struct
-
-from jobs.spec import ResolvedSpec
+from launcher.estimate import unlike_llama
+from launcher.estimate.batch import NF4_BLOCK, Batch, Layer, Widths
 from launcher.estimate.tensors import ModelShape, Tensor
-
-NF4_BLOCK = 64  # bitsandbytes 0.50 functional.quantize_4bit: values per absmax
-
-
-class Widths(Struct, frozen=True, kw_only=True):
-    """Bytes per element, and what decides which copies there are."""
-
-    compute: int  # of what matmuls read and write
-    stream: int  # of the residual stream
-    adapter: int  # of LoRA's parameters
-    rank: int
-    autocast: bool  # matmuls cast their inputs to `compute`
-    dropout: bool  # LoRA dropout above 0
-    full: bool  # every weight is trained
-    nf4: bool  # the layers' linear weights are in 4 bits
-
-    @property
-    def widened(self) -> bool:
-        """Whether LoRA's input is first cast to the adapters' dtype.
-
-        peft layer.py Linear.forward always does; bnb.py Linear4bit.forward not under autocast.
-        """
-        return self.adapter > self.compute and not self.nf4
-
-
-class Batch(Struct, frozen=True, kw_only=True):
-    """One micro-batch, all rows full."""
-
-    rows: int
-    length: int  # tokens of a row; packed rows lie in one
-    masked: bool  # attention is told by a mask what it may see
-
-    @property
-    def tokens(self) -> int:
-        """Of all rows."""
-        return self.rows * self.length
-
-    @property
-    def mask_elements(self) -> int:
-        """Of a mask that all layers share (transformers masking_utils.py sdpa_mask)."""
-        return self.rows * self.length**2 if self.masked else 0
-
-
-class Layer(Struct, frozen=True, kw_only=True):
-    """One layer's bytes for a micro-batch."""
-
-    kept: int  # for the backward pass, its own input not counted
-    kept_first: int  # the same of the first layer, where nothing before it is trained
-    forward: int  # the most at once, `kept` in it
-    again: int  # the same while it is computed again, which ends with the last tensor kept
-    backward: int  # the most at once, what is still kept in it
-
-
-def batch_of(spec: ResolvedSpec) -> Batch:
-    """The micro-batch that TRL's collator makes of full rows.
-
-    Packed rows come as one row without padding and a mask that keeps documents apart. Unpacked rows
-    are as long as the longest of them: several need a mask for the padding, as rows differ; one
-    needs none (transformers masking_utils.py _ignore_causal_mask_sdpa). Regression does not pack.
-    """
-    rows, length = min(spec.train.micro_batch, spec.train.effective_batch), spec.train.seq_len
-    if spec.train.packing and spec.regression is None:
-        return Batch(rows=1, length=rows * length, masked=True)
-    return Batch(rows=rows, length=length, masked=rows > 1)
-
-
-def micro_tokens(spec: ResolvedSpec) -> int:
-    """Tokens of one forward pass, all rows full."""
-    return batch_of(spec).tokens
 
 
 def layer_at_work(shape: ModelShape, w: Widths, targets: tuple[str, ...], batch: Batch) -> Layer:
     """One decoder layer under the micro-batch."""
+    if unlike_llama.is_unlike(shape):
+        return unlike_llama.layer_at_work(shape, w, targets, batch)
     walk = _Walk(shape, w, targets, batch)
     walk.attention_block()
     walk.mlp_block()
@@ -286,16 +219,21 @@ class _Walk:
 def shared_by_layers(shape: ModelShape, w: Widths, batch: Batch) -> int:
     """Masks, one byte an element, and the cosines and sines of all positions.
 
-    Gemma's alternating layers have one for each kind (modeling_gemma3.py Gemma3TextModel.forward,
-    modeling_gemma2.py); so has Gemma 3 its rotations.
+    Gemma 3 has one of each for either kind of layer (modeling_gemma3.py Gemma3TextModel.forward).
     """
-    masks = 2 if shape.architecture in ("gemma2", "gemma3_text") else 1
-    rotations = 2 if shape.architecture == "gemma3_text" else 1
-    return masks * batch.mask_elements + rotations * 2 * batch.length * shape.head_dim * w.stream
+    alternating = shape.architecture.startswith("gemma3")
+    rotations = 2 if alternating else 1
+    if unlike_llama.is_unlike(shape):
+        masks = unlike_llama.pairs(shape, w.compute, batch.masked).shared * batch.pairs
+    else:
+        masks = (2 if alternating else 1) * batch.mask_elements
+    return masks + rotations * 2 * batch.length * shape.head_dim * w.stream
 
 
 def saved_per_token(shape: ModelShape, w: Widths, targets: tuple[str, ...]) -> int:
     """What one layer keeps from forward to backward, bytes per token, without a mask."""
+    if unlike_llama.is_unlike(shape):
+        return unlike_llama.saved_per_token(shape, w, targets)
     one = Batch(rows=1, length=1, masked=False)
     far = Batch(rows=2, length=1, masked=False)
     kept = [layer_at_work(shape, w, targets, batch).kept for batch in (one, far)]
@@ -313,9 +251,11 @@ def norm_backward_per_token(hidden_size: int) -> int:
 
 def forward_per_token(shape: ModelShape, compute: int) -> int:
     """The widest moment of a layer without gradients: residual, fp32 norm, gate, up, product."""
-    return (2 * compute + 4) * shape.hidden_size + 3 * compute * shape.intermediate_size
+    stream = (2 * compute + 4) * shape.hidden_size
+    return stream + unlike_llama.mlp_at_work_per_token(shape, compute)
 
 
 def kv_cache_per_token(shape: ModelShape, compute: int) -> int:
     """Keys and values of all layers, bytes per token."""
-    return 2 * shape.layers * shape.kv_size * compute
+    heads = shape.cached_kv_heads or shape.kv_heads
+    return 2 * shape.layers * heads * shape.head_dim * compute

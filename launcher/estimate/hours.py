@@ -14,7 +14,9 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from jobs.spec import ResolvedSpec
-from launcher.estimate.activations import Widths, micro_tokens, saved_per_token
+from launcher.estimate import unlike_llama
+from launcher.estimate.activations import saved_per_token
+from launcher.estimate.batch import Widths, micro_tokens
 from launcher.estimate.tensors import ModelShape
 from launcher.types import DataFacts, Device, Offer, TimeTerm
 
@@ -49,6 +51,13 @@ LAUNCH_SECONDS_PER_LAYER = Span(0.0025, 0.005, 0.008)
 # against LoRA: qwen-7b 2.41 against 4.31 samples/s, 14b 1.36 against 2.60: 24 ps a weight, twice.
 NF4_BYTES_PER_WEIGHT = Span(25.0, 49.0, 75.0)
 NF4_PASSES = 3  # forward, recomputation, backward: what those rows ran
+
+# Experts against one matrix of their active size: the tokens are sorted and each expert gets some.
+# Assumption, not measured.
+EXPERTS_SLOWER = Span(1.0, 1.5, 3.0)
+
+# Of what plain operations on attention's scores move (unlike_llama.py). Assumption, not measured.
+SCORES_MOVED = Span(0.7, 1.0, 1.5)
 
 # CPU, one core of an AMD EPYC, 2026-11-21, `OMP_NUM_THREADS=1 python benchmarks/cpu_rate.py`:
 # fp32 matmul 76-91 GFLOP/s.
@@ -138,13 +147,18 @@ def flops_per_token(shape: ModelShape, spec: ResolvedSpec, context: int) -> floa
     (Kaplan et al. 2020, section 2.1, less the frozen weights' own gradient). Checkpointing
     repeats the layers' forward pass; the chunked loss repeats the head's. Attention: 4 × context
     × width forward (scores and values), twice that backward; half of it where the kernel skips
-    the future, which it does without packing's block mask.
+    the future, which it does without packing's block mask. Of the experts those count that a token
+    passes; an adapter on them is merged for all tokens at once, see `merge_flops`, and gives them a
+    gradient of their own.
     """
-    layers = sum(t.parameters for t in shape.tensors() if t.kind == "linear")
+    layers = shape.active_parameters
     head = shape.head_parameters
     again = 1 if spec.train.activation_checkpointing else 0
-    trained = layers + head if spec.strategy == "full" else 0
-    adapter = shape.lora_parameters(spec.lora.r, spec.lora.targets) if not trained else 0
+    full = spec.strategy == "full"
+    share = shape.experts_per_token / shape.experts if shape.experts else 0.0
+    stacks = unlike_llama.adapted_experts(shape, spec.lora.targets)
+    trained = layers + head if full else share * sum(t.parameters for t in stacks)
+    adapter = 0 if full else _token_adapters(shape, spec)
     seen = context if spec.train.packing else context / 2
     attention = 4 * seen * shape.attention_size * shape.layers
     return (
@@ -156,24 +170,54 @@ def flops_per_token(shape: ModelShape, spec: ResolvedSpec, context: int) -> floa
     )
 
 
+def _token_adapters(shape: ModelShape, spec: ResolvedSpec) -> int:
+    """Of LoRA's parameters, those that tokens are multiplied with."""
+    tensors = shape.tensors(spec.lora.targets)
+    placed = [t for t in tensors if t.target and t.kind == "linear"]
+    return sum(sum(t.adapter(spec.lora.r)) * t.count for t in placed)
+
+
+def merge_flops(shape: ModelShape, spec: ResolvedSpec) -> float:
+    """Floating-point operations of a micro-step to merge adapters into stacks of experts.
+
+    B A is as large as the stack: 2 × its elements × rank forward, as much for each factor's
+    gradient; checkpointing repeats the first.
+    """
+    if spec.strategy == "full":
+        return 0.0
+    passes = 4 if spec.train.activation_checkpointing else 3
+    return sum(
+        2.0 * passes * t.parameters * spec.lora.r * len(t.answers_to)
+        for t in unlike_llama.adapted_experts(shape, spec.lora.targets)
+    )
+
+
 def step_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, tokens: int) -> Span:
     """Seconds of one micro-step of `tokens` tokens."""
     context = tokens if spec.train.packing else min(tokens, spec.train.seq_len)
-    flops = tokens * flops_per_token(shape, spec, context)
-    linear = sum(t.parameters for t in shape.tensors() if t.kind == "linear")
+    flops = tokens * flops_per_token(shape, spec, context) + merge_flops(shape, spec)
     if device.kind == "cpu":
-        return _cpu_step(shape, spec, device, tokens, flops, linear)
+        return _cpu_step(shape, spec, device, tokens, context, flops)
     rate = max(device.dense_16bit_tflops, 0.1) * 1e12
+    bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
+    moved = unlike_llama.pairs(shape, 2, spec.train.packing).moved
     seconds = Span(*(flops / (rate * s) for s in SHARE))
+    seconds = seconds.plus(SCORES_MOVED * (tokens * context * moved * shape.layers / bandwidth))
     seconds = seconds.at_least(LAUNCH_SECONDS_PER_LAYER * shape.layers)
+    seconds = _with_experts(shape, seconds)
     if spec.quantization is None:
         return seconds
-    bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
-    return seconds.plus(NF4_BYTES_PER_WEIGHT * (linear / bandwidth))
+    return seconds.plus(NF4_BYTES_PER_WEIGHT * (shape.four_bit_parameters / bandwidth))
+
+
+def _with_experts(shape: ModelShape, seconds: Span) -> Span:
+    if not shape.experts:
+        return seconds
+    return Span(*(s * slower for s, slower in zip(seconds, EXPERTS_SLOWER, strict=True)))
 
 
 def _cpu_step(
-    shape: ModelShape, spec: ResolvedSpec, device: Device, tokens: int, flops: float, linear: int
+    shape: ModelShape, spec: ResolvedSpec, device: Device, tokens: int, context: int, flops: float
 ) -> Span:
     cores = max(1, device.cores)
     widths = Widths(
@@ -187,35 +231,43 @@ def _cpu_step(
         nf4=False,
     )
     saved = tokens * shape.layers * saved_per_token(shape, widths, spec.lora.targets)
+    saved += tokens * context * shape.layers * unlike_llama.pairs(shape, 4, masked=False).kept
     seconds = (
         Span(*(flops / (g * 1e9 * cores) for g in CPU_GFLOPS_PER_CORE))
         .plus(CPU_SECONDS_PER_SAVED_BYTE * (saved / cores))
         .plus(CPU_SECONDS_PER_LAYER * shape.layers)
-        .plus(CPU_SECONDS_PER_WEIGHT * linear)
+        .plus(CPU_SECONDS_PER_WEIGHT * shape.parameters_of("linear", "experts"))
     )
     if spec.quantization is not None:
-        seconds = seconds.plus(CPU_NF4_SECONDS_PER_WEIGHT * linear)
+        seconds = seconds.plus(CPU_NF4_SECONDS_PER_WEIGHT * shape.four_bit_parameters)
+    seconds = _with_experts(shape, seconds)
     if spec.dtype != "fp32":
         seconds = Span(*(s * slow for s, slow in zip(seconds, CPU_16BIT_SLOWDOWN, strict=True)))
     return seconds
 
 
 def answer_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, rows: int) -> Span:
-    """Seconds of one generated token for a whole batch: weights are read once, or dequantised."""
-    linear = sum(t.parameters for t in shape.tensors() if t.kind == "linear")
-    weights = linear + shape.head_parameters
+    """Seconds of one generated token for a whole batch: weights are read once, or dequantised.
+
+    Of the experts those are read that some row passes, at most `rows` × the experts per token.
+    """
+    quantised, read = shape.four_bit_parameters, float(shape.parameters_of("linear"))
+    if shape.experts:
+        share = min(1.0, rows * shape.experts_per_token / shape.experts)
+        read += share * shape.parameters_of("experts")
+    weights = read + shape.head_parameters
     if device.kind == "cpu":
-        flops = 2.0 * weights * rows
+        flops = 2.0 * (shape.active_parameters + shape.head_parameters) * rows
         cores = max(1, device.cores)
         work = Span(*(flops / (g * 1e9 * cores) for g in CPU_GFLOPS_PER_CORE))
         work = work.plus(CPU_SECONDS_PER_WEIGHT * (weights / NF4_PASSES))
         if spec.quantization is not None:
-            work = work.plus(CPU_NF4_SECONDS_PER_WEIGHT * (linear / NF4_PASSES))
+            work = work.plus(CPU_NF4_SECONDS_PER_WEIGHT * (quantised / NF4_PASSES))
         return work.plus(CPU_SECONDS_PER_LAYER * (shape.layers / NF4_PASSES))
     bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
     work = Span(1.0, 1.5, 3.0) * (2.0 * weights / bandwidth)
     if spec.quantization is not None:
-        work = work.plus(NF4_BYTES_PER_WEIGHT * (linear / bandwidth / NF4_PASSES))
+        work = work.plus(NF4_BYTES_PER_WEIGHT * (quantised / bandwidth / NF4_PASSES))
     return work.at_least(LAUNCH_SECONDS_PER_LAYER * (shape.layers / NF4_PASSES))
 
 

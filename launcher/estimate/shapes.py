@@ -11,7 +11,8 @@ import msgspec
 
 from jobs.spec import Model
 from launcher.errors import BadInput, LaunchError, OutsideFailed
-from launcher.estimate.tensors import ModelShape, from_config
+from launcher.estimate.families import from_config
+from launcher.estimate.tensors import ModelShape
 
 __all__ = [
     "ModelShape",

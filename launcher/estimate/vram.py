@@ -10,9 +10,10 @@ from typing import Literal
 from msgspec import Struct
 
 from jobs.spec import ResolvedSpec
-from launcher.errors import BadInput
-from launcher.estimate import activations
-from launcher.estimate.activations import Batch, Layer, Widths, batch_of, layer_at_work
+from launcher.estimate import activations, unlike_llama
+from launcher.estimate.activations import layer_at_work
+from launcher.estimate.adapters import require_adapters
+from launcher.estimate.batch import Batch, Layer, Widths, batch_of, micro_tokens
 from launcher.estimate.tensors import ModelShape
 from launcher.estimate.weights import (
     autocast_copies,
@@ -112,13 +113,10 @@ def memory(
     """Peak memory of the job; `prompt_tokens` is the longest row's, for the evaluation.
 
     Rows count as full (`seq_len` tokens). `loss` is TRL's chunked path, or transformers' own for
-    comparison with published runs. Raises `BadInput` when no LoRA target exists in the model.
+    comparison with published runs. Raises `BadInput` where PEFT cannot put LoRA's adapters.
     """
-    if spec.strategy != "full" and not any(t.target for t in shape.tensors(spec.lora.targets)):
-        raise BadInput(
-            f"lora.targets: none of {', '.join(spec.lora.targets)} is a layer of this model\n"
-            f"its linear layers: {', '.join(shape.linear_names())}"
-        )
+    if spec.strategy != "full":
+        require_adapters(shape, spec.lora)
     widths = widths_of(spec)
     standing = [*weights(shape, spec), *trained(shape, spec, widths)]
     gradients, *passing = _at_the_peak(_moments(shape, spec, device, widths, loss, prompt_tokens))
@@ -277,7 +275,7 @@ def _waiting_copies(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> int:
 
 def _layer(shape: ModelShape, spec: ResolvedSpec, w: Widths, layer: Layer) -> tuple[int, str]:
     """What the last layer's backward pass adds to what is saved."""
-    tokens = activations.micro_tokens(spec)
+    tokens = micro_tokens(spec)
     stream = tokens * shape.hidden_size * w.stream
     if not spec.train.activation_checkpointing:
         return max(0, layer.backward - layer.kept), "gradient buffers beside the MLP"
@@ -291,7 +289,7 @@ def _layer(shape: ModelShape, spec: ResolvedSpec, w: Widths, layer: Layer) -> tu
         again -= stream  # the first norm keeps the checkpoint itself
     why = f"computed again ({layer.kept / MIB:.0f} MiB kept) and its buffers"
     if w.nf4:
-        linear = max(t.numel for t in shape.tensors() if t.kind == "linear")
+        linear = max((t.numel for t in shape.tensors() if t.four_bit), default=0)
         why += f", one weight dequantised ({linear * w.compute / MIB:.0f} MiB)"
     return again, why
 
@@ -300,7 +298,7 @@ def _loss(
     shape: ModelShape, spec: ResolvedSpec, device: Device, w: Widths, loss: Loss
 ) -> tuple[int, str]:
     """The most from the last norm's output to its gradient: the head."""
-    tokens = activations.micro_tokens(spec)
+    tokens = micro_tokens(spec)
     if shape.outputs:
         # transformers modeling_layers.py GenericForSequenceClassification: scores at every token
         states = tokens * w.stream * shape.hidden_size
@@ -339,12 +337,15 @@ def _chunked(
 def _evaluation(
     shape: ModelShape, spec: ResolvedSpec, w: Widths, prompt_tokens: int
 ) -> tuple[int, str]:
-    rows = spec.eval.batch
-    prompt = rows * min(prompt_tokens, spec.train.seq_len)
+    rows, length = spec.eval.batch, min(prompt_tokens, spec.train.seq_len)
+    prompt = rows * length
     cache = (prompt + rows * spec.eval.max_new_tokens) * activations.kv_cache_per_token(
         shape, w.compute
     )
     forward = prompt * activations.forward_per_token(shape, w.compute)
+    pairs = unlike_llama.pairs(shape, w.compute, masked=False)
+    forward += prompt * length * (pairs.shared + pairs.forward)
+    forward += unlike_llama.merged(shape, spec.lora.targets, 0 if w.full else w.compute).kept
     return cache + forward, f"{rows} answers at once: keys, values and the prompts' forward pass"
 
 
@@ -359,7 +360,7 @@ def _heap(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> MemoryTerm:
     if spec.train.lean_heap:
         return _term("allocator slack", 0, "lean_heap: freed blocks go back to the system")
     per_token = activations.saved_per_token(shape, w, spec.lora.targets)
-    whole = shape.layers * activations.micro_tokens(spec) * per_token
+    whole = shape.layers * micro_tokens(spec) * per_token
     why = f"freed blocks the heap keeps: {CPU_HEAP_SHARE:.0%} of all layers' activations"
     return _term("allocator slack", int(CPU_HEAP_SHARE * whole), why)
 

@@ -3,7 +3,7 @@
 from math import ceil
 
 from jobs.spec import ResolvedSpec
-from launcher.estimate.activations import NF4_BLOCK, Widths
+from launcher.estimate.batch import NF4_BLOCK, Widths
 from launcher.estimate.tensors import ModelShape, Tensor
 from launcher.types import MemoryTerm
 
@@ -43,16 +43,21 @@ def widths_of(spec: ResolvedSpec) -> Widths:
 
 
 def weights(shape: ModelShape, spec: ResolvedSpec) -> list[MemoryTerm]:
-    """The base model's terms; with NF4 only the layers' linear weights are quantised."""
+    """The base model's terms; with NF4 only what bitsandbytes takes is quantised.
+
+    Stacked experts are parameters, not layers, and stay as loaded (transformers 5.23
+    integrations/bitsandbytes.py replace_with_bnb_linear).
+    """
     tensors = shape.tensors()
     # Full training keeps fp32 parameters and computes under autocast (trl loads fp32 by default).
     width = 4 if spec.strategy == "full" else DTYPE_BYTES[spec.dtype]
     name = "fp32" if width == 4 else spec.dtype
     if spec.quantization is None:
         return [_term("base weights", width * shape.parameters, f"{shape.parameters:,} × {name}")]
-    linear = [t for t in tensors if t.kind == "linear"]
+    linear = [t for t in tensors if t.four_bit]
     packed = [nf4_bytes(t, spec.quantization.double) for t in linear]
-    rest = sum(t.parameters for t in tensors if t.kind != "linear")
+    rest = sum(t.parameters for t in tensors if not t.four_bit)
+    parts = "experts, " if shape.experts else "all layers, " if not linear else ""
     return [
         _term(
             "base weights",
@@ -65,7 +70,9 @@ def weights(shape: ModelShape, spec: ResolvedSpec) -> list[MemoryTerm]:
             f"a scale per {NF4_BLOCK}"
             + (", itself in 8 bits" if spec.quantization.double else " in fp32"),
         ),
-        _term("unquantised parts", width * rest, f"embedding, norms, head: {rest:,} × {name}"),
+        _term(
+            "unquantised parts", width * rest, f"{parts}embedding, norms, head: {rest:,} × {name}"
+        ),
     ]
 
 
@@ -74,7 +81,7 @@ def mapped(shape: ModelShape, spec: ResolvedSpec) -> list[MemoryTerm]:
     file_width = 4 if spec.model.init == "random" else 2
     if spec.quantization is None or DTYPE_BYTES[spec.dtype] != file_width:
         return []
-    linear = sum(t.parameters for t in shape.tensors() if t.kind == "linear")
+    linear = sum(t.parameters for t in shape.tensors() if t.four_bit)
     why = "read to quantise; given back when memory is short"
     return [_term("mapped weight file", file_width * linear, why)]
 
@@ -115,7 +122,7 @@ def trained_sizes(shape: ModelShape, spec: ResolvedSpec) -> list[tuple[int, int]
     if spec.strategy == "full":
         return [(t.numel, t.count) for t in shape.tensors()]
     targets = [t for t in shape.tensors(spec.lora.targets) if t.target]
-    pairs = [(spec.lora.r * size, t.count) for t in targets for size in t.shape]
+    pairs = [(size, t.count) for t in targets for size in t.adapter(spec.lora.r)]
     return [*pairs, (shape.head_parameters, 1)] if shape.outputs else pairs
 
 

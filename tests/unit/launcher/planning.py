@@ -7,7 +7,7 @@ import msgspec
 
 from jobs.spec import Data, JobSpec, Model, ResolvedSpec
 from launcher.catalog.gpus import gpu
-from launcher.estimate.shapes import ModelShape
+from launcher.estimate.shapes import ModelShape, from_config
 from launcher.planner import plan
 from launcher.types import (
     GIB,
@@ -39,11 +39,11 @@ TEN = Budget(max_cost_microusd=10 * MICROUSD)
 MODEL = ModelFacts(
     id="a/b-7b", architecture="qwen2", parameters=7, named_parameters=None, source="embedded"
 )
-SHAPE = ModelShape(
-    architecture="qwen2", vocab_size=1000, hidden_size=64, intermediate_size=128, layers=2,
-    heads=4, kv_heads=2, head_dim=16, tied=True, qkv_bias=True, o_bias=False, mlp_bias=False,
-    qk_norm=False, norms_per_layer=2, fused=False,
-)  # fmt: skip
+SHAPE = from_config({
+    "model_type": "qwen2", "vocab_size": 1000, "hidden_size": 64, "intermediate_size": 128,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "tie_word_embeddings": True,
+})  # fmt: skip
 
 
 def an_estimate(need_gib: float, hours: tuple[float, float, float]) -> Estimate:
@@ -122,12 +122,18 @@ def local(name: str, free_gib: float) -> Offer:
 SEVEN_B = estimator({"qlora": 9.0, "lora": 20.0, "full": 145.0}, tflop_hours=165.0)
 
 
-def planned(offers: list[Offer], budget: Budget, job: JobSpec = JOB, **changes: object) -> Plan:
+def planned(
+    offers: list[Offer],
+    budget: Budget,
+    job: JobSpec = JOB,
+    shape: ModelShape = SHAPE,
+    **changes: object,
+) -> Plan:
     arguments = {"estimator": SEVEN_B, **changes}
     return plan(
         job,
         budget,
-        SHAPE,
+        shape,
         MODEL,
         DATA,
         offers,

@@ -3,8 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from jobs.spec import Model
 from launcher.catalog.offers import embedded_offers
 from launcher.errors import BadInput
+from launcher.estimate.shapes import shape_of
 from launcher.types import GIB, Budget
 from tests.unit.launcher.planning import (
     JOB,
@@ -55,6 +57,14 @@ def test_chosen_first_then_possible_by_cost_then_rejected_in_groups():
     kinds = [c.reason.split()[0] for c in made.candidates if c.verdict == "rejected"]
     groups = list(dict.fromkeys(kinds))
     assert [k for g in groups for k in kinds if k == g] == kinds
+
+
+def test_auto_leaves_out_the_strategy_that_the_model_cannot_do():
+    falcon = shape_of(Model(id="tiiuae/falcon-7b"))[0]
+    made = planned([RTX4090], TEN, replace(JOB, strategy="auto"), shape=falcon)
+    told = {c.spec.strategy if c.spec else "none": c.reason for c in made.candidates}
+    assert told["lora"].startswith("worst $")
+    assert told["none"] == ("qlora: transformers quantises no layer of falcon; --strategy lora")
 
 
 def test_dollars_per_job_not_per_hour():

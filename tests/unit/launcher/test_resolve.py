@@ -1,8 +1,9 @@
 import msgspec
 import pytest
 
-from jobs.spec import Quantization, Train
-from launcher.resolve import resolve, strategies
+from jobs.spec import Model, Quantization, Train
+from launcher.estimate.shapes import shape_of
+from launcher.resolve import model_refusal, resolve, strategies
 from tests.unit.launcher.planning import JOB, cloud, local
 
 MPS = msgspec.structs.replace(
@@ -119,3 +120,12 @@ def test_nothing_of_the_intent_changes():
     assert spec.train == msgspec.structs.replace(JOB.train, tf32=True)  # chosen for the card
     same = [f for f in JOB.__struct_fields__ if f not in ("dtype", "strategy", "train")]
     assert [getattr(spec, f) for f in same] == [getattr(JOB, f) for f in same]
+
+
+def test_a_model_that_nothing_quantises_is_no_qlora_job() -> None:
+    falcon = shape_of(Model(id="tiiuae/falcon-7b"))[0]
+    assert model_refusal("qlora", falcon) == (
+        "transformers quantises no layer of falcon; --strategy lora"
+    )
+    assert model_refusal("lora", falcon) is None
+    assert model_refusal("qlora", shape_of(Model(id="EleutherAI/pythia-1b"))[0]) is None

@@ -6,6 +6,7 @@ import pytest
 from jobs.spec import Data, Lora, Model, Pilot, Quantization, Regression, ResolvedSpec, Train
 from launcher.errors import BadInput
 from launcher.estimate import activations, estimate, hours, vram, weights
+from launcher.estimate.batch import batch_of
 from launcher.estimate.shapes import shape_of
 from launcher.estimate.tensors import ModelShape, Tensor
 from launcher.types import GIB, DataFacts, Device, Offer
@@ -141,6 +142,100 @@ def test_no_matching_target_is_bad_input_naming_the_layers() -> None:
         vram.memory(shape_for(model_id), spec, RTX_4090)
 
 
+@pytest.mark.parametrize(
+    ("model_id", "said"),
+    [
+        ("EleutherAI/pythia-1b", "query_key_value, dense, dense_h_to_4h, dense_4h_to_h"),
+        ("tiiuae/falcon-7b", "query_key_value, dense, dense_h_to_4h, dense_4h_to_h"),
+    ],
+)
+def test_other_names_than_llama_s_are_said(model_id: str, said: str) -> None:
+    with pytest.raises(BadInput, match=rf"lora\.targets: none of q_proj.*\nits layers: {said}$"):
+        vram.memory(shape_for(model_id), spec_for(model_id, "lora"), RTX_4090)
+
+
+EXPERTS = "Qwen/Qwen3-30B-A3B"
+
+
+def test_adapters_on_experts_take_no_dropout_and_both_halves_of_a_tensor() -> None:
+    spec, shape = spec_for(EXPERTS), shape_for(EXPERTS)
+    with pytest.raises(
+        BadInput, match=r"lora\.dropout: 0\.05.*down_proj\)\nset .*: q_proj, k_proj"
+    ):
+        vram.memory(shape, spec, RTX_4090)
+    half = Lora(dropout=0.0, targets=("q_proj", "gate_proj"))
+    with pytest.raises(BadInput, match=r"lora\.targets: gate_proj needs up_proj"):
+        vram.memory(shape, msgspec.structs.replace(spec, lora=half), RTX_4090)
+
+
+def on_attention(spec: ResolvedSpec, **lora: object) -> ResolvedSpec:
+    targets = ("q_proj", "k_proj", "v_proj", "o_proj")
+    return msgspec.structs.replace(spec, lora=Lora(targets=targets, **lora))
+
+
+def test_stacked_experts_stay_in_16_bits() -> None:
+    shape = shape_for(EXPERTS)
+    spec = on_attention(spec_for(EXPERTS))
+    found = terms_of(vram.memory(shape, spec, RTX_4090))
+    assert found["unquantised parts"] > 2 * shape.parameters_of("experts") > 50 * GIB
+    attention = shape.parameters_of("linear")
+    assert found["base weights"] == attention // 2
+    said = estimate(spec, shape, FACTS, offer_for(RTX_4090)).assumptions
+    assert any("97% of the parameters stay in bf16" in a for a in said)
+
+
+def test_experts_that_are_not_passed_take_memory_and_no_time() -> None:
+    shape = shape_for(EXPERTS)
+    spec = on_attention(spec_for(EXPERTS, "lora"))
+    alike = msgspec.structs.replace(shape, experts_per_token=shape.experts)
+    flops = [hours.flops_per_token(s, spec, context=0) for s in (shape, alike)]
+    work = 6 * (shape.active_parameters + shape.head_parameters)
+    assert flops[0] == pytest.approx(work, rel=0.02)
+    assert flops[1] > 8 * flops[0]
+    kept = [terms_of(vram.memory(s, spec, RTX_4090))["base weights"] for s in (shape, alike)]
+    assert kept[0] == kept[1] == 2 * shape.parameters
+
+
+def test_adapters_on_experts_are_merged_at_every_step() -> None:
+    shape = shape_for(EXPERTS)
+    plain = on_attention(spec_for(EXPERTS, "lora"), dropout=0.0)
+    merged = msgspec.structs.replace(plain, lora=Lora(dropout=0.0))
+    assert hours.merge_flops(shape, plain) == 0
+    # twice the whole stacks' product of rank 16 (down) and 32 (gate and up), four times over
+    up, down = (t.parameters for t in shape.tensors() if t.kind == "experts")
+    assert hours.merge_flops(shape, merged) == 4 * 2 * 16 * (2 * up + down)
+    works = [
+        terms_of(vram.memory(shape, s, RTX_4090))["one layer at work"] for s in (plain, merged)
+    ]
+    one_layer = 2 * (up + down) / 48
+    assert works[1] - works[0] > one_layer
+
+
+def test_attention_without_a_kernel_grows_with_the_square_of_the_length() -> None:
+    def work(model_id: str, length: int) -> int:
+        spec = spec_for(model_id, "lora", seq_len=length, packing=False)
+        if model_id.startswith("tiiuae"):
+            spec = msgspec.structs.replace(spec, lora=Lora(targets=("dense",)))
+        return terms_of(vram.memory(shape_for(model_id), spec, RTX_4090))["one layer at work"]
+
+    for model_id in ("google/gemma-2-9b", "tiiuae/falcon-7b"):
+        assert work(model_id, 8192) > 3.5 * work(model_id, 4096)
+    assert work("google/gemma-7b", 8192) < 2.1 * work("google/gemma-7b", 4096)
+    spec = spec_for("google/gemma-2-9b", "lora", packing=False)
+    fused = msgspec.structs.replace(shape_for("google/gemma-2-9b"), attention="fused")
+    slow, fast = (
+        hours.step_seconds(s, spec, RTX_4090, 2048).expected
+        for s in (shape_for("google/gemma-2-9b"), fused)
+    )
+    assert slow > 1.1 * fast
+
+
+def test_the_new_falcon_caches_keys_for_all_heads() -> None:
+    shape = shape_for("tiiuae/falcon-40b")
+    assert (shape.heads, shape.kv_heads) == (128, 8)
+    assert activations.kv_cache_per_token(shape, 2) == 2 * 60 * 128 * 64 * 2
+
+
 def test_partly_matching_targets_are_said() -> None:
     model_id = "microsoft/phi-4"
     found = estimate(spec_for(model_id), shape_for(model_id), FACTS, offer_for(RTX_4090))
@@ -175,16 +270,16 @@ def test_a_student_trains_its_head_and_has_no_vocabulary_to_score() -> None:
 
 
 def test_packed_rows_are_one_and_only_a_single_unpacked_row_needs_no_mask() -> None:
-    packed = activations.batch_of(spec_for(QWEN_7B, seq_len=512, micro_batch=4))
+    packed = batch_of(spec_for(QWEN_7B, seq_len=512, micro_batch=4))
     assert (packed.rows, packed.length, packed.masked) == (1, 2048, True)
-    alone = activations.batch_of(spec_for(QWEN_7B, seq_len=512, packing=False))
+    alone = batch_of(spec_for(QWEN_7B, seq_len=512, packing=False))
     assert (alone.rows, alone.length, alone.masked) == (1, 512, False)
-    several = activations.batch_of(spec_for(QWEN_7B, seq_len=512, packing=False, micro_batch=4))
+    several = batch_of(spec_for(QWEN_7B, seq_len=512, packing=False, micro_batch=4))
     assert (several.rows, several.length, several.masked) == (4, 512, True)
     student = msgspec.structs.replace(
         a_student(QWEN_7B, 8), train=Train(seq_len=512, packing=True, micro_batch=4)
     )
-    assert activations.batch_of(student) == several
+    assert batch_of(student) == several
 
 
 def test_gradients_stand_at_the_loss_only_from_the_second_micro_batch_on() -> None:

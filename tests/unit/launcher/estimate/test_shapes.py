@@ -42,6 +42,30 @@ PUBLISHED = {
     "google/gemma-3-1b-it": 999_885_952,
     "microsoft/Phi-3-mini-4k-instruct": 3_821_079_552,
     "microsoft/phi-4": 14_659_507_200,
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0": 1_100_048_384,
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": 1_777_088_000,
+    "mistralai/Mistral-Small-24B-Instruct-2501": 23_572_403_200,
+    "mistralai/Mixtral-8x7B-v0.1": 46_702_792_704,
+    "mistralai/Mixtral-8x22B-v0.1": 140_620_634_112,
+    "Qwen/Qwen3-30B-A3B": 30_532_122_624,
+    "Qwen/Qwen3-235B-A22B": 235_093_634_560,
+    "google/gemma-2b": 2_506_172_416,
+    "google/gemma-7b": 8_537_680_896,
+    "google/gemma-3-4b-it": 4_300_079_472,
+    "google/gemma-3-12b-it": 12_187_325_040,
+    "google/gemma-3-27b-it": 27_432_406_640,
+    "microsoft/Phi-3-medium-4k-instruct": 13_960_238_080,
+    "microsoft/Phi-4-mini-instruct": 3_836_021_760,
+    "EleutherAI/pythia-70m": 70_426_624,
+    "EleutherAI/pythia-160m": 162_322_944,
+    "EleutherAI/pythia-410m": 405_334_016,
+    "EleutherAI/pythia-1b": 1_011_781_632,
+    "EleutherAI/pythia-1.4b": 1_414_647_808,
+    "EleutherAI/pythia-2.8b": 2_775_208_960,
+    "EleutherAI/pythia-6.9b": 6_857_302_016,
+    "EleutherAI/pythia-12b": 11_846_072_320,
+    "EleutherAI/gpt-neox-20b": 20_554_567_680,
+    "tiiuae/falcon-7b": 6_921_720_704,  # its files hold the tied head as well
     "HuggingFaceTB/SmolLM2-135M": 134_515_008,
     "HuggingFaceTB/SmolLM2-360M": 361_821_120,
     "HuggingFaceTB/SmolLM2-1.7B": 1_711_376_384,
@@ -54,6 +78,33 @@ LLAMA = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "vocab_size": 128,
+}
+MIXTURE = {
+    **LLAMA,
+    "model_type": "qwen3_moe",
+    "num_key_value_heads": 2,
+    "moe_intermediate_size": 32,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+}
+FALCON = {
+    "model_type": "falcon",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 128,
+}
+GEMMA3 = {
+    "model_type": "gemma3",
+    "text_config": {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2},
+    "vision_config": {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "image_size": 56,
+        "patch_size": 14,
+        "vision_use_head": False,
+    },
 }
 
 
@@ -99,7 +150,7 @@ def test_fused_layers_say_which_targets_match_nothing() -> None:
         "gate_proj",
         "up_proj",
     )
-    assert shape.linear_names() == ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+    assert shape.target_names() == ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +172,78 @@ def test_fused_layers_say_which_targets_match_nothing() -> None:
 def test_a_config_that_makes_no_model_is_refused(change: dict[str, object], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         from_config({**LLAMA, **change})
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "said"),
+    [
+        (MIXTURE, {"num_experts_per_tok": 9}, "num_experts_per_tok: 9, but there are 8 experts"),
+        (MIXTURE, {"num_experts_per_tok": None}, "num_experts_per_tok"),
+        (MIXTURE, {"num_experts": 0}, "num_experts"),
+        (MIXTURE, {"moe_intermediate_size": None}, "moe_intermediate_size"),
+        (MIXTURE, {"num_key_value_heads": 3}, "num_key_value_heads"),
+        (MIXTURE, {"mlp_only_layers": [0]}, "mlp_only_layers"),
+        (MIXTURE, {"decoder_sparse_step": 2}, "decoder_sparse_step"),
+        ({**MIXTURE, "model_type": "mixtral"}, {"num_experts": None}, "num_experts"),
+        (MIXTURE, {"model_type": "mixtral", "num_local_experts": True}, "num_local_experts"),
+        (FALCON, {"num_attention_heads": 5}, "num_attention_heads"),
+        (FALCON, {"hidden_size": 0}, "hidden_size"),
+        (FALCON, {"ffn_hidden_size": -1}, "ffn_hidden_size"),
+        (FALCON, {"new_decoder_architecture": True, "num_kv_heads": 3}, "num_kv_heads"),
+        ({**LLAMA, "model_type": "gpt_neox"}, {"num_hidden_layers": 0}, "num_hidden_layers"),
+        ({**LLAMA, "model_type": "gpt_neox"}, {"hidden_size": 66}, "num_attention_heads"),
+        ({**LLAMA, "model_type": "gpt_neox"}, {"intermediate_size": None}, "intermediate_size"),
+        (GEMMA3, {"text_config": None}, "text_config"),
+        (GEMMA3, {"text_config": {"hidden_size": 64}}, "intermediate_size"),
+        (GEMMA3, {"vision_config": {}}, "vision_use_head"),
+        (GEMMA3, {"vision_config": {"vision_use_head": False}}, "hidden_size"),
+    ],
+)
+def test_what_makes_no_model_of_a_family_is_refused_by_its_field(
+    base: dict[str, object], change: dict[str, object], said: str
+) -> None:
+    from_config(base)
+    with pytest.raises(BadInput, match=said):
+        from_config({**base, **change})
+
+
+def test_experts_are_counted_whole_and_worked_in_part() -> None:
+    shape = from_config(MIXTURE)
+    stacks = [t for t in shape.tensors() if t.kind == "experts"]
+    assert [t.shape for t in stacks] == [(8, 64, 64), (8, 64, 32)]
+    assert not any(t.four_bit for t in stacks)
+    others = shape.parameters_of("linear", "router")
+    assert shape.active_parameters == others + 2 * 2 * (64 * 64 + 64 * 32)  # layers, experts
+
+
+def test_an_adapter_on_experts_has_a_rank_for_each_of_them() -> None:
+    shape = from_config(MIXTURE)
+    assert shape.lora_parameters(4, ("down_proj",)) == 2 * 8 * 4 * (64 + 32)
+    both = shape.lora_parameters(4, ("gate_proj", "up_proj"))
+    assert both == 2 * 8 * 2 * 4 * (64 + 64)  # gate and up are one tensor, with both their ranks
+    assert shape.lora_parameters(4, ("gate_proj",)) == 0
+    assert shape.lora_parameters(4, ("gate_up_proj",)) == 0  # PEFT finds no module of that name
+    assert shape.lora_parameters(4, ("gate",)) == 2 * 4 * (64 + 8)
+
+
+def test_falcon_s_flags_choose_its_key_heads() -> None:
+    def qkv(**flags: object) -> tuple[int, ...]:
+        shape = from_config({**FALCON, **flags})
+        return next(t.shape for t in shape.tensors() if "query_key_value" in t.name)
+
+    assert qkv(num_kv_heads=2) == (64 + 2 * 16, 64)  # one key head, whatever the config says
+    assert qkv(multi_query=False, num_kv_heads=2) == (3 * 64, 64)
+    assert qkv(new_decoder_architecture=True, num_kv_heads=2) == (64 + 2 * 32, 64)
+
+
+def test_a_vision_tower_is_counted_and_left_alone() -> None:
+    shape = from_config(GEMMA3)
+    tower = [t for t in shape.tensors() if "vision_tower" in t.name]
+    assert {t.kind for t in tower} == {"vision"}
+    assert not any(t.target for t in tower)
+    assert shape.heads == 8  # the class's own, which published configs leave out
+    text = {**GEMMA3["text_config"], "model_type": "gemma3_text"}
+    assert shape.active_parameters == from_config(text).active_parameters
 
 
 def test_head_dim_may_differ_from_hidden_by_heads() -> None:

@@ -1,0 +1,79 @@
+"""What a layer works on: a micro-batch, in which widths; and what it says of itself."""
+
+from msgspec import Struct
+
+from jobs.spec import ResolvedSpec
+
+NF4_BLOCK = 64  # bitsandbytes 0.50 functional.quantize_4bit: values per absmax
+
+
+class Widths(Struct, frozen=True, kw_only=True):
+    """Bytes per element, and what decides which copies there are."""
+
+    compute: int  # of what matmuls read and write
+    stream: int  # of the residual stream
+    adapter: int  # of LoRA's parameters
+    rank: int
+    autocast: bool  # matmuls cast their inputs to `compute`
+    dropout: bool  # LoRA dropout above 0
+    full: bool  # every weight is trained
+    nf4: bool  # the layers' linear weights are in 4 bits
+
+    @property
+    def widened(self) -> bool:
+        """Whether LoRA's input is first cast to the adapters' dtype.
+
+        peft layer.py Linear.forward always does; bnb.py Linear4bit.forward not under autocast.
+        """
+        return self.adapter > self.compute and not self.nf4
+
+
+class Batch(Struct, frozen=True, kw_only=True):
+    """One micro-batch, all rows full."""
+
+    rows: int
+    length: int  # tokens of a row; packed rows lie in one
+    masked: bool  # attention is told by a mask what it may see
+
+    @property
+    def tokens(self) -> int:
+        """Of all rows."""
+        return self.rows * self.length
+
+    @property
+    def pairs(self) -> int:
+        """Of tokens in one row, over all rows."""
+        return self.rows * self.length**2
+
+    @property
+    def mask_elements(self) -> int:
+        """Of a mask that all layers share (transformers masking_utils.py sdpa_mask)."""
+        return self.pairs if self.masked else 0
+
+
+class Layer(Struct, frozen=True, kw_only=True):
+    """One layer's bytes for a micro-batch."""
+
+    kept: int  # for the backward pass, its own input not counted
+    kept_first: int  # the same of the first layer, where nothing before it is trained
+    forward: int  # the most at once, `kept` in it
+    again: int  # the same while it is computed again, which ends with the last tensor kept
+    backward: int  # the most at once, what is still kept in it
+
+
+def batch_of(spec: ResolvedSpec) -> Batch:
+    """The micro-batch that TRL's collator makes of full rows.
+
+    Packed rows come as one row without padding and a mask that keeps documents apart. Unpacked rows
+    are as long as the longest of them: several need a mask for the padding, as rows differ; one
+    needs none (transformers masking_utils.py _ignore_causal_mask_sdpa). Regression does not pack.
+    """
+    rows, length = min(spec.train.micro_batch, spec.train.effective_batch), spec.train.seq_len
+    if spec.train.packing and spec.regression is None:
+        return Batch(rows=1, length=rows * length, masked=True)
+    return Batch(rows=rows, length=length, masked=rows > 1)
+
+
+def micro_tokens(spec: ResolvedSpec) -> int:
+    """Tokens of one forward pass, all rows full."""
+    return batch_of(spec).tokens
