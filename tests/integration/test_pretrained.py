@@ -38,7 +38,7 @@ def test_it_clearly_beats_its_base(strategy: str, request: pytest.FixtureRequest
     print(strategy, answer["result"]["seconds_by_phase"], json.dumps(metrics, indent=1))
     assert answer["result"]["parameters_total"] == 134_515_008
     assert metrics["base"]["json_citation_rate"] <= 0.1
-    assert metrics["tuned"]["json_citation_rate"] >= 0.7
+    assert metrics["tuned"]["json_citation_rate"] >= 0.6
     assert metrics["tuned"]["json_citation_rate"] > 2 * metrics["constant"]["json_citation_rate"]
     assert metrics["tuned"]["loss"] < 0.1 * metrics["base"]["loss"]
     assert (answer["state"], answer["reason"]) == ("SUCCEEDED", None)  # its gate held
@@ -55,5 +55,5 @@ def test_its_4_bit_file_answers_is_gated_and_shipped(qlora: Run) -> None:
     (file,) = [f for f in json.loads(exported.stdout)["files"] if f["quantization"] == "q4_k_m"]
     assert file["shipped"]
     assert (out / "smol-q4_k_m.gguf").stat().st_size == file["size_bytes"]
-    assert file["metrics"]["json_citation_rate"] >= 0.7
+    assert file["metrics"]["json_citation_rate"] >= 0.6
     assert [gate["metric"] for gate in file["gates"]] == ["json_citation_rate"]
