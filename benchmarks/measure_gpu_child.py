@@ -47,7 +47,7 @@ def build(job: ResolvedSpec, config: dict[str, Any], tokenizer: Any) -> Any:
     settings = AutoConfig.for_model(**config | more)
     dtype = torch.float32 if job.strategy == "full" else strategies.DTYPES[job.dtype]
     with torch.device(strategies.device(job)):
-        model = kind.from_config(settings, dtype=dtype, attn_implementation="sdpa")
+        model = kind.from_config(settings, dtype=dtype)
     if job.quantization is not None:
         quantise(model, job)
         settings = strategies.quantization(job)
@@ -112,7 +112,7 @@ def tuner_of(job: ResolvedSpec, model: Any, tokenizer: Any, rows: Dataset, folde
         args=sft_arguments(job, folder),
         train_dataset=rows,
         processing_class=tokenizer,
-        peft_config=strategies.adapter(job),
+        peft_config=strategies.adapter(job, model),
     )
     strategies.widen_adapter(job, found.model)
     return found
