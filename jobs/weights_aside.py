@@ -30,8 +30,8 @@ def weights_aside(a: Attempt, model: Any) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def trained(model: Any) -> list[tuple[str, Any]]:
-    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+def trained(model: Any) -> list[Any]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def put_away(model: Any, folder: Path) -> None:
@@ -39,7 +39,7 @@ def put_away(model: Any, folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True)
-    for i, (_, parameter) in enumerate(trained(model)):
+    for i, parameter in enumerate(trained(model)):
         save_file({"weight": parameter.detach().contiguous()}, folder / f"{i}.safetensors")
 
 
@@ -49,6 +49,6 @@ def put_back(model: Any, folder: Path) -> None:
     from safetensors.torch import load_file
 
     with torch.no_grad():
-        for i, (_, parameter) in enumerate(trained(model)):
+        for i, parameter in enumerate(trained(model)):
             parameter.copy_(load_file(folder / f"{i}.safetensors")["weight"])
             parameter.grad = None

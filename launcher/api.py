@@ -12,7 +12,7 @@ import msgspec
 
 from jobs.spec import JobSpec, ResolvedSpec, Strategy, name_disagrees, named_parameters
 from launcher import continuing, hub_data, planner, preflight, recipes
-from launcher.catalog.local import survey
+from launcher.catalog.local import Survey, survey
 from launcher.catalog.offers import embedded_offers
 from launcher.catalog.providers import display_name
 from launcher.collecting import collect
@@ -74,7 +74,7 @@ def plan(
     if run_id is not None and not re.fullmatch(RUN_ID, run_id):
         raise BadInput(f"--run-id {run_id}: expected letters, digits, - and _, 64 at most")
     request = _request(recipe, flags, now)
-    made = _planned(request, _scanned(request.job), run_id, now)
+    made = _planned(request, _scanned(request.job), survey(now.date().isoformat()), run_id, now)
     continuing.require_continuable(made)
     if request.exact is not None:
         _require_same(request.exact, made)
@@ -84,18 +84,10 @@ def plan(
 def compare(recipe: str | None, flags: recipes.Flags, *, now: datetime) -> tuple[Plan, ...]:
     """The same job planned under each strategy, QLoRA first. Raises as `plan` does."""
     request = _request(recipe, flags, now)
-    data = _scanned(request.job)
-    return tuple(
-        _planned(
-            msgspec.structs.replace(
-                request, job=msgspec.structs.replace(request.job, strategy=strategy)
-            ),
-            data,
-            None,
-            now,
-        )
-        for strategy in COMPARED
-    )
+    data, local = _scanned(request.job), survey(now.date().isoformat())
+    jobs = [msgspec.structs.replace(request.job, strategy=strategy) for strategy in COMPARED]
+    asked = [msgspec.structs.replace(request, job=job) for job in jobs]
+    return tuple(_planned(one, data, local, None, now) for one in asked)
 
 
 def _request(recipe: str | None, flags: recipes.Flags, now: datetime) -> recipes.Request:
@@ -109,7 +101,9 @@ def _scanned(job: JobSpec) -> DataFacts:
     return scan_judging(job, preflight.scan_data(job))
 
 
-def _planned(request: recipes.Request, data: DataFacts, run_id: str | None, now: datetime) -> Plan:
+def _planned(
+    request: recipes.Request, data: DataFacts, local: Survey, run_id: str | None, now: datetime
+) -> Plan:
     job = request.job
     shape, source = shapes.shape_of(job.model)
     model = ModelFacts(
@@ -119,7 +113,6 @@ def _planned(request: recipes.Request, data: DataFacts, run_id: str | None, now:
         named_parameters=named_parameters(job.model.id),
         source=source,
     )
-    local = survey(now.date().isoformat())
     found = (*local.offers, *embedded_offers())
     if request.exact is not None:
         found = tuple(o for o in found if o.device.kind == request.exact.device)

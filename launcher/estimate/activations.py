@@ -9,11 +9,9 @@ silu and the gate product their operands; attention q, k, v and its output; drop
 Other layers than Llama's are summed up in `unlike_llama.py`.
 """
 
-from math import ceil
-
 from launcher.estimate import unlike_llama
-from launcher.estimate.batch import NF4_BLOCK, Batch, Layer, Widths
-from launcher.estimate.tensors import ModelShape, Tensor
+from launcher.estimate.batch import Batch, Layer, Widths, unpacked_bytes
+from launcher.estimate.tensors import ModelShape
 
 
 def layer_at_work(shape: ModelShape, w: Widths, targets: tuple[str, ...], batch: Batch) -> Layer:
@@ -159,7 +157,10 @@ class _Walk:
         rows, columns = t.shape
         out = w.compute * rows
         if w.nf4:
-            self.most = max(self.most, self.kept + self.held + self.tokens * out + self.unpacked(t))
+            self.most = max(
+                self.most,
+                self.kept + self.held + self.tokens * out + unpacked_bytes(t.numel, w.compute),
+            )
         if w.full:
             if width != w.compute:
                 self.keep(w.compute * columns)
@@ -177,13 +178,6 @@ class _Walk:
         if w.autocast and w.adapter != w.compute:
             self.kept += w.compute * w.rank * (rows + columns)
         self.need(3 * out)  # the base's, the adapter's, and their sum
-
-    def unpacked(self, t: Tensor) -> int:
-        """A 4-bit weight in the dtype of the product, and its scales in fp32, twice.
-
-        bitsandbytes backends/cuda/ops.py _dequant_linear_fallback, functional.py dequantize_4bit.
-        """
-        return t.numel * self.w.compute + 2 * 4 * ceil(t.numel / NF4_BLOCK)
 
     def backward(self) -> int:
         """The most at once in the backward pass, from the layer's output to the gate product.

@@ -1,5 +1,7 @@
 """What a layer works on: a micro-batch, in which widths; and what it says of itself."""
 
+from math import ceil
+
 from msgspec import Struct
 
 from jobs.spec import ResolvedSpec
@@ -77,3 +79,11 @@ def batch_of(spec: ResolvedSpec) -> Batch:
 def micro_tokens(spec: ResolvedSpec) -> int:
     """Tokens of one forward pass, all rows full."""
     return batch_of(spec).tokens
+
+
+def unpacked_bytes(numel: int, width: int) -> int:
+    """A 4-bit weight in the dtype of the product, and its scales in fp32, twice.
+
+    bitsandbytes backends/cuda/ops.py _dequant_linear_fallback, functional.py dequantize_4bit.
+    """
+    return numel * width + 2 * 4 * ceil(numel / NF4_BLOCK)

@@ -6,11 +6,9 @@ against autograd's own storages on a CPU by `tests/integration/test_kept_activat
 has measured them.
 """
 
-from math import ceil
-
 from msgspec import Struct
 
-from launcher.estimate.batch import NF4_BLOCK, Batch, Layer, Widths
+from launcher.estimate.batch import Batch, Layer, Widths, unpacked_bytes
 from launcher.estimate.tensors import ModelShape, Tensor
 
 _BEHIND_THE_MLP = ("down_proj", "dense_4h_to_h")  # the linear layer that reads the product
@@ -50,8 +48,8 @@ def layer_at_work(shape: ModelShape, w: Widths, targets: tuple[str, ...], batch:
     stacks = merged(shape, targets, 0 if w.full else w.compute)
     kept = batch.tokens * saved_per_token(shape, w, targets) + batch.pairs * scores.kept
     kept += stacks.kept + _copies(shape, w, targets)
-    unpacked = max((t.numel for t in shape.tensors() if t.four_bit), default=0) if w.nf4 else 0
-    unpacked = unpacked * w.compute + 2 * 4 * ceil(unpacked / NF4_BLOCK)
+    largest = max((t.numel for t in shape.tensors() if t.four_bit), default=0) if w.nf4 else 0
+    unpacked = unpacked_bytes(largest, w.compute)
     mlp = batch.tokens * mlp_at_work_per_token(shape, mlp_width(shape, w))
     forward = kept + max(mlp, batch.pairs * (scores.forward - scores.kept)) + unpacked
     at_mlp = batch.tokens * backward_per_token(shape, w, targets) + stacks.gradient
