@@ -175,11 +175,9 @@ def estimate_text(plan: Plan, candidate: Candidate) -> str:
     name = candidate.offer.device.name
     memory = [["memory", "bytes", "GiB", "why"]]
     memory += [[t.name, f"{t.bytes:,}", f"{t.bytes / GIB:.2f}", t.why] for t in estimate.memory]
-    for what, size in (
-        ("expected", estimate.memory_expected_bytes),
-        ("upper bound", estimate.memory_upper_bytes),
-    ):
-        memory.append([what, f"{size:,}", f"{size / GIB:.2f}", ""])
+    memory += [
+        [what, f"{size:,}", f"{size / GIB:.2f}", why] for what, size, why in _sums(candidate)
+    ]
     time = [["time", "low", "expected", "high", "why"]]
     for t in estimate.time:
         row = [duration(h) for h in (t.low_hours, t.expected_hours, t.high_hours)]
@@ -202,6 +200,25 @@ def estimate_text(plan: Plan, candidate: Candidate) -> str:
         )
         + "\n"
     )
+
+
+def _sums(candidate: Candidate) -> list[tuple[str, int, str]]:
+    """(what, bytes, why) of what the terms add up to."""
+    estimate, device = candidate.estimate, candidate.offer.device
+    assert estimate is not None, "only what was estimated is shown"
+    counters = []
+    if device.kind == "cuda":
+        counters = [
+            ("allocated", estimate.memory_allocated_bytes, "torch.cuda.max_memory_allocated"),
+            ("reserved", estimate.memory_reserved_bytes, "torch.cuda.max_memory_reserved"),
+        ]
+    free = device.usable_bytes - estimate.memory_upper_bytes
+    room = f"{abs(free) / GIB:.2f} GiB {'stay free' if free >= 0 else 'too much'}"
+    return [
+        *counters,
+        ("expected", estimate.memory_expected_bytes, ""),
+        ("upper bound", estimate.memory_upper_bytes, f"of {gib(device.usable_bytes)} GiB: {room}"),
+    ]
 
 
 def list_offers(offers: Sequence[Offer]) -> str:

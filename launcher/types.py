@@ -105,10 +105,20 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     template_tokens_per_row: int = 12
 
 
+Seen = Literal["allocated", "reserved", "process"]
+
+
 class MemoryTerm(Struct, frozen=True, kw_only=True):
+    """One part of the peak, and which counter sees it.
+
+    allocated: tensors, torch's max_memory_allocated. reserved: what its allocator holds on top.
+    process: what is there beside both, and only nvidia-smi, or the resident set on a CPU, counts.
+    """
+
     name: str
     bytes: int
     why: str
+    seen: Seen = "allocated"
 
 
 class TimeTerm(Struct, frozen=True, kw_only=True):
@@ -132,6 +142,16 @@ class Estimate(Struct, frozen=True, kw_only=True):
     parameters_total: int
     parameters_trainable: int
     assumptions: tuple[str, ...]
+
+    @property
+    def memory_allocated_bytes(self) -> int:
+        """What torch counts as allocated at the expected peak."""
+        return sum(t.bytes for t in self.memory if t.seen == "allocated")
+
+    @property
+    def memory_reserved_bytes(self) -> int:
+        """What torch's allocator holds then, the allocated in it."""
+        return sum(t.bytes for t in self.memory if t.seen != "process")
 
     @property
     def hours_low(self) -> float:

@@ -19,6 +19,7 @@ from launcher.estimate.weights import (
     autocast_copies,
     gradient_bytes,
     mapped,
+    term,
     trained,
     weights,
     widths_of,
@@ -124,11 +125,12 @@ def memory(
     if device.kind == "cpu":
         why = "Python, torch, transformers, peft, trl at work"
         standing += [*mapped(shape, spec), _heap(shape, spec, widths)]
-        standing.append(_term("process", PROCESS_BYTES, why))
+        standing.append(term("process", PROCESS_BYTES, why, "process"))
     else:
         standing.append(_slack(passing, CUDA_SLACK))
         if device.kind == "cuda":
-            standing.append(_term("CUDA context", CUDA_CONTEXT_BYTES, "assumption, per process"))
+            why = "assumption, per process"
+            standing.append(term("CUDA context", CUDA_CONTEXT_BYTES, why, "process"))
     terms = (*standing, *passing)
     expected = sum(t.bytes for t in terms)
     margin = CPU_UPPER_MARGIN if device.kind == "cpu" else UPPER_MARGIN
@@ -165,12 +167,12 @@ def _at_the_peak(moments: list[Moment]) -> list[MemoryTerm]:
     """Gradients, saved activations, and what each moment adds: only the largest one counts."""
     largest = max(moments, key=lambda m: m.bytes)
     return [
-        _term("gradients", largest.gradients, f"of what is trained, at the peak ({largest.name})"),
-        _term("saved activations", largest.saved, f"at the peak ({largest.name})"),
+        term("gradients", largest.gradients, f"of what is trained, at the peak ({largest.name})"),
+        term("saved activations", largest.saved, f"at the peak ({largest.name})"),
         *(
-            _term(m.name, m.own, m.why)
+            term(m.name, m.own, m.why)
             if m is largest
-            else _term(m.name, 0, f"{m.bytes / GIB:.2f} GiB beside the weights, not the peak")
+            else term(m.name, 0, f"{m.bytes / GIB:.2f} GiB beside the weights, not the peak")
             for m in moments
         ),
     ]
@@ -351,19 +353,15 @@ def _evaluation(
 
 def _slack(terms: list[MemoryTerm], share: float) -> MemoryTerm:
     size = int(share * sum(t.bytes for t in terms))
-    return _term(
-        "allocator slack", size, f"{share:.0%} of {', '.join(t.name for t in terms if t.bytes)}"
-    )
+    why = f"{share:.0%} of {', '.join(t.name for t in terms if t.bytes)}"
+    return term("allocator slack", size, why, "reserved")
 
 
 def _heap(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> MemoryTerm:
     if spec.train.lean_heap:
-        return _term("allocator slack", 0, "lean_heap: freed blocks go back to the system")
+        why = "lean_heap: freed blocks go back to the system"
+        return term("allocator slack", 0, why, "reserved")
     per_token = activations.saved_per_token(shape, w, spec.lora.targets)
     whole = shape.layers * micro_tokens(spec) * per_token
     why = f"freed blocks the heap keeps: {CPU_HEAP_SHARE:.0%} of all layers' activations"
-    return _term("allocator slack", int(CPU_HEAP_SHARE * whole), why)
-
-
-def _term(name: str, size: int, why: str) -> MemoryTerm:
-    return MemoryTerm(name=name, bytes=size, why=why)
+    return term("allocator slack", int(CPU_HEAP_SHARE * whole), why, "reserved")

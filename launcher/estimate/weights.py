@@ -5,7 +5,7 @@ from math import ceil
 from jobs.spec import ResolvedSpec
 from launcher.estimate.batch import NF4_BLOCK, Widths
 from launcher.estimate.tensors import ModelShape, Tensor
-from launcher.types import MemoryTerm
+from launcher.types import MemoryTerm, Seen
 
 DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 
@@ -53,24 +53,24 @@ def weights(shape: ModelShape, spec: ResolvedSpec) -> list[MemoryTerm]:
     width = 4 if spec.strategy == "full" else DTYPE_BYTES[spec.dtype]
     name = "fp32" if width == 4 else spec.dtype
     if spec.quantization is None:
-        return [_term("base weights", width * shape.parameters, f"{shape.parameters:,} × {name}")]
+        return [term("base weights", width * shape.parameters, f"{shape.parameters:,} × {name}")]
     linear = [t for t in tensors if t.four_bit]
     packed = [nf4_bytes(t, spec.quantization.double) for t in linear]
     rest = sum(t.parameters for t in tensors if not t.four_bit)
     parts = "experts, " if shape.experts else "all layers, " if not linear else ""
     return [
-        _term(
+        term(
             "base weights",
             sum(p[0] * t.count for p, t in zip(packed, linear, strict=True)),
             f"{sum(t.parameters for t in linear):,} in 4-bit NF4",
         ),
-        _term(
+        term(
             "quantisation state",
             sum(p[1] * t.count for p, t in zip(packed, linear, strict=True)),
             f"a scale per {NF4_BLOCK}"
             + (", itself in 8 bits" if spec.quantization.double else " in fp32"),
         ),
-        _term(
+        term(
             "unquantised parts", width * rest, f"{parts}embedding, norms, head: {rest:,} × {name}"
         ),
     ]
@@ -83,7 +83,7 @@ def mapped(shape: ModelShape, spec: ResolvedSpec) -> list[MemoryTerm]:
         return []
     linear = sum(t.parameters for t in shape.tensors() if t.four_bit)
     why = "read to quantise; given back when memory is short"
-    return [_term("mapped weight file", file_width * linear, why)]
+    return [term("mapped weight file", file_width * linear, why, "process")]
 
 
 def trained(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> list[MemoryTerm]:
@@ -92,10 +92,10 @@ def trained(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> list[MemoryTerm
     count = sum(n * times for n, times in sizes)
     width = 4 if w.full else w.adapter
     state = sum(optimizer_bytes(n, spec.train.optimizer, width) * times for n, times in sizes)
-    terms = [_term("optimizer state", state, f"{spec.train.optimizer}; paged parts counted whole")]
+    terms = [term("optimizer state", state, f"{spec.train.optimizer}; paged parts counted whole")]
     if not w.full:
         why = f"{count:,} × {'bf16' if width == 2 else 'fp32'}, r {spec.lora.r}"
-        terms.insert(0, _term("adapters", width * count, why))
+        terms.insert(0, term("adapters", width * count, why))
     return terms
 
 
@@ -154,5 +154,5 @@ def checkpoint_bytes(sizes: list[tuple[int, int]], spec: ResolvedSpec) -> int:
     return state + 4 * sum(n * times for n, times in sizes)
 
 
-def _term(name: str, size: int, why: str) -> MemoryTerm:
-    return MemoryTerm(name=name, bytes=size, why=why)
+def term(name: str, size: int, why: str, seen: Seen = "allocated") -> MemoryTerm:
+    return MemoryTerm(name=name, bytes=size, why=why, seen=seen)
