@@ -36,8 +36,8 @@ from jobs.spec import (
     Quantization,
     Regression,
     ResolvedSpec,
+    ResolvedTrain,
     Strategy,
-    Train,
 )
 from launcher.estimate.shapes import embedded_config, from_config
 from launcher.estimate.vram import CUDA_CONTEXT_BYTES, Memory, memory
@@ -109,7 +109,7 @@ def spec_of(
         device="cuda" if device == "cuda" else "cpu",
         quantization=Quantization() if strategy == "qlora" else None,
         lora=Lora(r=r, alpha=2 * r),
-        train=Train(
+        train=ResolvedTrain(
             seq_len=seq_len,
             micro_batch=micro_batch,
             effective_batch=micro_batch,

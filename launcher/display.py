@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from jobs.spec import ExportResult, Measured, PhaseRecord, Result, StepRecord
+from jobs.spec import ExportResult, Measured, PhaseRecord, ResolvedSpec, Result, StepRecord
 from launcher.refusals import filtered, gib
 from launcher.types import GIB, Candidate, DataFacts, Estimate, Offer, Plan, Run, View
 from results.receipt import Receipt, dollars, duration
@@ -44,11 +44,24 @@ def count(parameters: int) -> str:
 
 def offers_table(plan: Plan) -> str:
     """Every candidate with what it needs, costs, and why it was chosen or not."""
-    head = ["", "provider", "instance", "GPU", "strategy", "needs GiB", "usable", "share"]
-    rows = [[*head, "time", "at worst", "expected", "at worst", "price of", "why"]]
+    head = ["", "provider", "instance", "GPU", "strategy", "micro-batch"]
+    rows = [
+        [
+            *head,
+            "needs GiB",
+            "usable",
+            "share",
+            "time",
+            "at worst",
+            "expected",
+            "at worst",
+            "price of",
+            "why",
+        ]
+    ]
     shown = [c for c in plan.candidates if filtered(c.offer, plan.budget) is None]
     rows += [_candidate(c) for c in shown]
-    text = table(rows, right=(5, 6, 7, 8, 9, 10, 11))
+    text = table(rows, right=(6, 7, 8, 9, 10, 11, 12))
     left_out = len(plan.candidates) - len(shown)
     return text + (f"{left_out} more left out by --on or --gpu\n" if left_out else "")
 
@@ -59,6 +72,7 @@ def _candidate(c: Candidate) -> list[str]:
     count = f"{offer.count}× " if offer.count > 1 else ""
     left = [_SIGNS[c.verdict], offer.provider, offer.instance + (" spot" if offer.spot else "")]
     left += [count + offer.device.name, c.spec.strategy if c.spec is not None else ""]
+    left.append(micro_batch(c.spec) if c.spec is not None else "")
     if estimate is None:
         return [*left, "", gib(usable), "", "", "", "", "", offer.as_of, c.reason]
     need = estimate.memory_upper_bytes
@@ -75,6 +89,13 @@ def _candidate(c: Candidate) -> list[str]:
         offer.as_of,
         c.reason,
     ]
+
+
+def micro_batch(spec: ResolvedSpec) -> str:
+    """The micro-batch, and whether activations are checkpointed."""
+    train = spec.train
+    rows = min(train.micro_batch, train.effective_batch)
+    return f"{rows} ckpt" if train.activation_checkpointing else str(rows)
 
 
 def plan_text(plan: Plan) -> str:
@@ -150,6 +171,7 @@ def _choice(chosen: Candidate) -> str:
     lines = [
         f"chosen: {chosen.offer.provider} {chosen.offer.instance} {chosen.offer.device.name}: "
         f"{dollars(chosen.expected_microusd)} expected, {dollars(chosen.worst_microusd)} at worst",
+        f"step:   {_step(chosen.spec)}",
         f"memory: {_terms(estimate)}",
         "time:   "
         + ", ".join(
@@ -157,6 +179,16 @@ def _choice(chosen: Candidate) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def _step(spec: ResolvedSpec | None) -> str:
+    assert spec is not None, "a chosen candidate has a spec"
+    train = spec.train
+    passes = max(1, train.effective_batch // train.micro_batch)
+    times = f"{passes} × " if passes > 1 else ""
+    kept = "checkpointed" if train.activation_checkpointing else "kept"
+    rows = min(train.micro_batch, train.effective_batch)
+    return f"{times}{rows} row{'s' if rows > 1 else ''} at once, activations {kept}, {spec.dtype}"
 
 
 def _terms(estimate: Estimate) -> str:

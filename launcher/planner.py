@@ -1,6 +1,7 @@
 """Pure: job, budget, model, data and offers → a Plan, with a reason for every candidate.
 
-Every offer is judged under every strategy the job allows. What holds all limits is ranked by the
+Every offer is judged under every strategy the job allows, with the micro-batch and checkpointing
+that are the fastest there (variants.py). What holds all limits is ranked by the
 expected cost of a finished job, then by its hours; caps are compared with the worst case.
 """
 
@@ -29,6 +30,7 @@ from launcher.types import (
     Plan,
     Setting,
 )
+from launcher.variants import Settled, settle
 from results.receipt import duration
 
 Estimator = Callable[[ResolvedSpec, ModelShape, DataFacts, Offer], Estimate]
@@ -68,11 +70,8 @@ def plan(
     judged = []
     for offer in offers:
         for strategy in strategies(job):
-            spec = model_refusal(strategy, shape) or resolve(job, strategy, offer, run_id)
-            if not isinstance(spec, str):
-                spec = _bound_to(spec, data)
-            estimate = None if isinstance(spec, str) else estimator(spec, shape, data, offer)
-            judged.append(_judge(offer, strategy, spec, estimate, budget))
+            settled = _settled(job, strategy, offer, shape, data, run_id, estimator)
+            judged.append(_judge(offer, strategy, settled, budget))
     candidates = _ranked(judged, budget)
     return Plan(
         run_id=run_id,
@@ -86,6 +85,26 @@ def plan(
         settings=settings,
         warnings=(*warnings, *_price_warnings(candidates, today or created_at[:10])),
     )
+
+
+def _settled(
+    job: JobSpec,
+    strategy: Strategy,
+    offer: Offer,
+    shape: ModelShape,
+    data: DataFacts,
+    run_id: str,
+    estimator: Estimator,
+) -> Settled | str:
+    """How the job would run there, or why it cannot be expressed."""
+    spec = model_refusal(strategy, shape) or resolve(job, strategy, offer, run_id)
+    if isinstance(spec, str):
+        return spec
+
+    def estimated(one: ResolvedSpec) -> Estimate:
+        return estimator(one, shape, data, offer)
+
+    return settle(_bound_to(spec, data), job.train, offer.device.usable_bytes, estimated)
 
 
 def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:
@@ -105,29 +124,42 @@ def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:
 def _judge(
     offer: Offer,
     strategy: Strategy,
-    spec: ResolvedSpec | str,
-    estimate: Estimate | None,
+    settled: Settled | str,
     budget: Budget,
 ) -> _Judged:
-    expected = worst = 0
-    if estimate is not None:
-        expected = cost_microusd(offer, estimate, estimate.hours_expected)
-        worst = max(expected, cost_microusd(offer, estimate, estimate.hours_high))
     refusal = filtered(offer, budget)
-    if refusal is None and isinstance(spec, str):
-        refusal = Refusal(NO_DEVICE, f"{strategy}: {spec}")
-    if refusal is None and estimate is not None:
-        refusal = blocked(offer, estimate, budget) or over_limit(offer, estimate, worst, budget)
+    if isinstance(settled, str):
+        refusal = refusal or Refusal(NO_DEVICE, f"{strategy}: {settled}")
+        return _Judged(_rejected(offer, refusal), refusal.rank)
+    estimate = settled.taken.estimate
+    expected = cost_microusd(offer, estimate, estimate.hours_expected)
+    worst = max(expected, cost_microusd(offer, estimate, estimate.hours_high))
+    refusal = refusal or blocked(offer, estimate, budget)
+    refusal = refusal or over_limit(offer, estimate, worst, budget)
     candidate = Candidate(
         offer=offer,
-        spec=None if isinstance(spec, str) else spec,
+        spec=settled.taken.spec,
         estimate=estimate,
+        least_bytes=settled.least_bytes,
         expected_microusd=expected,
         worst_microusd=worst,
         verdict="rejected" if refusal is not None else "possible",
         reason=refusal.reason if refusal is not None else "",
     )
     return _Judged(candidate, refusal.rank if refusal is not None else -1)
+
+
+def _rejected(offer: Offer, refusal: Refusal) -> Candidate:
+    """A device on which the strategy cannot be expressed at all."""
+    return Candidate(
+        offer=offer,
+        spec=None,
+        estimate=None,
+        expected_microusd=0,
+        worst_microusd=0,
+        verdict="rejected",
+        reason=refusal.reason,
+    )
 
 
 # --- ranking --------------------------------------------------------------------------------

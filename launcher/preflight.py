@@ -1,7 +1,7 @@
 """What can be checked before anything is rented or started."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from jobs.spec import JobSpec, full_text, replayed, supervised_text
@@ -10,6 +10,8 @@ from jobs.spec.splits import Arranged, Identity, arrange, identity, warnings_of
 from jobs.spec.tables import BadTable, unit_of
 from launcher.errors import BadInput
 from launcher.types import DataFacts
+
+QUANTILES = 32  # intervals that the rows' lengths are told in
 
 
 class _Item(NamedTuple):
@@ -52,6 +54,7 @@ def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> D
         validation_rows=len(validation),
         train_characters=_characters(train) + replay_characters,
         longest_characters=max(item.characters for item in train),
+        row_characters=_quantiles(item.characters for item in train),
         validation_characters=_characters(validation),
         sha256=digests["train"],
         validation_sha256=digests.get("validation"),
@@ -75,6 +78,12 @@ def _replay(job: JobSpec, new_rows: int) -> tuple[int, int, str | None]:
     old = _Scan(job.data.replay, job)
     count = min(replayed(new_rows, job.data.replay_share), len(old.items))
     return count, round(_characters(old.items) * count / len(old.items)), old.sha256
+
+
+def _quantiles(lengths: Iterable[int]) -> tuple[int, ...]:
+    ordered = sorted(lengths)
+    last = len(ordered) - 1
+    return tuple(ordered[round(last * i / QUANTILES)] for i in range(QUANTILES + 1))
 
 
 def _characters(items: Sequence[_Item]) -> int:

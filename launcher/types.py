@@ -85,6 +85,9 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     validation_rows: int
     train_characters: int  # all text of the training rows, template not counted
     longest_characters: int  # of one row
+    # Characters of a training row at evenly spaced quantiles, the shortest first and the longest
+    # last; empty: not known.
+    row_characters: tuple[int, ...] = ()
     validation_characters: int
     sha256: str  # of the training file
     validation_sha256: str | None = None
@@ -172,6 +175,9 @@ class Candidate(Struct, frozen=True, kw_only=True):
     offer: Offer
     spec: ResolvedSpec | None  # None: the strategy cannot be expressed on that device
     estimate: Estimate | None
+    # The least memory the strategy does with there, by the smallest micro-batch and checkpointing
+    # that the recipe allows: an upper bound.
+    least_bytes: int = 0
     expected_microusd: int
     worst_microusd: int
     verdict: Literal["chosen", "possible", "rejected"]

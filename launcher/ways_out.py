@@ -4,6 +4,7 @@ from math import ceil
 
 from msgspec import Struct
 
+from jobs.spec import Train
 from launcher.catalog.providers import LOCAL, display_name
 from launcher.refusals import blocked, filtered, gib, usd
 from launcher.types import MICROUSD, Budget, Candidate, Estimate, Offer, Plan
@@ -75,14 +76,24 @@ def _must_shrink(plan: Plan) -> tuple[str, ...]:
     ways = []
     if plan.budget.providers or plan.budget.gpu:
         ways.append("drop --on and --gpu: no offer they leave can run this job")
-    needs = [c.estimate.memory_upper_bytes for c in plan.candidates if c.estimate is not None]
+    needs = [c.least_bytes for c in plan.candidates if c.estimate is not None]
     if needs:
         largest = max(c.offer.device.usable_bytes for c in plan.candidates)
         if min(needs) > largest:
             ways.append(
                 f"needs {gib(min(needs))} GiB and the largest has {gib(largest)}: "
-                "--set train.seq_len=N or --set train.micro_batch=1 shrink it"
+                f"{' or '.join(_smaller(plan.job.train))} may shrink it"
             )
     if plan.job.strategy in ("lora", "full"):
         ways.append(f"--strategy qlora instead of {plan.job.strategy} keeps the base in 4 bits")
     return tuple(ways)
+
+
+def _smaller(train: Train) -> list[str]:
+    """The settings that still shrink the job, as far as the recipe holds them up."""
+    keys = ["train.seq_len=N"]
+    if train.micro_batch not in ("auto", 1):
+        keys.append("train.micro_batch=auto")
+    if train.activation_checkpointing is False:
+        keys.append("train.activation_checkpointing=auto")
+    return [f"--set {key}" for key in keys]

@@ -11,6 +11,7 @@ Strategy = Literal["qlora", "lora", "full"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 DeviceKind = Literal["cuda", "mps", "cpu"]
 GgufType = Literal["f16", "q8_0", "q5_k_m", "q4_k_m", "q3_k_m"]
+Auto = Literal["auto"]
 Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"]
 
 PositiveInt = Annotated[int, Meta(ge=1)]
@@ -97,8 +98,10 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     optimizer: Optimizer = "paged_adamw_8bit"
     seq_len: Annotated[int, Meta(ge=8)] = 2048
     effective_batch: PositiveInt = 16  # rows per optimizer step
-    micro_batch: PositiveInt = 1  # rows per forward pass
-    activation_checkpointing: bool = True
+    # Rows per forward pass, and whether layers are computed again instead of kept. auto: the plan
+    # takes the fastest that fits the card; see launcher/variants.py.
+    micro_batch: PositiveInt | Auto = "auto"
+    activation_checkpointing: bool | Auto = "auto"
     tf32: bool | None = None  # fp32 products; None: yes on cards that have it, but in fp32 jobs no
     lean_heap: bool = False  # CPU: give freed memory back to the system at once; slower
     packing: bool = True
@@ -114,6 +117,13 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.patience is not None and self.select_by is None:
             raise ValueError("patience needs select_by: the metric that must get better")
+
+
+class ResolvedTrain(Train, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same with nothing left open."""
+
+    micro_batch: PositiveInt = 1
+    activation_checkpointing: bool = True
 
 
 class Tier(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -257,6 +267,7 @@ class ResolvedSpec(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     run_id: str
     strategy: Strategy
     dtype: Dtype
+    train: ResolvedTrain = ResolvedTrain()
     device: DeviceKind
     quantization: Quantization | None
     train_sha256: str | None = None  # of the data files as they were planned with

@@ -5,6 +5,7 @@ import msgspec
 from jobs.spec import ResolvedSpec
 from launcher.estimate import hours, vram, weights
 from launcher.estimate.tensors import ModelShape
+from launcher.estimate.work import work_of
 from launcher.types import DataFacts, Estimate, Offer
 
 # Assumption: packages and caches beside the weights, as the training environment takes 1.6 GB
@@ -24,7 +25,7 @@ def estimate(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offe
     longest = round(data.longest_characters * data.tokens_per_character)
     longest += data.template_tokens_per_row
     need = vram.memory(shape, spec, offer.device, prompt_tokens=min(longest, spec.train.seq_len))
-    work = hours.work_of(spec, data)
+    work = work_of(spec, data)
     sizes = weights.trained_sizes(shape, spec)
     trained = sum(n * times for n, times in sizes)
     files = 2 * shape.parameters  # as published: 16 bits a parameter

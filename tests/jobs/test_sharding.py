@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 
 from jobs import sharding, strategies
 from jobs.outcome import BadInput
-from jobs.spec import Evaluation, Quantization, ResolvedSpec, Train
+from jobs.spec import Evaluation, Quantization, ResolvedSpec, ResolvedTrain
 
 replace = msgspec.structs.replace
 JOB = ResolvedSpec(
@@ -53,7 +53,7 @@ def test_a_job_that_is_not_sharded_is_told_nothing():
         {"device": "cpu"},
         {"strategy": "full", "quantization": None},
         {"eval": Evaluation()},
-        {"train": Train(select_by="loss")},
+        {"train": ResolvedTrain(select_by="loss")},
     ],
 )
 def test_what_is_not_built_is_refused(changes):

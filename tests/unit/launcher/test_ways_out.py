@@ -39,10 +39,16 @@ def test_a_job_that_fits_no_card_must_shrink():
     job = msgspec.structs.replace(JOB, strategy="full")
     made = planned([cloud("A100-80GB", 1.79)], Budget(max_cost_microusd=dollars(10)), job)
     assert ways_out(made) == (
-        "needs 145.0 GiB and the largest has 74.5: --set train.seq_len=N or "
-        "--set train.micro_batch=1 shrink it",
+        "needs 145.0 GiB and the largest has 74.5: --set train.seq_len=N may shrink it",
         "--strategy qlora instead of full keeps the base in 4 bits",
     )
+
+
+def test_what_holds_a_job_up_is_named():
+    train = msgspec.structs.replace(JOB.train, micro_batch=8, activation_checkpointing=False)
+    job = msgspec.structs.replace(JOB, strategy="full", train=train)
+    way, _ = ways_out(planned([cloud("A100-80GB", 1.79)], Budget(max_cost_microusd=0), job))
+    assert "--set train.micro_batch=auto or --set train.activation_checkpointing=auto" in way
 
 
 def test_filters_that_leave_nothing_are_named():
