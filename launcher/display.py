@@ -42,26 +42,16 @@ def count(parameters: int) -> str:
     return f"{parameters / 1e9:.2f} B" if parameters >= 1e9 else f"{parameters / 1e6:.1f} M"
 
 
+_WHERE = ("", "provider", "instance", "GPU", "strategy", "micro-batch")
+_NEEDS = ("needs GiB", "usable", "share", "time", "at worst", "speed")
+_COSTS = ("expected", "at worst", "price of", "why")
+
+
 def offers_table(plan: Plan) -> str:
     """Every candidate with what it needs, costs, and why it was chosen or not."""
-    head = ["", "provider", "instance", "GPU", "strategy", "micro-batch"]
-    rows = [
-        [
-            *head,
-            "needs GiB",
-            "usable",
-            "share",
-            "time",
-            "at worst",
-            "expected",
-            "at worst",
-            "price of",
-            "why",
-        ]
-    ]
     shown = [c for c in plan.candidates if filtered(c.offer, plan.budget) is None]
-    rows += [_candidate(c) for c in shown]
-    text = table(rows, right=(6, 7, 8, 9, 10, 11, 12))
+    rows = [(*_WHERE, *_NEEDS, *_COSTS), *(_candidate(c) for c in shown)]
+    text = table(rows, right=(6, 7, 8, 9, 10, 12, 13))
     left_out = len(plan.candidates) - len(shown)
     return text + (f"{left_out} more left out by --on or --gpu\n" if left_out else "")
 
@@ -74,7 +64,7 @@ def _candidate(c: Candidate) -> list[str]:
     left += [count + offer.device.name, c.spec.strategy if c.spec is not None else ""]
     left.append(micro_batch(c.spec) if c.spec is not None else "")
     if estimate is None:
-        return [*left, "", gib(usable), "", "", "", "", "", offer.as_of, c.reason]
+        return [*left, "", gib(usable), *[""] * 6, offer.as_of, c.reason]
     need = estimate.memory_upper_bytes
     share = f"{need / usable:.0%}" if usable else ""
     return [
@@ -84,6 +74,7 @@ def _candidate(c: Candidate) -> list[str]:
         share,
         duration(estimate.hours_expected),
         duration(estimate.hours_high),
+        estimate.speed,
         dollars(c.expected_microusd),
         dollars(c.worst_microusd),
         offer.as_of,

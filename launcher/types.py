@@ -144,6 +144,7 @@ class Estimate(Struct, frozen=True, kw_only=True):
     train_tokens: int
     parameters_total: int
     parameters_trainable: int
+    speed: str = ""  # what is known of the device's: measured, foreign data or unmeasured
     assumptions: tuple[str, ...]
 
     @property

@@ -4,6 +4,7 @@ import msgspec
 
 from jobs.spec import ResolvedSpec
 from launcher.estimate import hours, vram, weights
+from launcher.estimate.evidence import evidence
 from launcher.estimate.tensors import ModelShape
 from launcher.estimate.work import work_of
 from launcher.types import DataFacts, Estimate, Offer
@@ -26,6 +27,7 @@ def estimate(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offe
     longest += data.template_tokens_per_row
     need = vram.memory(shape, spec, offer.device, prompt_tokens=min(longest, spec.train.seq_len))
     work = work_of(spec, data)
+    known = evidence(offer.device)
     sizes = weights.trained_sizes(shape, spec)
     trained = sum(n * times for n, times in sizes)
     files = 2 * shape.parameters  # as published: 16 bits a parameter
@@ -53,7 +55,11 @@ def estimate(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offe
         train_tokens=work.train_tokens,
         parameters_total=shape.parameters,
         parameters_trainable=trained,
-        assumptions=_assumptions(spec, shape, data),
+        speed=known.status,
+        assumptions=(
+            f"speed of {offer.device.name}: {known.status}: {known.source}",
+            *_assumptions(spec, shape, data),
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from jobs.spec import ResolvedSpec
 from launcher.estimate import unlike_llama
 from launcher.estimate.activations import saved_per_token
 from launcher.estimate.batch import Widths, micro_tokens
+from launcher.estimate.evidence import evidence
 from launcher.estimate.tensors import ModelShape
 from launcher.estimate.work import Work
 from launcher.types import Device, Offer, TimeTerm
@@ -43,6 +44,9 @@ class Span(NamedTuple):
 # throughput_measured_dev.csv, exact lengths of 2048 and more, as the script above prints them:
 # qwen-readme LoRA on one A100 0.32-0.56; answerai LoRA and NF4 on 4090 and 3090 0.63-0.75.
 SHARE = Span(0.75, 0.50, 0.31)
+# The same for a card that no row is of. Told from the two other cards (means of those rows: A100
+# 0.48, 3090 0.74, 4090 0.64), each card is off by a factor of 0.70, 1.31 and 1.05.
+UNMEASURED_SHARE = Span(0.75 * 1.31, 0.50, 0.31 * 0.70)
 # Seconds to launch one layer with checkpoints, forward, recomputation and backward: qwen-readme
 # LoRA rows at 256 tokens, where time no longer falls with length: 1.8B 125 ms / 24 layers, 14B 200
 # ms / 40.
@@ -157,7 +161,8 @@ def step_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, tokens: 
     rate = max(device.dense_16bit_tflops, 0.1) * 1e12
     bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
     moved = unlike_llama.pairs(shape, 2, spec.train.packing).moved
-    seconds = Span(*(flops / (rate * s) for s in SHARE))
+    share = UNMEASURED_SHARE if evidence(device).status == "unmeasured" else SHARE
+    seconds = Span(*(flops / (rate * s) for s in share))
     seconds = seconds.plus(SCORES_MOVED * (tokens * context * moved * shape.layers / bandwidth))
     seconds = seconds.at_least(_run(spec, LAUNCH_SECONDS_PER_LAYER * shape.layers, STEP_PASSES))
     seconds = _with_experts(shape, seconds)
