@@ -30,11 +30,11 @@ import msgspec
 
 from jobs.spec import (
     Data,
-    Evaluation,
     Lora,
     Model,
     Quantization,
     Regression,
+    ResolvedEvaluation,
     ResolvedSpec,
     ResolvedTrain,
     Strategy,
@@ -117,7 +117,7 @@ def spec_of(
             packing=packing,
             optimizer="paged_adamw_8bit" if device == "cuda" else "adamw_torch",
         ),
-        eval=Evaluation(generate=False, compare_base=False),
+        eval=ResolvedEvaluation(generate=False, compare_base=False),
     )
 
 

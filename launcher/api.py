@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from jobs.spec import JobSpec, ResolvedSpec, Strategy, name_disagrees, named_parameters
+from jobs.spec import ResolvedSpec, Strategy, name_disagrees, named_parameters
 from launcher import continuing, hub_data, planner, preflight, recipes
 from launcher.catalog.local import Survey, survey
 from launcher.catalog.offers import embedded_offers
@@ -74,7 +74,7 @@ def plan(
     if run_id is not None and not re.fullmatch(RUN_ID, run_id):
         raise BadInput(f"--run-id {run_id}: expected letters, digits, - and _, 64 at most")
     request = _request(recipe, flags, now)
-    made = _planned(request, _scanned(request.job), survey(now.date().isoformat()), run_id, now)
+    made = _planned(request, _scanned(request), survey(now.date().isoformat()), run_id, now)
     continuing.require_continuable(made)
     if request.exact is not None:
         _require_same(request.exact, made)
@@ -84,7 +84,7 @@ def plan(
 def compare(recipe: str | None, flags: recipes.Flags, *, now: datetime) -> tuple[Plan, ...]:
     """The same job planned under each strategy, QLoRA first. Raises as `plan` does."""
     request = _request(recipe, flags, now)
-    data, local = _scanned(request.job), survey(now.date().isoformat())
+    data, local = _scanned(request), survey(now.date().isoformat())
     jobs = [msgspec.structs.replace(request.job, strategy=strategy) for strategy in COMPARED]
     asked = [msgspec.structs.replace(request, job=job) for job in jobs]
     return tuple(_planned(one, data, local, None, now) for one in asked)
@@ -97,7 +97,10 @@ def _request(recipe: str | None, flags: recipes.Flags, now: datetime) -> recipes
     return msgspec.structs.replace(request, job=continuing.settled(request.job))
 
 
-def _scanned(job: JobSpec) -> DataFacts:
+def _scanned(request: recipes.Request) -> DataFacts:
+    job = request.job
+    if request.assumed_rows is not None:
+        return preflight.assumed_data(job, request.assumed_rows)
     return scan_judging(job, preflight.scan_data(job))
 
 

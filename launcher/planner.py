@@ -104,7 +104,7 @@ def _settled(
     def estimated(one: ResolvedSpec) -> Estimate:
         return estimator(one, shape, data, offer)
 
-    return settle(_bound_to(spec, data), job.train, offer.device.usable_bytes, estimated)
+    return settle(_bound_to(spec, data), job, offer.device.usable_bytes, estimated)
 
 
 def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:

@@ -9,7 +9,7 @@ from jobs.spec.reading import Found, read_rows
 from jobs.spec.splits import Arranged, Identity, arrange, identity, warnings_of
 from jobs.spec.tables import BadTable, unit_of
 from launcher.errors import BadInput
-from launcher.types import DataFacts
+from launcher.types import TOKENS_PER_CHARACTER, DataFacts
 
 QUANTILES = 32  # intervals that the rows' lengths are told in
 
@@ -36,6 +36,24 @@ def scan_data(job: JobSpec) -> DataFacts:
     except ValueError as error:
         raise BadInput(f"{data.train}: {error}") from None
     return _facts(job, scans, found)
+
+
+def assumed_data(job: JobSpec, rows: int) -> DataFacts:
+    """Facts of data that nobody has yet: `rows` of full length, and a tenth of them held out."""
+    said = f"no data given: {rows:,} rows of {job.train.seq_len:,} tokens are assumed"
+    characters = round(job.train.seq_len / TOKENS_PER_CHARACTER)
+    held_out = -(-rows // 10)
+    return DataFacts(
+        train_path=job.data.train,
+        validation_path=None,
+        train_rows=rows,
+        validation_rows=held_out,
+        train_characters=rows * characters,
+        longest_characters=characters,
+        validation_characters=held_out * characters,
+        sha256="",
+        warnings=(f"{said}; --data FILE, or --rows N, says otherwise",),
+    )
 
 
 def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> DataFacts:

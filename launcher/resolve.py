@@ -5,9 +5,11 @@ A refusal is one line for people, with what the card has and what was asked.
 
 from jobs.spec import (
     Dtype,
+    Evaluation,
     JobSpec,
     Optimizer,
     Quantization,
+    ResolvedEvaluation,
     ResolvedSpec,
     ResolvedTrain,
     Strategy,
@@ -51,6 +53,7 @@ def resolve(job: JobSpec, strategy: Strategy, offer: Offer, run_id: str) -> Reso
         device=device.kind,
         quantization=Quantization() if strategy == "qlora" else None,
         train=_train(job, device, dtype),
+        eval=_evaluation(job),
     )
     return ResolvedSpec(**fields)
 
@@ -64,6 +67,14 @@ def _train(job: JobSpec, device: Device, dtype: str) -> ResolvedTrain:
     if job.train.activation_checkpointing == "auto":
         fields["activation_checkpointing"] = True
     return ResolvedTrain(**fields)
+
+
+def _evaluation(job: JobSpec) -> ResolvedEvaluation:
+    """As the recipe says; with the fewest answers at once where it says nothing."""
+    fields = {f: getattr(job.eval, f) for f in Evaluation.__struct_fields__}
+    if job.eval.batch == "auto":
+        fields["batch"] = 1
+    return ResolvedEvaluation(**fields)
 
 
 def model_refusal(strategy: Strategy, shape: ModelShape) -> str | None:

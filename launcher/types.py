@@ -14,6 +14,7 @@ from jobs.spec import DeviceKind, JobSpec, Record, ResolvedSpec, Result
 MICROUSD = 1_000_000
 GIB = 1024**3
 MIB = 1024**2
+TOKENS_PER_CHARACTER = 0.25  # where no tokenizer was asked. Assumption, of English text
 DATA_FILES = (
     "train",
     "validation",
@@ -104,7 +105,7 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     metrics_sha256: dict[str, str] = {}  # file of eval.metrics → its digest
     replay_rows: int = 0  # of train_rows: drawn from the old file, at most
     replay_sha256: str | None = None
-    tokens_per_character: float = 0.25
+    tokens_per_character: float = TOKENS_PER_CHARACTER
     template_tokens_per_row: int = 12
 
 

@@ -1,7 +1,8 @@
-"""Pure: what a recipe leaves open of micro-batch and checkpointing, settled for one offer.
+"""Pure: what a recipe leaves open of micro-batch, checkpointing and answers at once, settled for
+one offer.
 
-Neither changes what is learnt, only how long it takes and in how much memory: the fastest that
-fits is part of the plan.
+None of them changes what is learnt, only how long it takes and in how much memory: the fastest
+that fits is part of the plan.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 from msgspec import Struct
 
-from jobs.spec import ResolvedSpec, Train
+from jobs.spec import JobSpec, ResolvedSpec, Train
 from launcher.types import Estimate
 
 # A share of the fastest's hours. Whatever is this near is as fast, and the one of least memory is
@@ -31,31 +32,54 @@ class Settled(Struct, frozen=True):
 
 def settle(
     spec: ResolvedSpec,
-    asked: Train,
+    asked: JobSpec,
     usable_bytes: int,
     estimate: Callable[[ResolvedSpec], Estimate],
 ) -> Settled:
-    """`spec` with what `asked` leaves open to the plan filled in, for memory of `usable_bytes`.
+    """`spec` with what `asked` leaves open filled in, for memory of `usable_bytes`.
 
-    Every micro-batch that divides the effective batch is tried, with checkpoints and without.
+    `spec` holds the smallest of everything. First the answers at once, as many as fit: the
+    evaluation and the training are not there at the same time. Then every micro-batch that divides
+    the effective batch, with checkpoints and without.
     """
-    found: list[Variant] = []
-    for checkpointing in _checkpointing(asked):
-        for rows in _micro_batches(spec, asked):
-            train = msgspec.structs.replace(
-                spec.train, micro_batch=rows, activation_checkpointing=checkpointing
-            )
-            one = msgspec.structs.replace(spec, train=train)
-            found.append(Variant(one, estimate(one)))
-            if found[-1].estimate.memory_upper_bytes > usable_bytes:
-                break  # more rows need more
-    smallest = min(found, key=_bytes)
-    fitting = [v for v in found if _bytes(v) <= usable_bytes]
-    if not fitting:
+
+    def tried(one: ResolvedSpec) -> Variant:
+        return Variant(one, estimate(one))
+
+    smallest = tried(spec)
+    if _bytes(smallest) > usable_bytes:
         return Settled(smallest, _bytes(smallest))
+    answering = (tried(_answering(spec, rows)) for rows in _answers(asked))
+    start = next((v for v in answering if _bytes(v) <= usable_bytes), smallest)
+    fitting = [start]
+    for checkpointing in _checkpointing(asked.train):
+        for rows in _micro_batches(spec, asked.train):
+            another = _training(start.spec, rows, checkpointing)
+            if another == start.spec:
+                continue
+            one = tried(another)
+            if _bytes(one) > usable_bytes:
+                break  # more rows need more
+            fitting.append(one)
     fastest = min(v.estimate.hours_expected for v in fitting)
     near = [v for v in fitting if v.estimate.hours_expected <= fastest * (1 + AS_FAST)]
     return Settled(min(near, key=_bytes), _bytes(smallest))
+
+
+def _training(spec: ResolvedSpec, rows: int, checkpointing: bool) -> ResolvedSpec:
+    train = msgspec.structs.replace(
+        spec.train, micro_batch=rows, activation_checkpointing=checkpointing
+    )
+    return msgspec.structs.replace(spec, train=train)
+
+
+def _answering(spec: ResolvedSpec, rows: int) -> ResolvedSpec:
+    return msgspec.structs.replace(spec, eval=msgspec.structs.replace(spec.eval, batch=rows))
+
+
+def _answers(asked: JobSpec) -> tuple[int, ...]:
+    """Answers at once, the most first."""
+    return (16, 8, 4, 2) if asked.eval.batch == "auto" else ()
 
 
 def _bytes(variant: Variant) -> int:

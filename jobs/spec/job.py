@@ -174,7 +174,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metrics: tuple[Annotated[str, Meta(pattern=r"^[^:]+:[A-Za-z_]\w*$")], ...] = ()
     generate: bool = True
     max_new_tokens: PositiveInt = 128
-    batch: PositiveInt = 16
+    batch: PositiveInt | Auto = "auto"  # answers at once; auto: up to 16, as many as fit
     limit: PositiveInt | None = None  # rows to generate for; None is all
     compare_base: bool = True
 
@@ -192,6 +192,12 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def judges_answers(self) -> bool:
         """Whether anything is set that needs written answers."""
         return bool(self.golden or self.schema or self.metrics)
+
+
+class ResolvedEvaluation(Evaluation, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same with nothing left open."""
+
+    batch: PositiveInt = 16
 
 
 class Pilot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -268,6 +274,7 @@ class ResolvedSpec(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     strategy: Strategy
     dtype: Dtype
     train: ResolvedTrain = ResolvedTrain()
+    eval: ResolvedEvaluation = ResolvedEvaluation()
     device: DeviceKind
     quantization: Quantization | None
     train_sha256: str | None = None  # of the data files as they were planned with
@@ -281,3 +288,8 @@ class ResolvedSpec(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     nodes: PositiveInt = 1
     sharding: Literal["none", "full"] = "none"  # full: no process holds the whole model (FSDP)
     deadline: str | None = None  # absolute; the job stops itself, checkpoint and result first
+
+    @property
+    def packs(self) -> bool:
+        """Whether rows share a sequence; each text that is scored has its own."""
+        return self.train.packing and self.regression is None

@@ -119,7 +119,7 @@ def flops_per_token(shape: ModelShape, spec: ResolvedSpec, context: int) -> floa
     stacks = unlike_llama.adapted_experts(shape, spec.lora.targets)
     trained = layers + head if full else share * sum(t.parameters for t in stacks)
     adapter = 0 if full else _token_adapters(shape, spec)
-    seen = context if spec.train.packing else context / 2
+    seen = context if spec.packs else context / 2
     attention = 4 * seen * shape.attention_size * shape.layers
     return (
         (4 + 2 * again) * layers
@@ -154,13 +154,13 @@ def merge_flops(shape: ModelShape, spec: ResolvedSpec) -> float:
 
 def step_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, tokens: int) -> Span:
     """Seconds of one micro-step of `tokens` tokens."""
-    context = tokens if spec.train.packing else min(tokens, spec.train.seq_len)
+    context = tokens if spec.packs else min(tokens, spec.train.seq_len)
     flops = tokens * flops_per_token(shape, spec, context) + merge_flops(shape, spec)
     if device.kind == "cpu":
         return _cpu_step(shape, spec, device, tokens, context, flops)
     rate = max(device.dense_16bit_tflops, 0.1) * 1e12
     bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
-    moved = unlike_llama.pairs(shape, 2, spec.train.packing).moved
+    moved = unlike_llama.pairs(shape, 2, spec.packs).moved
     share = UNMEASURED_SHARE if evidence(device).status == "unmeasured" else SHARE
     seconds = Span(*(flops / (rate * s) for s in share))
     seconds = seconds.plus(SCORES_MOVED * (tokens * context * moved * shape.layers / bandwidth))

@@ -31,11 +31,11 @@ def work_of(spec: ResolvedSpec, data: DataFacts) -> Work:
     train_rows = data.train_rows
     micro_batch = min(spec.train.micro_batch, spec.train.effective_batch)
     train_tokens = train_rows * mean_longest(spec, data, 1)
-    padded = train_rows * mean_longest(spec, data, 1 if spec.train.packing else micro_batch)
+    padded = train_rows * mean_longest(spec, data, 1 if spec.packs else micro_batch)
     validation_tokens = row_tokens(spec, data, data.validation_rows, data.validation_characters)
     test_tokens = row_tokens(spec, data, data.test_rows, data.test_characters)
-    length = spec.train.seq_len if spec.train.packing else 1
-    sequences = ceil(train_tokens / length) if spec.train.packing else train_rows
+    length = spec.train.seq_len if spec.packs else 1
+    sequences = ceil(train_tokens / length) if spec.packs else train_rows
     epochs = spec.train.epochs
     return Work(
         train_rows=train_rows,

@@ -27,7 +27,7 @@ def settled(offer: Offer, job: JobSpec = JOB, strategy: Strategy = "lora") -> Se
     spec = resolve(job, strategy, offer, "r")
     assert not isinstance(spec, str)
     usable = offer.device.usable_bytes
-    return settle(spec, job.train, usable, lambda one: estimate(one, SMALL, ROWS, offer))
+    return settle(spec, job, usable, lambda one: estimate(one, SMALL, ROWS, offer))
 
 
 def taken(found: Settled) -> tuple[int, bool]:
@@ -52,6 +52,25 @@ def test_what_the_recipe_says_stays() -> None:
     assert taken(settled(cloud("A100-80GB", 1.8), asked)) == (2, True)
     halfway = job_with(micro_batch=2)
     assert taken(settled(cloud("A100-80GB", 1.8), halfway)) == (2, False)
+
+
+def test_as_many_answers_at_once_as_fit() -> None:
+    long = msgspec.structs.replace(ROWS, longest_characters=32_000)
+    job = job_with(seq_len=8192)
+
+    def answers(card: str, asked: JobSpec) -> int:
+        offer = cloud(card, 1.0)
+        spec = resolve(asked, "lora", offer, "r")
+        assert not isinstance(spec, str)
+        usable = offer.device.usable_bytes
+        found = settle(spec, asked, usable, lambda one: estimate(one, SMALL, long, offer))
+        assert found.taken.estimate.memory_upper_bytes <= usable
+        return found.taken.spec.eval.batch
+
+    assert answers("A100-80GB", job) == 16
+    assert 1 < answers("RTX3060", job) < 16
+    four = msgspec.structs.replace(job, eval=msgspec.structs.replace(job.eval, batch=4))
+    assert answers("A100-80GB", four) == 4
 
 
 def test_where_nothing_fits_the_smallest_is_shown() -> None:
@@ -105,7 +124,7 @@ def test_rows_of_unlike_length_do_not_go_together() -> None:
     taken_rows = [
         settle(
             spec,
-            job_with(packing=False).train,
+            job_with(packing=False),
             offer.device.usable_bytes,
             lambda one, data=data: estimate(one, SMALL, data, offer),
         ).taken.spec.train.micro_batch
