@@ -24,13 +24,14 @@ from launcher.types import (
     Budget,
     Candidate,
     DataFacts,
+    Device,
     Estimate,
     ModelFacts,
     Offer,
     Plan,
     Setting,
 )
-from launcher.variants import Settled, settle
+from launcher.variants import Settled, Variant, settle
 from results.receipt import duration
 
 Estimator = Callable[[ResolvedSpec, ModelShape, DataFacts, Offer], Estimate]
@@ -67,11 +68,30 @@ def plan(
     """
     offers = tuple(offers)
     require_known(offers, budget.providers, budget.gpu)
-    judged = []
-    for offer in offers:
-        for strategy in strategies(job):
-            settled = _settled(job, strategy, offer, shape, data, run_id, estimator)
-            judged.append(_judge(offer, strategy, settled, budget))
+    known: dict[tuple[Device, Strategy], Settled] = {}
+
+    def settled(offer: Offer, strategy: Strategy) -> Settled | str:
+        """How the job would run there, or why it cannot be expressed."""
+        spec = model_refusal(strategy, shape) or resolve(job, strategy, offer, run_id)
+        if isinstance(spec, str):
+            return spec
+
+        def estimated(one: ResolvedSpec) -> Estimate:
+            return estimator(one, shape, data, offer)
+
+        card = (offer.device, strategy)
+        if card in known:  # the same one elsewhere: what differs lies around the job
+            spec = known[card].taken.spec
+            return Settled(Variant(spec, estimated(spec)), known[card].least_bytes)
+        spec = _bound_to(spec, data)
+        known[card] = settle(spec, job, offer.device.usable_bytes, estimated)
+        return known[card]
+
+    judged = [
+        _judge(offer, strategy, settled(offer, strategy), budget)
+        for offer in offers
+        for strategy in strategies(job)
+    ]
     candidates = _ranked(judged, budget)
     return Plan(
         run_id=run_id,
@@ -85,26 +105,6 @@ def plan(
         settings=settings,
         warnings=(*warnings, *_price_warnings(candidates, today or created_at[:10])),
     )
-
-
-def _settled(
-    job: JobSpec,
-    strategy: Strategy,
-    offer: Offer,
-    shape: ModelShape,
-    data: DataFacts,
-    run_id: str,
-    estimator: Estimator,
-) -> Settled | str:
-    """How the job would run there, or why it cannot be expressed."""
-    spec = model_refusal(strategy, shape) or resolve(job, strategy, offer, run_id)
-    if isinstance(spec, str):
-        return spec
-
-    def estimated(one: ResolvedSpec) -> Estimate:
-        return estimator(one, shape, data, offer)
-
-    return settle(_bound_to(spec, data), job, offer.device.usable_bytes, estimated)
 
 
 def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:
