@@ -11,7 +11,7 @@ from datetime import datetime
 import msgspec
 
 from jobs.spec import ResolvedSpec, Strategy, name_disagrees, named_parameters
-from launcher import continuing, hub_data, planner, preflight, recipes
+from launcher import continuing, hub_data, planner, preflight, recipes, tokens
 from launcher.catalog.local import Survey, survey
 from launcher.catalog.offers import embedded_offers
 from launcher.catalog.providers import display_name
@@ -101,7 +101,7 @@ def _scanned(request: recipes.Request) -> DataFacts:
     job = request.job
     if request.assumed_rows is not None:
         return preflight.assumed_data(job, request.assumed_rows)
-    return scan_judging(job, preflight.scan_data(job))
+    return tokens.counted(job, scan_judging(job, preflight.scan_data(job)))
 
 
 def _planned(

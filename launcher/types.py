@@ -106,7 +106,8 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     replay_rows: int = 0  # of train_rows: drawn from the old file, at most
     replay_sha256: str | None = None
     tokens_per_character: float = TOKENS_PER_CHARACTER
-    template_tokens_per_row: int = 12
+    template_tokens_per_row: float = 12.0  # assumption
+    tokenizer_rows: int = 0  # that the model's tokenizer counted for these two; 0: assumed
 
 
 Seen = Literal["allocated", "reserved", "process"]

@@ -1,5 +1,7 @@
 """What one job needs on one offer: memory, disk, time. Pure: no file, no network, no clock."""
 
+from math import ceil
+
 import msgspec
 
 from jobs.spec import ResolvedSpec
@@ -23,9 +25,11 @@ def estimate(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offe
     """
     if spec.regression is not None:
         shape = msgspec.structs.replace(shape, outputs=len(spec.regression.dimensions))
-    longest = round(data.longest_characters * data.tokens_per_character)
+    longest = data.longest_characters * data.tokens_per_character
     longest += data.template_tokens_per_row
-    need = vram.memory(shape, spec, offer.device, prompt_tokens=min(longest, spec.train.seq_len))
+    need = vram.memory(
+        shape, spec, offer.device, prompt_tokens=min(ceil(longest), spec.train.seq_len)
+    )
     work = work_of(spec, data)
     known = evidence(offer.device)
     sizes = weights.trained_sizes(shape, spec)
@@ -68,9 +72,11 @@ def _from_hub(spec: ResolvedSpec) -> bool:
 
 
 def _assumptions(spec: ResolvedSpec, shape: ModelShape, data: DataFacts) -> tuple[str, ...]:
+    rows = data.tokenizer_rows
+    by = f"counted on {rows} rows by the model's tokenizer" if rows else "no tokenizer at hand"
     found = [
-        f"{data.tokens_per_character:g} tokens a character and"
-        f" {data.template_tokens_per_row} a row for the template, no row above"
+        f"{data.tokens_per_character:.3g} tokens a character and"
+        f" {data.template_tokens_per_row:.0f} a row for the template ({by}), no row above"
         f" {spec.train.seq_len} tokens",
         "memory is for rows of full length",
     ]
