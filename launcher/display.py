@@ -166,7 +166,11 @@ def _choice(chosen: Candidate) -> str:
         f"step:   {_step(chosen.spec)}",
         f"memory: {_terms(estimate)}",
         "time:   "
-        + ", ".join(f"{t.name} {_signed(t.expected_hours)}" for t in estimate.time if t.high_hours),
+        + ", ".join(
+            f"{t.name} {_signed(t.expected_hours)}"
+            for t in estimate.time
+            if t.expected_hours or t.high_hours
+        ),
     ]
     if estimate.calibrated_on:
         assert chosen.spec is not None, "a chosen candidate has a spec"

@@ -327,7 +327,7 @@ class Ledger:
 def measurements(path: Path) -> list[Measurement]:
     """What finished runs measured, the latest attempt of each; none where there is no ledger.
 
-    Opened to be read only: nothing is created, and an older ledger stays as it is. Raises
+    Nothing is created, and an older ledger stays as it is. Raises
     OutsideFailed for one that cannot be read.
     """
     names = Measurement.__struct_fields__
@@ -338,7 +338,7 @@ def measurements(path: Path) -> list[Measurement]:
     try:
         if not path.exists():
             return []
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=10.0, uri=True)) as db:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=10.0, uri=True)) as db:
             if db.execute("PRAGMA user_version").fetchone()[0] < MEASUREMENTS_SINCE:
                 return []
             rows = [dict(zip(names, row, strict=True)) for row in db.execute(query)]
