@@ -1,10 +1,11 @@
 """What an attempt took, beside what its plan had estimated without calibration. Pure.
 
-Like is held against like, or not at all. The peak counts where the micro-batches were full, as the
-estimate takes them to be: of shorter rows a low peak says nothing of the card, a peak above the
-estimate always does. The rate is seconds a token over this attempt's own steps, without the first,
-which warms up, and without those after an evaluation, whose time they hold; so a run that ended
-early, was resumed or chose its best epoch is measured like any other.
+Like is held against like, or not at all. The peak counts where the estimate's was in training and
+the micro-batches were full, as it takes them to be: of shorter rows, or of answers that may end
+early, a low peak says nothing of the card; a peak above the estimate always does. The rate is
+seconds a token over this attempt's own steps, without the first, which warms up, and without those
+after an evaluation, whose time they hold; so a run that ended early, was resumed or chose its best
+epoch is measured like any other.
 """
 
 from collections.abc import Sequence
@@ -45,7 +46,8 @@ def measurement(
     estimated = _same_counter(estimate, chosen.offer.device.kind, result.memory_metric)
     room = spec.train.effective_batch * spec.train.seq_len
     cut_short = result.failure is not None and result.failure.reason == "OUT_OF_MEMORY"
-    full = steps.most_tokens >= FULL_SHARE * room and not cut_short
+    answering = any(t.name == "evaluation" and t.bytes for t in estimate.memory)
+    full = steps.most_tokens >= FULL_SHARE * room and not cut_short and not answering
     peak = result.peak_memory_bytes or None
     if peak is None or estimated is None or not (full or peak > estimated):
         peak = estimated = None

@@ -104,6 +104,14 @@ def test_a_low_peak_counts_only_where_the_rows_were_full(chosen: Candidate) -> N
     assert taken(chosen, short, peak_memory_bytes=6 * GIB).memory_bytes == 6 * GIB
 
 
+def test_a_low_peak_of_answers_says_nothing(chosen: Candidate) -> None:
+    term = MemoryTerm(name="evaluation", bytes=1, why="16 answers at once")
+    estimate = msgspec.structs.replace(chosen.estimate, memory=(*chosen.estimate.memory, term))
+    answering = msgspec.structs.replace(chosen, estimate=estimate)
+    assert taken(answering, steps(1, 10), peak_memory_bytes=4 * GIB).memory_bytes is None
+    assert taken(answering, steps(1, 10), peak_memory_bytes=6 * GIB).memory_bytes == 6 * GIB
+
+
 def test_what_ran_out_of_memory_did_not_reach_its_peak(chosen: Candidate) -> None:
     failure = Failure(reason="OUT_OF_MEMORY", message="")
     cut = {"failure": failure, "status": "error"}
