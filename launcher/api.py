@@ -7,19 +7,23 @@ A run is a plan, then a submit: `plan` touches nothing, and what it returns is e
 import os
 import re
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
 from jobs.spec import ResolvedSpec, Strategy, name_disagrees, named_parameters
-from launcher import continuing, hub_data, planner, preflight, recipes, tokens
+from launcher import continuing, hub_data, paths, planner, preflight, recipes, tokens
 from launcher.catalog.local import Survey, survey
 from launcher.catalog.offers import embedded_offers
 from launcher.catalog.providers import display_name
 from launcher.collecting import collect
-from launcher.errors import BadInput
-from launcher.estimate import shapes
+from launcher.errors import BadInput, OutsideFailed
+from launcher.estimate import estimate, shapes
+from launcher.estimate.calibration import calibrate
 from launcher.executors import EXECUTORS
 from launcher.judging import scan_judging
+from launcher.ledger import measurements
+from launcher.planner import Estimator
 from launcher.runs import cancel, require_choice, resume, submit
 from launcher.selection import names_gpu, on_providers, require_known
 from launcher.types import DataFacts, ModelFacts, Offer, Plan
@@ -74,7 +78,8 @@ def plan(
     if run_id is not None and not re.fullmatch(RUN_ID, run_id):
         raise BadInput(f"--run-id {run_id}: expected letters, digits, - and _, 64 at most")
     request = _request(recipe, flags, now)
-    made = _planned(request, _scanned(request), survey(now.date().isoformat()), run_id, now)
+    local, estimator = _machine(now)
+    made = _planned(request, _scanned(request), local, estimator, run_id, now)
     continuing.require_continuable(made)
     if request.exact is not None:
         _require_same(request.exact, made)
@@ -84,10 +89,11 @@ def plan(
 def compare(recipe: str | None, flags: recipes.Flags, *, now: datetime) -> tuple[Plan, ...]:
     """The same job planned under each strategy, QLoRA first. Raises as `plan` does."""
     request = _request(recipe, flags, now)
-    data, local = _scanned(request), survey(now.date().isoformat())
+    data = _scanned(request)
+    local, estimator = _machine(now)
     jobs = [msgspec.structs.replace(request.job, strategy=strategy) for strategy in COMPARED]
     asked = [msgspec.structs.replace(request, job=job) for job in jobs]
-    return tuple(_planned(one, data, local, None, now) for one in asked)
+    return tuple(_planned(one, data, local, estimator, None, now) for one in asked)
 
 
 def _request(recipe: str | None, flags: recipes.Flags, now: datetime) -> recipes.Request:
@@ -104,8 +110,24 @@ def _scanned(request: recipes.Request) -> DataFacts:
     return tokens.counted(job, scan_judging(job, preflight.scan_data(job)))
 
 
+def _machine(now: datetime) -> tuple[Survey, Estimator]:
+    """What this machine has to train on, and an estimator that knows what its runs measured."""
+    local = survey(now.date().isoformat())
+    try:
+        found = measurements(paths.ledger_file())
+    except OutsideFailed as error:
+        problem = f"{error}; estimates are not calibrated"
+        return Survey(local.offers, (*local.problems, problem)), estimate
+    return local, partial(estimate, calibration=calibrate(found))
+
+
 def _planned(
-    request: recipes.Request, data: DataFacts, local: Survey, run_id: str | None, now: datetime
+    request: recipes.Request,
+    data: DataFacts,
+    local: Survey,
+    estimator: Estimator,
+    run_id: str | None,
+    now: datetime,
 ) -> Plan:
     job = request.job
     shape, source = shapes.shape_of(job.model)
@@ -131,6 +153,7 @@ def _planned(
         recipe=request.recipe,
         settings=request.settings,
         warnings=(*_warnings(model), *data.warnings, *local.problems),
+        estimator=estimator,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from jobs.spec import ExportResult, Measured, PhaseRecord, ResolvedSpec, Result, StepRecord
+from launcher.estimate.calibration import basis
 from launcher.refusals import filtered, gib
 from launcher.types import GIB, Candidate, DataFacts, Estimate, Offer, Plan, Run, View
 from results.receipt import Receipt, dollars, duration
@@ -166,9 +167,14 @@ def _choice(chosen: Candidate) -> str:
         f"memory: {_terms(estimate)}",
         "time:   "
         + ", ".join(
-            f"{t.name} {duration(t.expected_hours)}" for t in estimate.time if t.high_hours
+            f"{t.name} {_signed(t.expected_hours)}"
+            for t in estimate.time
+            if t.expected_hours or t.high_hours
         ),
     ]
+    if estimate.calibrated_on:
+        assert chosen.spec is not None, "a chosen candidate has a spec"
+        lines.append(basis(estimate.calibrated_on, chosen.spec.strategy, chosen.offer.device))
     return "\n".join(lines)
 
 
@@ -183,11 +189,16 @@ def _step(spec: ResolvedSpec | None) -> str:
 
 
 def _terms(estimate: Estimate) -> str:
-    parts = [f"{t.name} {t.bytes / GIB:.2f}" for t in estimate.memory if t.bytes >= GIB // 200]
+    parts = [f"{t.name} {t.bytes / GIB:.2f}" for t in estimate.memory if abs(t.bytes) >= GIB // 200]
     return (
         " + ".join(parts) + f" = {estimate.memory_expected_bytes / GIB:.2f} GiB, "
         f"at most {estimate.memory_upper_bytes / GIB:.2f}"
     )
+
+
+def _signed(hours: float) -> str:
+    """A duration; what calibration takes away has a minus."""
+    return f"-{duration(-hours)}" if hours < 0 else duration(hours)
 
 
 def estimate_text(plan: Plan, candidate: Candidate) -> str:
@@ -203,7 +214,7 @@ def estimate_text(plan: Plan, candidate: Candidate) -> str:
     ]
     time = [["time", "low", "expected", "high", "why"]]
     for t in estimate.time:
-        row = [duration(h) for h in (t.low_hours, t.expected_hours, t.high_hours)]
+        row = [_signed(h) for h in (t.low_hours, t.expected_hours, t.high_hours)]
         time.append([t.name, *row, t.why])
     head = (
         f"{plan.model.id} ({plan.model.parameters:,} parameters, "

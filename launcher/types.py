@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from jobs.spec import DeviceKind, JobSpec, Record, ResolvedSpec, Result
+from jobs.spec import DeviceKind, JobSpec, Record, ResolvedSpec, Result, Strategy
 
 MICROUSD = 1_000_000
 GIB = 1024**3
@@ -134,6 +134,11 @@ class TimeTerm(Struct, frozen=True, kw_only=True):
     why: str
 
 
+# The name of the terms that finished runs add, of memory and of time: the others are what was
+# estimated without them.
+CALIBRATION = "calibration"
+
+
 class Estimate(Struct, frozen=True, kw_only=True):
     """VRAM (RAM on a CPU), disk and time of one job on one device, every term visible."""
 
@@ -148,6 +153,7 @@ class Estimate(Struct, frozen=True, kw_only=True):
     parameters_trainable: int
     speed: str = ""  # what is known of the device's: measured, foreign data or unmeasured
     assumptions: tuple[str, ...]
+    calibrated_on: int = 0  # finished runs of this strategy on this card
 
     @property
     def memory_allocated_bytes(self) -> int:
@@ -170,6 +176,24 @@ class Estimate(Struct, frozen=True, kw_only=True):
     @property
     def hours_high(self) -> float:
         return sum(t.high_hours for t in self.time)
+
+
+class Measurement(Struct, frozen=True, kw_only=True):
+    """What one attempt took, each figure beside what was estimated for it without calibration.
+
+    None where nothing comparable was measured.
+    """
+
+    card: str  # as estimate.calibration.card_name has it
+    device: DeviceKind
+    strategy: Strategy
+    model: str
+    memory_metric: str  # the counter of both figures
+    memory_bytes: int | None
+    memory_estimated_bytes: int | None
+    training_tokens: int | None  # of the steps that were timed
+    training_seconds: float | None
+    training_estimated_seconds: float | None  # for as many tokens
 
 
 class Candidate(Struct, frozen=True, kw_only=True):

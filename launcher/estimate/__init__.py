@@ -6,6 +6,7 @@ import msgspec
 
 from jobs.spec import ResolvedSpec
 from launcher.estimate import hours, vram, weights
+from launcher.estimate.calibration import NONE, Calibration, calibrated, card_name
 from launcher.estimate.evidence import evidence
 from launcher.estimate.tensors import ModelShape
 from launcher.estimate.work import work_of
@@ -18,11 +19,25 @@ DISK_BASE_BYTES = 8_000_000_000
 RUN_FILES_BYTES = 20_000_000
 
 
-def estimate(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offer) -> Estimate:
+def estimate(
+    spec: ResolvedSpec,
+    shape: ModelShape,
+    data: DataFacts,
+    offer: Offer,
+    calibration: Calibration = NONE,
+) -> Estimate:
     """Memory terms in bytes and time terms in hours of `spec` on `offer`.
 
-    Raises `BadInput` where PEFT cannot put LoRA's adapters on the model.
+    `calibration` is what finished runs of the same strategy on the same card measured. Raises
+    `BadInput` where PEFT cannot put LoRA's adapters on the model.
     """
+    plain = _plain(spec, shape, data, offer)
+    card = calibration.get((card_name(offer.device), spec.strategy))
+    return plain if card is None else calibrated(plain, card, offer.device, spec.strategy)
+
+
+def _plain(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offer) -> Estimate:
+    """What follows from spec, model and card alone."""
     if spec.regression is not None:
         shape = msgspec.structs.replace(shape, outputs=len(spec.regression.dimensions))
     longest = data.longest_characters * data.tokens_per_character
