@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from jobs.spec import ExportResult, Measured, PhaseRecord, ResolvedSpec, Result, StepRecord
 from launcher.estimate.calibration import basis
-from launcher.refusals import filtered, gib
+from launcher.refusals import gib
 from launcher.types import GIB, Candidate, DataFacts, Estimate, Offer, Plan, Run, View
 from results.receipt import Receipt, dollars, duration
 from results.report import (
@@ -50,18 +50,19 @@ _COSTS = ("expected", "at worst", "price of", "why")
 
 def offers_table(plan: Plan) -> str:
     """Every candidate with what it needs, costs, and why it was chosen or not."""
-    shown = [c for c in plan.candidates if filtered(c.offer, plan.budget) is None]
-    rows = [(*_WHERE, *_NEEDS, *_COSTS), *(_candidate(c) for c in shown)]
+    rows = [(*_WHERE, *_NEEDS, *_COSTS), *(_candidate(c) for c in plan.candidates)]
     text = table(rows, right=(6, 7, 8, 9, 10, 12, 13))
-    left_out = len(plan.candidates) - len(shown)
-    return text + (f"{left_out} more left out by --on or --gpu\n" if left_out else "")
+    if any(c.dearer for c in plan.candidates):
+        text += "(+N): as many dearer offers of the same card there\n"
+    return text + (f"{plan.left_out} more left out by --on or --gpu\n" if plan.left_out else "")
 
 
 def _candidate(c: Candidate) -> list[str]:
     offer, estimate = c.offer, c.estimate
     usable = offer.device.usable_bytes
     count = f"{offer.count}× " if offer.count > 1 else ""
-    left = [_SIGNS[c.verdict], offer.provider, offer.instance + (" spot" if offer.spot else "")]
+    instance = offer.instance + (" spot" if offer.spot else "")
+    left = [_SIGNS[c.verdict], offer.provider, instance + (f" (+{c.dearer})" if c.dearer else "")]
     left += [count + offer.device.name, c.spec.strategy if c.spec is not None else ""]
     left.append(micro_batch(c.spec) if c.spec is not None else "")
     if estimate is None:

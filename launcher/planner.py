@@ -1,12 +1,14 @@
 """Pure: job, budget, model, data and offers → a Plan, with a reason for every candidate.
 
-Every offer is judged under every strategy the job allows, with the micro-batch and checkpointing
-that are the fastest there (variants.py). What holds all limits is ranked by the
+Offers of one kind differ by their price alone, and the cheapest stands for them. Each kind is
+judged under every strategy the job allows, with the micro-batch and checkpointing that are the
+fastest there (variants.py). What holds all limits is ranked by the
 expected cost of a finished job, then by its hours; caps are compared with the worst case.
 """
 
 from collections.abc import Callable, Iterable
 from datetime import date
+from operator import attrgetter
 
 import msgspec
 from msgspec import Struct
@@ -17,9 +19,9 @@ from launcher.costs import cost_microusd
 from launcher.errors import BadInput
 from launcher.estimate import estimate as real_estimate
 from launcher.estimate.shapes import ModelShape
-from launcher.refusals import NO_DEVICE, Refusal, blocked, filtered, over_limit, usd
+from launcher.refusals import NO_DEVICE, blocked, over_limit, usd
 from launcher.resolve import model_refusal, resolve, strategies
-from launcher.selection import require_known
+from launcher.selection import asked_for, require_known
 from launcher.types import (
     Budget,
     Candidate,
@@ -38,6 +40,16 @@ Estimator = Callable[[ResolvedSpec, ModelShape, DataFacts, Offer], Estimate]
 
 # Prices moved by 29 % in three months (RunPod A100, 2026): beyond a month the plan says so.
 STALE_DAYS = 30
+
+
+class _Kind(Struct):
+    """Offers that a job cannot tell apart but by their price: one provider's, one card, one count.
+
+    SkyPilot itself fails over among them.
+    """
+
+    cheapest: Offer
+    offers: int = 1
 
 
 class _Judged(Struct, frozen=True):
@@ -87,9 +99,10 @@ def plan(
         known[card] = settle(spec, job, offer.device.usable_bytes, estimated)
         return known[card]
 
+    kinds = [kind for kind in _kinds(offers) if asked_for(kind.cheapest, budget)]
     judged = [
-        _judge(offer, strategy, settled(offer, strategy), budget)
-        for offer in offers
+        _judge(kind, strategy, settled(kind.cheapest, strategy), budget)
+        for kind in kinds
         for strategy in strategies(job)
     ]
     candidates = _ranked(judged, budget)
@@ -102,9 +115,44 @@ def plan(
         model=model,
         data=data,
         candidates=candidates,
+        left_out=len(offers) - sum(kind.offers for kind in kinds),
         settings=settings,
         warnings=(*warnings, *_price_warnings(candidates, today or created_at[:10])),
     )
+
+
+def _kinds(offers: Iterable[Offer]) -> Iterable[_Kind]:
+    found: dict[tuple[object, ...], _Kind] = {}
+    for offer in offers:
+        key = _kind_of(offer)
+        kind = found.get(key)
+        if kind is None:
+            found[key] = _Kind(offer)
+            continue
+        kind.offers += 1
+        if _by_price(offer) < _by_price(kind.cheapest):
+            kind.cheapest = offer
+    return found.values()
+
+
+# All that a job or its bill can tell.
+_kind_of = attrgetter(
+    "provider",
+    "device",
+    "count",
+    "spot",
+    "executor",
+    "billing_seconds",
+    "billing_minimum_seconds",
+    "microusd_per_gib_disk_hour",
+    "microusd_per_gib_egress",
+    "provision_seconds",
+    "download_mb_s",
+)
+
+
+def _by_price(offer: Offer) -> tuple[int, str, str]:
+    return offer.microusd_per_hour, offer.instance, offer.region
 
 
 def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:
@@ -121,23 +169,17 @@ def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:
     )
 
 
-def _judge(
-    offer: Offer,
-    strategy: Strategy,
-    settled: Settled | str,
-    budget: Budget,
-) -> _Judged:
-    refusal = filtered(offer, budget)
+def _judge(kind: _Kind, strategy: Strategy, settled: Settled | str, budget: Budget) -> _Judged:
+    offer = kind.cheapest
     if isinstance(settled, str):
-        refusal = refusal or Refusal(NO_DEVICE, f"{strategy}: {settled}")
-        return _Judged(_rejected(offer, refusal), refusal.rank)
+        return _Judged(_inexpressible(kind, f"{strategy}: {settled}"), NO_DEVICE)
     estimate = settled.taken.estimate
     expected = cost_microusd(offer, estimate, estimate.hours_expected)
     worst = max(expected, cost_microusd(offer, estimate, estimate.hours_high))
-    refusal = refusal or blocked(offer, estimate, budget)
-    refusal = refusal or over_limit(offer, estimate, worst, budget)
+    refusal = blocked(offer, estimate, budget) or over_limit(offer, estimate, worst, budget)
     candidate = Candidate(
         offer=offer,
+        dearer=kind.offers - 1,
         spec=settled.taken.spec,
         estimate=estimate,
         least_bytes=settled.least_bytes,
@@ -149,16 +191,17 @@ def _judge(
     return _Judged(candidate, refusal.rank if refusal is not None else -1)
 
 
-def _rejected(offer: Offer, refusal: Refusal) -> Candidate:
+def _inexpressible(kind: _Kind, why: str) -> Candidate:
     """A device on which the strategy cannot be expressed at all."""
     return Candidate(
-        offer=offer,
+        offer=kind.cheapest,
+        dearer=kind.offers - 1,
         spec=None,
         estimate=None,
         expected_microusd=0,
         worst_microusd=0,
         verdict="rejected",
-        reason=refusal.reason,
+        reason=why,
     )
 
 

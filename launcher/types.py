@@ -197,9 +197,10 @@ class Measurement(Struct, frozen=True, kw_only=True):
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
-    """One offer under one strategy, judged."""
+    """The cheapest offer of its kind under one strategy, judged."""
 
     offer: Offer
+    dearer: int = 0  # offers of the same kind: the provider's, the card, the count
     spec: ResolvedSpec | None  # None: the strategy cannot be expressed on that device
     estimate: Estimate | None
     # The least memory the strategy does with there, by the smallest micro-batch and checkpointing
@@ -240,8 +241,17 @@ class Plan(Struct, frozen=True, kw_only=True):
     model: ModelFacts
     data: DataFacts
     candidates: tuple[Candidate, ...]  # chosen first, then possible by cost, then rejected
+    left_out: int = 0  # offers that --on and --gpu leave out
+    ways_out: tuple[str, ...] = ()  # when nothing is chosen: what would change that
     settings: tuple[Setting, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def fallbacks(self) -> tuple[Candidate, ...]:
+        """Where to go on when the chosen has no capacity, in this order: all hold the limits."""
+        cap = self.budget.max_cost_microusd or 0
+        found = (c for c in self.candidates if c.verdict == "possible")
+        return tuple(c for c in found if c.worst_microusd <= cap)
 
     @property
     def chosen(self) -> Candidate | None:

@@ -35,10 +35,16 @@ def test_every_candidate_has_a_line_with_its_reason(small_plan: Plan) -> None:
 
 
 def test_what_a_flag_left_out_is_only_counted(small_plan: Plan) -> None:
-    budget = msgspec.structs.replace(small_plan.budget, providers=("aws",))
-    text = offers_table(msgspec.structs.replace(small_plan, budget=budget))
-    assert "runpod" not in text
+    text = offers_table(msgspec.structs.replace(small_plan, candidates=(), left_out=2))
     assert "2 more left out by --on or --gpu" in text
+
+
+def test_dearer_offers_of_a_kind_are_a_number(small_plan: Plan) -> None:
+    first, *rest = small_plan.candidates
+    several = (msgspec.structs.replace(first, dearer=3), *rest)
+    text = offers_table(msgspec.structs.replace(small_plan, candidates=several))
+    assert "1x_RTX4090_SECURE (+3)" in text
+    assert "(+N): as many dearer offers" in text
 
 
 def test_the_page_says_the_choice_and_its_terms(small_plan: Plan) -> None:
