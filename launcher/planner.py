@@ -148,6 +148,7 @@ _kind_of = attrgetter(
     "microusd_per_gib_egress",
     "provision_seconds",
     "download_mb_s",
+    "interruptions_per_hour",
 )
 
 
@@ -244,8 +245,7 @@ def _why_chosen(chosen: Candidate, eligible: list[Candidate], budget: Budget) ->
         assert chosen.estimate is not None
         return f"costs $0 and ends within {duration(chosen.estimate.hours_high)}; {held}"
     cap = usd(budget.max_cost_microusd or 0)
-    spot = "; interruptions are not priced yet" if chosen.offer.spot else ""
-    return f"worst {usd(chosen.worst_microusd)} within the cap of {cap}; {held}{spot}"
+    return f"worst {usd(chosen.worst_microusd)} within the cap of {cap}; {held}"
 
 
 def _why_possible(candidate: Candidate, chosen: Candidate | None, budget: Budget) -> str:

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from launcher.catalog.providers import LOCAL
+from launcher.catalog.providers import LOCAL, display_name
 from launcher.types import GIB, MICROUSD, Budget, Estimate, Offer
 
 # The rank of a refusal groups the rejected: what a flag can change stands first.
@@ -20,6 +20,9 @@ def blocked(offer: Offer, estimate: Estimate, budget: Budget) -> Refusal | None:
         return Refusal(NO_EXECUTOR, offer.note or "no executor can provision it")
     if offer.spot and not budget.spot:
         return Refusal(NO_SPOT, "spot is not allowed; --spot allows it")
+    if offer.spot and offer.interruptions_per_hour is None:
+        where = display_name(offer.provider)
+        return Refusal(NO_SPOT, f"how often {where} takes spot machines back is not known")
     if offer.count > 1:
         rate = usd(offer.microusd_per_hour)
         return Refusal(MANY_GPUS, f"{offer.count} GPUs at {rate}/h, and the job uses one so far")

@@ -75,6 +75,8 @@ class Offer(Struct, frozen=True, kw_only=True):
         12.5,
     )  # fast, expected, slow
     note: str = ""
+    # Spot: how often a machine is taken back, (low, expected, high); None: nobody has said.
+    interruptions_per_hour: tuple[float, float, float] | None = None
 
 
 class DataFacts(Struct, frozen=True, kw_only=True):

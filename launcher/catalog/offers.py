@@ -166,6 +166,7 @@ def _build(row: Row, provider: Provider, card: Gpu, low: float, high: float) -> 
         provision_seconds=provider.provision_seconds,
         download_mb_s=provider.download_mb_s,
         note="; ".join(_notes(row, provisionable, low, high)),
+        interruptions_per_hour=provider.interruptions_per_hour if row.kind == "spot" else None,
     )
 
 

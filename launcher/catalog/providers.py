@@ -26,6 +26,8 @@ class Provider(Struct, frozen=True, kw_only=True):
     provision_seconds: tuple[float, float, float]
     download_mb_s: tuple[float, float, float]
     source: str
+    interruptions_per_hour: tuple[float, float, float] | None = None  # of spot, and:
+    interruptions_source: str = ""
     accelerators: dict[str, str]  # our card's name → SkyPilot's, where they differ
 
 
@@ -48,6 +50,10 @@ PROVIDERS: dict[str, Provider] = {
             download_mb_s=_ASSUMED_MB_S,
             source="AWS EC2 on-demand pricing, us-east-1: per second, 60 s at least; EBS gp3 "
             "$0.08 per GB and month; $0.09 per GB out to the internet (free allowance not counted)",
+            interruptions_per_hour=(7e-5, 4e-3, 0.1),
+            interruptions_source="low: 5 % in 30 days, the AWS Spot Instance Advisor's band for L4 "
+            "(Thunder Compute, 1 May 2025; A100 5-10 %, H100 10-20 %). The advisor does not say of "
+            "how many hours; expected 10 % a day and high 10 % an hour are assumptions",
             accelerators={"A100-40GB": "A100", "H100-SXM": "H100"},
         ),
         Provider(

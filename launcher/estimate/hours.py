@@ -8,6 +8,7 @@ The constants come from published runs; `benchmarks/throughput_residuals.py` pri
 against this model. On a CPU they come from `benchmarks/cpu_rate.py`.
 """
 
+import math
 from math import ceil
 from typing import NamedTuple
 
@@ -96,6 +97,8 @@ UPLOAD_SHARE = 0.25
 IMPORT_SECONDS = Span(6.0, 10.0, 25.0)
 # Reading weights from the local disk and placing them, bytes per second. Assumption.
 LOAD_BYTES_PER_SECOND = Span(2e9, 8e8, 2e8)
+# Expected interruptions before an end beyond which no one would wait: e^20 times the work.
+_HOPELESS = 20.0
 # How much of max_new_tokens an answer uses. Assumption; a batch runs to its longest.
 ANSWER_SHARE = Span(0.2, 0.6, 1.0)
 
@@ -341,7 +344,30 @@ def terms(
         size = Span(upload_bytes, upload_bytes, upload_bytes)
         seconds = _over(size, network * UPLOAD_SHARE)
         found.append(("upload", seconds, f"{upload_bytes / 1e6:.0f} MB of results"))
+    if offer.spot and offer.interruptions_per_hour is not None:
+        found.append(("interruptions", *interruptions(offer.interruptions_per_hour, found)))
     return tuple(_term(*f) for f in found)
+
+
+def interruptions(
+    per_hour: tuple[float, float, float], found: list[tuple[str, Span, str]]
+) -> tuple[Span, str]:
+    """Seconds of work that is lost and done again when a machine may be taken at any time.
+
+    With interruptions at a constant rate r and nothing that outlives the machine, T seconds of work
+    take (e^(r T) - 1) / r on average (Ross, Introduction to Probability Models, 12th edition,
+    section 5.2: the exponential has no memory).
+    """
+    whole = Span(0.0, 0.0, 0.0)
+    for _, seconds, _ in found:
+        whole = whole.plus(seconds)
+    lost = (
+        math.expm1(min(rate / 3600 * seconds, _HOPELESS)) * 3600 / rate - seconds if rate else 0.0
+        for rate, seconds in zip(per_hour, whole, strict=True)
+    )
+    low, expected, high = per_hour
+    why = f"{expected:g} an hour ({low:g}-{high:g}), all of it begun again"
+    return Span(*lost), why
 
 
 def _over(size: Span, rate: Span) -> Span:

@@ -100,6 +100,8 @@ def cloud(name: str, usd_per_hour: float, provider: str = "runpod", **changes: o
         source="test",
         executor="skypilot",
     )
+    if changes.get("spot"):
+        changes = {"interruptions_per_hour": (1e-4, 4e-3, 0.1), **changes}
     return msgspec.structs.replace(offer, **changes)
 
 
