@@ -1,7 +1,8 @@
-"""One training micro-step at the level of storages, without a GPU and without memory for it.
+"""One training micro-step and its evaluation, storage by storage, without a GPU or memory for it.
 
 Run by benchmarks/vram_oracle.py with the training environment's interpreter; reads cases as JSON
-lines ({"config": …, "job": a ResolvedSpec, "loss": chunked or plain}) and answers each with one.
+lines ({"config": …, "job": a ResolvedSpec, "loss": chunked or plain, "prompt": tokens of a
+question}) and answers each with one.
 
 The job's own set-up runs (jobs/strategies: class, adapter, quantisation, dtypes), TRL's own loss
 head, PEFT's own layers and bitsandbytes' own autograd function, under torch's FakeTensorMode: each
@@ -25,6 +26,7 @@ dK and dV of efficient attention for wide heads, and everything that is done whi
 """
 
 import contextlib
+import gc
 import json
 import sys
 import types
@@ -55,7 +57,8 @@ from jobs import strategies
 from jobs.spec import ResolvedSpec
 
 aten = torch.ops.aten
-MOMENTS = ("forward", "loss", "last norm", "last layer", "layers", "embedding", "optimizer")
+STEP = ("forward", "loss", "last norm", "last layer", "layers", "embedding", "optimizer")
+ASKED = ("evaluation", "prompts", "last token", "head")  # without gradients
 
 
 class Storages(TorchDispatchMode):
@@ -253,11 +256,18 @@ class _Kernel:
         return lambda *_, **__: None
 
 
+class Rows:
+    """Whether the rows at hand are padded: fake tensors hold no values to tell it by."""
+
+    padded = False
+
+
 @contextlib.contextmanager
-def cuda_ways(job: ResolvedSpec) -> Iterator[None]:
+def cuda_ways(job: ResolvedSpec) -> Iterator[Rows]:
     """What the job's code would choose and find on a card, in rows that differ in length."""
     packs = job.train.packing and job.regression is None
-    padded = not packs and job.train.micro_batch > 1
+    batch = Rows()
+    batch.padded = not packs and job.train.micro_batch > 1
     tiles, heads, masks = trl.kernels.chunked_logprob, trl.trainer.utils, transformers.masking_utils
     asked = torch.is_autocast_enabled
     changes = [
@@ -274,16 +284,15 @@ def cuda_ways(job: ResolvedSpec) -> Iterator[None]:
         (sys.modules["torch.optim.adam"], "_get_value", lambda _: 1.0),  # of a step counter
         # A table of 256 values, worked out from values.
         (bitsandbytes.functional, "create_dynamic_map", lambda *_, **__: torch.empty(256)),
-        # Fake tensors hold no values to look at: whether a row is padded is the case's to say.
         (masks, "is_tracing", lambda _: False),
-        (masks, "fast_all", lambda _: not padded),
+        (masks, "fast_all", lambda _: not batch.padded),
         (masks, "find_packed_sequence_indices", _packed_indices if packs else lambda _: None),
     ]
     before = [(place, name, getattr(place, name, None)) for place, name, _ in changes]
     for place, name, new in changes:
         setattr(place, name, new)
     try:
-        yield
+        yield batch
     finally:
         for place, name, old in before:
             setattr(place, name, old)
@@ -307,6 +316,7 @@ def build(config: dict[str, Any], job: ResolvedSpec) -> Any:
             quantizer = AutoHfQuantizer.from_config(nf4)
             quantizer.preprocess_model(model=model, dtype=dtype, device_map={"": "cpu"})
             quantizer.postprocess_model(model)
+            strategies.keep_gradients(model)
         model = strategies.with_adapter(job, model)
     if job.regression is None and job.strategy != "full":
         if job.train.activation_checkpointing:  # trl 1.16 sft_trainer.py SFTTrainer.__init__
@@ -386,13 +396,17 @@ def inputs_of(job: ResolvedSpec) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
 
 
+def prepared(model: Any, job: ResolvedSpec) -> Any:
+    """The model's forward pass as accelerate 1.15 accelerator.py prepare_model leaves it."""
+    if job.dtype == "fp32":
+        return model.forward
+    forward = torch.autocast("cpu", dtype=strategies.DTYPES[job.dtype])(model.forward)
+    return convert_outputs_to_fp32(forward)
+
+
 def micro_step(model: Any, inputs: dict[str, Any], job: ResolvedSpec, loss: str, mode: Any) -> None:
     """trl sft_trainer.py compute_loss (or jobs/trainer.py's), accelerate's casts, and backward."""
-    forward = model.forward
-    if job.dtype != "fp32":  # accelerate 1.15 accelerator.py prepare_model
-        dtype = strategies.DTYPES[job.dtype]
-        forward = torch.autocast("cpu", dtype=dtype)(forward)
-        forward = convert_outputs_to_fp32(forward)
+    forward = prepared(model, job)
 
     def compute_loss() -> Any:
         if job.regression is not None:
@@ -410,8 +424,76 @@ def micro_step(model: Any, inputs: dict[str, Any], job: ResolvedSpec, loss: str,
     compute_loss().backward()
 
 
-def watch(model: Any, mode: Storages, seen: dict[str, int]) -> None:
-    """Tell the mode when the decoder's layers are through, and how far the backward pass is."""
+def evaluate(model: Any, inputs: dict[str, Any], job: ResolvedSpec) -> None:
+    """jobs/trainer.py prediction_step: the loss of a micro-batch of held-out rows."""
+    forward = prepared(model, job)
+    with torch.no_grad():
+        if job.regression is not None:
+            forward(**inputs)
+            return
+        labels = torch.zeros_like(inputs["input_ids"])
+        forward(**inputs, labels=labels, fused_lm_head=True)
+
+
+def answer(model: Any, job: ResolvedSpec, prompt: int, mode: Storages) -> None:
+    """jobs/evaluate.py: the questions' first token, and the last one of the longest answers.
+
+    PEFT's generate asks the model inside, beneath accelerate's casts. What transformers 5.23
+    generation/utils.py _prefill and _sample do in between is the same with a shorter cache.
+    """
+    base = model if job.strategy == "full" else model.get_base_model()
+    forward = prepared(base, job) if job.strategy == "full" else base.forward
+    rows, last = job.eval.batch, prompt + job.eval.max_new_tokens - 1
+    cache = transformers.DynamicCache(config=base.config)
+
+    def next_tokens(length: int, seen: int) -> None:
+        ids = torch.zeros((rows, seen), dtype=torch.int64)
+        given = base.prepare_inputs_for_generation(
+            ids,
+            next_sequence_length=length,
+            past_key_values=cache,
+            attention_mask=torch.ones_like(ids),
+            position_ids=torch.zeros_like(ids),  # counted from each row's first token
+            use_cache=True,
+            logits_to_keep=1,
+            is_first_iteration=length > 1,
+        )
+        output = forward(**given, return_dict=True)
+        logits = output.logits[:, -1].to(copy=True, dtype=torch.float32)
+        torch.argmax(logits, dim=-1)
+
+    with torch.inference_mode():
+        mode.enter("prompts")
+        next_tokens(prompt, prompt)
+        mode.enter("between")
+        for layer in cache.layers:
+            kept = min(last - 1, getattr(layer, "sliding_window", last) - 1)
+            keys, values = layer.keys, layer.values
+            layer.keys = keys.new_empty((*keys.shape[:2], kept, keys.shape[3]))
+            layer.values = values.new_empty((*values.shape[:2], kept, values.shape[3]))
+            if hasattr(layer, "cumulative_length"):
+                layer.cumulative_length = last - 1
+            del keys, values
+        gc.collect()  # what cycles hold would count as there
+        mode.enter("last token")
+        next_tokens(1, last)
+
+
+def fit_head(model: Any, job: ResolvedSpec, length: int) -> None:
+    """jobs/heads.py features_of, before there is an adapter or a trainer that says use_cache."""
+    base = model if job.strategy == "full" else model.get_base_model()
+    base.config.use_cache = True
+    ids = torch.zeros((job.eval.batch, length), dtype=torch.int64)
+    aside = contextlib.nullcontext() if job.strategy == "full" else model.disable_adapter()
+    with torch.inference_mode(), aside:
+        base(input_ids=ids, attention_mask=torch.ones_like(ids))
+
+
+def watch(model: Any, mode: Storages, seen: dict[str, int]) -> list[Any]:
+    """Tell the mode when the decoder's layers are through, and how far the backward pass is.
+
+    Returns what takes the hooks off again.
+    """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     decoder = inner.model
 
@@ -424,13 +506,17 @@ def watch(model: Any, mode: Storages, seen: dict[str, int]) -> None:
         mode.enter("loss")
         from_here(output.last_hidden_state, "last norm")
 
-    decoder.register_forward_hook(through)
-    decoder.norm.register_forward_pre_hook(lambda _, inputs: from_here(inputs[0], "last layer"))
+    hooks = [
+        decoder.register_forward_hook(through),
+        decoder.norm.register_forward_pre_hook(lambda _, given: from_here(given[0], "last layer")),
+        decoder.layers[0].register_forward_pre_hook(
+            lambda _, given: from_here(given[0], "embedding")
+        ),
+    ]
     if len(decoder.layers) > 1:
-        decoder.layers[-1].register_forward_pre_hook(
-            lambda _, inputs: from_here(inputs[0], "layers")
-        )
-    decoder.layers[0].register_forward_pre_hook(lambda _, inputs: from_here(inputs[0], "embedding"))
+        last = decoder.layers[-1]
+        hooks.append(last.register_forward_pre_hook(lambda _, g: from_here(g[0], "layers")))
+    return hooks
 
 
 def optimizer_of(trained: list[Any], job: ResolvedSpec) -> Any:
@@ -463,7 +549,7 @@ def simulate(case: dict[str, Any]) -> dict[str, Any]:
     job = msgspec.convert(case["job"], ResolvedSpec)
     model = build(case["config"], job)
     bitsandbytes.functional.name2qmap.clear()  # made anew in each case, and of fake tensors
-    with FakeTensorMode(allow_non_fake_inputs=True), cuda_ways(job):
+    with FakeTensorMode(allow_non_fake_inputs=True), cuda_ways(job) as batch:
         inputs = inputs_of(job)
         rows, length = inputs["input_ids"].shape
         with Storages(supervised=rows * (length - 1)) as mode:
@@ -479,23 +565,39 @@ def simulate(case: dict[str, Any]) -> dict[str, Any]:
                     p.grad = torch.zeros_like(p)
             standing = mode.live
             seen: dict[str, int] = {}
-            watch(model, mode, seen)
+            hooks = watch(model, mode, seen)
             micro_step(model, inputs, job, case["loss"], mode)
             gradients = sum(p.grad.untyped_storage().nbytes() for p in trained)
             at_the_end = mode.live
             mode.enter("optimizer")
             update(optimizer, job)
+            for hook in hooks:
+                hook.remove()
+            for p in trained:
+                p.grad = None
+            model.eval()
+            mode.enter("evaluation")
+            evaluate(model, inputs, job)
+            batch.padded = job.eval.batch > 1
+            if job.regression is None:
+                answer(model, job, case["prompt"], mode)
+            else:
+                mode.enter("head")
+                fit_head(model, job, case["prompt"])
             peaks = mode.peaks
     through = seen["through"] - standing
-    moment = max(peaks.keys() & set(MOMENTS), key=peaks.__getitem__)
+    moment = max(peaks.keys() & {*STEP, *ASKED}, key=peaks.__getitem__)
+    in_step = max(peaks[m] for m in STEP if m in peaks)
+    beside = static + state
     return {
         **kinds,
         "static": static,
         "optimizer state": state,
         "gradients": gradients,
         "saved activations": through,
-        **{m: peaks.get(m, 0) and peaks[m] - static - state for m in MOMENTS[:-1]},
+        **{m: peaks.get(m, 0) and peaks[m] - beside for m in (*STEP[:-1], *ASKED)},
         "optimizer": peaks["optimizer"] - at_the_end,
+        "step": in_step,
         "peak": peaks[moment],
         "moment": moment,
         "versions": {

@@ -3,15 +3,9 @@
 import msgspec
 
 from jobs.spec import ResolvedSpec
-from launcher.estimate import hours, vram, weights
+from launcher.estimate import disk, hours, vram, weights
 from launcher.estimate.tensors import ModelShape
 from launcher.types import DataFacts, Estimate, Offer
-
-# Assumption: packages and caches beside the weights, as the training environment takes 1.6 GB
-# (measured, November 2026) and an image as much again.
-DISK_BASE_BYTES = 8_000_000_000
-# Files of a run beside adapters and checkpoints: log, metrics, samples. Assumption.
-RUN_FILES_BYTES = 20_000_000
 
 
 def estimate(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offer) -> Estimate:
@@ -19,27 +13,30 @@ def estimate(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offe
 
     Raises `BadInput` where PEFT cannot put LoRA's adapters on the model.
     """
+    published = shape.parameters
     if spec.regression is not None:
         shape = msgspec.structs.replace(shape, outputs=len(spec.regression.dimensions))
     longest = round(data.longest_characters * data.tokens_per_character)
     longest += data.template_tokens_per_row
-    need = vram.memory(shape, spec, offer.device, prompt_tokens=min(longest, spec.train.seq_len))
+    if spec.regression is not None:  # texts are cut, questions are not (jobs/evaluate.py _answer)
+        longest = min(longest, spec.train.seq_len)
+    need = vram.memory(shape, spec, offer.device, prompt_tokens=longest)
     work = hours.work_of(spec, data)
     sizes = weights.trained_sizes(shape, spec)
     trained = sum(n * times for n, times in sizes)
-    files = 2 * shape.parameters  # as published: 16 bits a parameter
+    files = disk.base(spec, published).bytes
     download = files if spec.model.init == "pretrained" and _from_hub(spec) else 0
-    checkpoint = weights.checkpoint_bytes(sizes, spec)
-    upload = 4 * trained + RUN_FILES_BYTES
+    upload = 4 * trained + disk.RUN_FILES_BYTES
+    stored = disk.job(shape, spec, published)
     return Estimate(
         memory=need.terms,
         memory_expected_bytes=need.expected_bytes,
         memory_upper_bytes=need.upper_bytes,
         host_ram_bytes=vram.host_bytes(shape, spec, need.upper_bytes),
-        disk_bytes=DISK_BASE_BYTES
-        + files
-        + upload
-        + (spec.train.checkpoints_kept + 1) * checkpoint,
+        disk_bytes=sum(t.bytes for t in stored),
+        disk=stored,
+        export=disk.export(shape, spec),
+        export_ram_bytes=disk.export_ram_bytes(shape, spec),
         time=hours.terms(
             shape,
             spec,
@@ -76,7 +73,7 @@ def _assumptions(spec: ResolvedSpec, shape: ModelShape, data: DataFacts) -> tupl
         )
     found += _of_the_family(spec, shape)
     if spec.device != "cpu":
-        found.append("CUDA context 512 MiB, network and image size: not measured")
+        found.append("CUDA context, network and image size: not measured on this card")
     return tuple(found)
 
 

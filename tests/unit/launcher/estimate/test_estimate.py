@@ -3,9 +3,19 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from jobs.spec import Data, Lora, Model, Pilot, Quantization, Regression, ResolvedSpec, Train
+from jobs.spec import (
+    Data,
+    Evaluation,
+    Lora,
+    Model,
+    Pilot,
+    Quantization,
+    Regression,
+    ResolvedSpec,
+    Train,
+)
 from launcher.errors import BadInput
-from launcher.estimate import activations, estimate, hours, vram, weights
+from launcher.estimate import estimate, hours, inference, vram, weights
 from launcher.estimate.batch import batch_of
 from launcher.estimate.shapes import shape_of
 from launcher.estimate.tensors import ModelShape, Tensor
@@ -81,10 +91,22 @@ def test_qlora_on_7b_needs_what_practice_says() -> None:
     assert 7 * GIB < need.expected_bytes < need.upper_bytes < 11.5 * GIB
 
 
-def test_lora_on_7b_fits_a_24_gb_card() -> None:
+def test_training_lora_on_7b_fits_a_24_gb_card() -> None:
     spec = spec_for(QWEN_7B, "lora", seq_len=1024)
-    need = vram.memory(shape_for(QWEN_7B), spec, RTX_4090, prompt_tokens=500)
+    need = vram.memory(shape_for(QWEN_7B), spec, RTX_4090)
     assert 15 * GIB < need.expected_bytes < need.upper_bytes < 22.4 * GIB
+
+
+def test_sixteen_questions_at_once_need_more_than_training_one_row() -> None:
+    spec = spec_for(QWEN_7B, "lora", seq_len=1024)
+    four = msgspec.structs.replace(spec, eval=Evaluation(batch=4))
+    many, few, none = (
+        vram.memory(shape_for(QWEN_7B), s, RTX_4090, prompt_tokens=tokens)
+        for s, tokens in ((spec, 500), (four, 500), (spec, None))
+    )
+    assert terms_of(many)["prompts"] > 2 * GIB
+    assert terms_of(many)["one layer at work"] == 0
+    assert many.expected_bytes > few.expected_bytes == none.expected_bytes
 
 
 def test_fp32_weights_of_1_5b() -> None:
@@ -233,7 +255,8 @@ def test_attention_without_a_kernel_grows_with_the_square_of_the_length() -> Non
 def test_the_new_falcon_caches_keys_for_all_heads() -> None:
     shape = shape_for("tiiuae/falcon-40b")
     assert (shape.heads, shape.kv_heads) == (128, 8)
-    assert activations.kv_cache_per_token(shape, 2) == 2 * 60 * 128 * 64 * 2
+    widths = weights.widths_of(spec_for("tiiuae/falcon-40b", "lora"))
+    assert inference.kv_cache_per_token(shape, widths) == 2 * 60 * 128 * 64 * 2
 
 
 def test_partly_matching_targets_are_said() -> None:
