@@ -75,8 +75,7 @@ GEMMA, SMOL = "google/gemma-3-1b-pt", "HuggingFaceTB/SmolLM2-135M"
 PAGED = "paged_adamw_8bit"
 
 # No Gemma 2: transformers 5.23 has no sdpa for it (modeling_gemma2.py _supports_sdpa), and the job
-# asks for sdpa. Lengths stay below the sliding windows of these configs, which our model does not
-# know: the published gemma-3-1b has 512, the config class 4,096.
+# asks for sdpa.
 CASES = (
     Case(QWEN_05, 24),
     Case(QWEN_05, 24, "qlora", 4, 1024, packing=True, optimizer=PAGED),
@@ -121,6 +120,8 @@ CASES = (
     Case(LLAMA_8, 4, "qlora", 2, 512, targets="attention"),
     Case(PHI, 6, "full", 1, 2048, packing=True),
     Case(GEMMA, 8, "qlora", 2, 1024, packing=True),
+    Case(GEMMA, 6, length=2048, checkpointing=False, prompt=64, new_tokens=960),
+    Case(PHI, 4, "qlora", 1, 2048, questions=4, prompt=256, new_tokens=2048),
     Case(LLAMA_3, 6, rows=1, length=256, steps=1),
     Case(SMOL, 30, "full", 1, 128, outputs=4, checkpointing=False),
     Case(QWEN_15, 4, rows=8, length=512, outputs=8),

@@ -68,10 +68,14 @@ def last_token(
     """The most at once when rows of so many tokens each get one more.
 
     transformers 5.23 cache_utils.py DynamicLayer.update copies one layer's keys into a tensor that
-    is longer by one, then its values; at other times a 4-bit weight is unpacked, or the head works.
+    is longer by one, then its values; layers that slide have at most their window, and copy both
+    before either is let go. At other times a 4-bit weight is unpacked, or the head works.
     """
-    cache = rows * tokens * kv_cache_per_token(shape, w)
-    longer = rows * tokens * cached_per_token(shape, w)
+    sliding = shape.window.layers if shape.window is not None else 0
+    seen = min(tokens, shape.window.tokens - 1) if shape.window is not None else 0
+    one_layer = rows * cached_per_token(shape, w)
+    cache = 2 * one_layer * ((shape.layers - sliding) * tokens + sliding * seen)
+    longer = one_layer * max(tokens if sliding < shape.layers else 0, 2 * seen)
     one = Batch(rows=rows, length=1, masked=False)
     layer = layers_at_work(shape, w, targets, one, asked)
     return cache + max(longer, layer, next_logits(shape, w, rows, asked))

@@ -12,7 +12,7 @@ from msgspec import Struct
 from jobs.spec import ResolvedSpec
 from launcher.estimate import activations, inference
 from launcher.estimate.activations import layer_at_work
-from launcher.estimate.batch import Batch, Layer, Widths, batch_of, micro_tokens
+from launcher.estimate.batch import Batch, Layer, Widths, batch_of, masked, micro_tokens
 from launcher.estimate.inference import Asked
 from launcher.estimate.tensors import ModelShape
 from launcher.estimate.weights import autocast_copies, gradient_bytes
@@ -54,7 +54,7 @@ def moments(
     prompt_tokens: int | None,
 ) -> list[Moment]:
     """In their order; `prompt_tokens` is the longest row's, None where the model is not asked."""
-    batch = batch_of(spec)
+    batch = batch_of(spec, shape.window)
     layer = layer_at_work(shape, w, spec.lora.targets, batch)
     saved = saved_by_layers(shape, spec, w, layer)
     gradients = gradient_bytes(shape, spec, w)
@@ -123,7 +123,7 @@ def _asked(
     answer questions (jobs/evaluate.py); a student's head is fitted on as many texts at once
     (jobs/heads.py), before adapters and optimizer state are there: counted all the same, up to 2 %.
     """
-    batch, targets = batch_of(spec), spec.lora.targets
+    batch, targets = batch_of(spec, shape.window), spec.lora.targets
     scored = Asked(autocast=w.autocast, cached=False, adapters=True)
     own = inference.layers_at_work(shape, w, targets, batch, scored)
     if not shape.outputs:
@@ -133,7 +133,8 @@ def _asked(
     why = f"the loss of {batch.rows} held-out rows, without gradients"
     found = [Moment(name="evaluation", own=own, why=why)]
     rows = spec.eval.batch
-    prompts = Batch(rows=rows, length=prompt_tokens, masked=rows > 1)
+    needed = masked(rows, prompt_tokens, shape.window)
+    prompts = Batch(rows=rows, length=prompt_tokens, masked=needed)
     if shape.outputs and spec.regression is not None and spec.regression.head == "fitted":
         plain = Asked(autocast=False, cached=True, adapters=False)
         own = inference.layers_at_work(shape, w, targets, prompts, plain)
@@ -162,7 +163,7 @@ def saved_by_layers(shape: ModelShape, spec: ResolvedSpec, w: Widths, layer: Lay
     frozen model keeps less: what goes in has no gradient (with checkpoints trl gives it one, model.
     enable_input_require_grads).
     """
-    batch = batch_of(spec)
+    batch = batch_of(spec, shape.window)
     shared = activations.shared_by_layers(shape, w, batch)
     if spec.train.activation_checkpointing:
         return shared + shape.layers * batch.tokens * shape.hidden_size * w.stream

@@ -139,7 +139,7 @@ def timeline(
     What benchmarks/vram_oracle.py is held against.
     """
     w = widths_of(spec)
-    batch = batch_of(spec)
+    batch = batch_of(spec, shape.window)
     saved = saved_by_layers(shape, spec, w, layer_at_work(shape, w, spec.lora.targets, batch))
     output = batch.tokens * shape.hidden_size * w.stream
     return Timeline(
