@@ -72,6 +72,11 @@ def _assumptions(spec: ResolvedSpec, shape: ModelShape, data: DataFacts) -> tupl
             f" adapters sit on {on} alone (its layers: {', '.join(shape.target_names())})"
         )
     found += _of_the_family(spec, shape)
+    if spec.processes > 1:
+        found.append(
+            f"memory is that of each of {spec.processes} processes, NCCL's buffers not counted"
+            + ("; FSDP's shares are not measured" if spec.sharding == "full" else "")
+        )
     if spec.device != "cpu":
         found.append("CUDA context, network and image size: not measured on this card")
     return tuple(found)

@@ -69,9 +69,9 @@ def batch_of(spec: ResolvedSpec, window: Window | None = None) -> Batch:
 
     Packed rows come as one row without padding and a mask that keeps documents apart. Unpacked rows
     are as long as the longest of them: several need a mask for the padding, as rows differ; one
-    needs none, unless it reaches over the window of layers that slide (transformers masking_utils.py
-    _ignore_causal_mask_sdpa). Where only some slide, the others' mask is counted too: below 1 % of
-    the peak. Regression does not pack.
+    needs none, unless it is as long as the window of layers that slide (transformers 5.23
+    masking_utils.py _ignore_causal_mask_sdpa). Where only some slide, a mask is counted for all:
+    up to 0.7 % of the peak too much (Gemma 3, docs/measured/oracle.csv). Regression does not pack.
     """
     rows, length = min(spec.train.micro_batch, spec.train.effective_batch), spec.train.seq_len
     if spec.train.packing and spec.regression is None:

@@ -21,9 +21,9 @@ RUN_FILES_BYTES = 20_000_000
 
 # Bits a weight of what llama.cpp makes of the layers, and of rows that are no multiple of 256
 # values, which K-quants cannot take (llama-quant.cpp: the next larger of the older types).
-# https://github.com/ggml-org/llama.cpp tools/quantize/README.md at 311c2c9 lists Llama-3.1-8B whole:
-# Q8_0 8.5008, Q5_K_M 5.7036, Q4_K_M 4.8944; less its head in Q6_K and its embedding in plain K-quant.
-# Q3_K_M in the same way from examples/quantize/README.md's 3.91 for Llama 2 7B.
+# https://github.com/ggml-org/llama.cpp tools/quantize/README.md at 311c2c9 lists Llama-3.1-8B as a
+# whole: Q8_0 8.5008, Q5_K_M 5.7036, Q4_K_M 4.8944; here less its head in Q6_K and its embedding in
+# plain K-quant. Q3_K_M in the same way from examples/quantize/README.md's 3.91 for Llama 2 7B.
 _LAYERS: dict[GgufType, tuple[float, float]] = {
     "f16": (16.0, 16.0),
     "q8_0": (8.5, 8.5),

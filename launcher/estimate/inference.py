@@ -11,6 +11,11 @@ from launcher.estimate.activations import shared_by_layers
 from launcher.estimate.batch import Batch, Widths, unpacked_bytes
 from launcher.estimate.tensors import ModelShape, Tensor
 
+# int64 of every token: its id, whether it is padding, its position; and while prompts are read the
+# id once more (transformers 5.23 generation/utils.py prepare_inputs_for_generation).
+INPUT_BYTES = 3 * 8
+PROMPT_BYTES = INPUT_BYTES + 8
+
 
 class Asked(NamedTuple):
     """How the model is asked."""
@@ -31,6 +36,7 @@ def layers_at_work(
     stream = batch.tokens * shape.hidden_size * w.stream
     embeddings = stream if shape.layers > 1 else 0
     around = shared_by_layers(shape, w, batch, own_positions=asked.own_positions) + embeddings
+    around += PROMPT_BYTES * batch.tokens if asked.own_positions else 0
     if asked.cached:
         around += batch.tokens * kv_cache_per_token(shape, w)
     if unlike_llama.is_unlike(shape):
@@ -78,7 +84,8 @@ def last_token(
     longer = one_layer * max(tokens if sliding < shape.layers else 0, 2 * seen)
     one = Batch(rows=rows, length=1, masked=False)
     layer = layers_at_work(shape, w, targets, one, asked)
-    return cache + max(longer, layer, next_logits(shape, w, rows, asked))
+    inputs = INPUT_BYTES * rows * tokens
+    return cache + inputs + max(longer, layer, next_logits(shape, w, rows, asked))
 
 
 def next_logits(shape: ModelShape, w: Widths, rows: int, asked: Asked) -> int:

@@ -58,8 +58,11 @@ def moments(
     layer = layer_at_work(shape, w, spec.lora.targets, batch)
     saved = saved_by_layers(shape, spec, w, layer)
     gradients = gradient_bytes(shape, spec, w)
+    if spec.sharding == "full":
+        gradients //= spec.processes
     # From the second micro-batch on gradients stand; with one a step they come as they are made.
-    earlier = gradients if spec.train.effective_batch > spec.train.micro_batch else 0
+    at_once = spec.train.micro_batch * spec.processes
+    earlier = gradients if spec.train.effective_batch > at_once else 0
     embedding = 4 * shape.vocab_size * shape.hidden_size if w.full else 0
     tied = embedding if shape.tied and not shape.outputs else 0
     normed = kept_by_last_norm(shape, w, batch)

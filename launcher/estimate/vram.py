@@ -21,6 +21,7 @@ from launcher.estimate.moments import (
     saved_by_layers,
     waiting_copies,
 )
+from launcher.estimate.processes import of_one
 from launcher.estimate.tensors import ModelShape
 from launcher.estimate.weights import (
     gradient_bytes,
@@ -109,7 +110,7 @@ def memory(
     if spec.strategy != "full":
         require_adapters(shape, spec.lora)
     widths = widths_of(spec)
-    standing = [*weights(shape, spec), *trained(shape, spec, widths)]
+    standing = of_one(shape, spec, weights(shape, spec), trained(shape, spec, widths))
     gradients, *passing = _at_the_peak(moments(shape, spec, device, widths, loss, prompt_tokens))
     standing.append(gradients)
     if device.kind == "cpu":
