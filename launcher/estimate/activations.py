@@ -9,11 +9,14 @@ silu and the gate product their operands; attention q, k, v and its output; drop
 Other layers than Llama's are summed up in `unlike_llama.py`.
 """
 
+from functools import lru_cache
+
 from launcher.estimate import unlike_llama
 from launcher.estimate.batch import Batch, Layer, Widths, unpacked_bytes
 from launcher.estimate.tensors import ModelShape
 
 
+@lru_cache(maxsize=256)  # a plan asks the same of every offer
 def layer_at_work(shape: ModelShape, w: Widths, targets: tuple[str, ...], batch: Batch) -> Layer:
     """One decoder layer under the micro-batch."""
     if unlike_llama.is_unlike(shape):

@@ -5,6 +5,7 @@ keeps nothing: only what variables refer to is there. Llama's and Gemma's is wha
 takes on a CPU to 0.1 % (tests/integration/test_answers_memory.py). Bytes.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from launcher.estimate import unlike_llama
@@ -27,6 +28,7 @@ class Asked(NamedTuple):
     own_positions: bool = False  # generate() counts positions from each row's first token
 
 
+@lru_cache(maxsize=256)  # a plan asks the same of every offer
 def layers_at_work(
     shape: ModelShape, w: Widths, targets: tuple[str, ...], batch: Batch, asked: Asked
 ) -> int:
