@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from jobs.spec import Data, Lora, Model, Quantization, ResolvedSpec, Train
+from jobs.spec import Data, Lora, Model, Quantization, ResolvedSpec, ResolvedTrain
 from launcher.estimate.shapes import embedded_config, from_config
 from launcher.estimate.vram import memory
 from launcher.types import GIB, Device
@@ -38,7 +38,7 @@ def spec_of(case: tuple[str, str, str, int, int, int, bool]) -> ResolvedSpec:
         device="cpu",
         quantization=Quantization() if strategy == "qlora" else None,
         lora=Lora(r=r),
-        train=Train(
+        train=ResolvedTrain(
             seq_len=seq_len,
             micro_batch=micro_batch,
             activation_checkpointing=checkpointing,

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.spec import Data, Lora, Model, ResolvedSpec, Train
+from jobs.spec import Data, Lora, Model, ResolvedSpec, ResolvedTrain
 from launcher.estimate.shapes import embedded_config, from_config
 from launcher.estimate.vram import memory
 from launcher.types import GIB, Device
@@ -40,7 +40,7 @@ def spec(folder: Path, lean: bool) -> ResolvedSpec:
         device="cpu",
         quantization=None,
         lora=Lora(r=4, alpha=8),
-        train=Train(
+        train=ResolvedTrain(
             epochs=1.0, learning_rate=2e-5, seq_len=256, effective_batch=2, micro_batch=1,
             packing=False, optimizer="adamw_torch", lean_heap=lean,
         ),

@@ -30,14 +30,14 @@ import msgspec
 
 from jobs.spec import (
     Data,
-    Evaluation,
     Lora,
     Model,
     Quantization,
     Regression,
+    ResolvedEvaluation,
     ResolvedSpec,
+    ResolvedTrain,
     Strategy,
-    Train,
 )
 from launcher.estimate.shapes import embedded_config, from_config
 from launcher.estimate.vram import CUDA_CONTEXT_BYTES, Memory, memory
@@ -109,7 +109,7 @@ def spec_of(
         device="cuda" if device == "cuda" else "cpu",
         quantization=Quantization() if strategy == "qlora" else None,
         lora=Lora(r=r, alpha=2 * r),
-        train=Train(
+        train=ResolvedTrain(
             seq_len=seq_len,
             micro_batch=micro_batch,
             effective_batch=micro_batch,
@@ -117,7 +117,7 @@ def spec_of(
             packing=packing,
             optimizer="paged_adamw_8bit" if device == "cuda" else "adamw_torch",
         ),
-        eval=Evaluation(generate=False, compare_base=False),
+        eval=ResolvedEvaluation(generate=False, compare_base=False),
     )
 
 

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from jobs.spec import Data, Lora, Model, Quantization, ResolvedSpec, Train
+from jobs.spec import Data, Lora, Model, Quantization, ResolvedSpec, ResolvedTrain
 from launcher.estimate.shapes import ModelShape, from_config, shape_of
 from launcher.types import GIB, Device
 
@@ -79,7 +79,7 @@ def spec_of(row: dict[str, str]) -> ResolvedSpec:
         device="cuda",
         quantization=Quantization() if nf4 else None,
         lora=Lora(r=int(row["lora_r"].split()[0]), targets=targets),
-        train=Train(
+        train=ResolvedTrain(
             seq_len=int(row["seq_len"].split()[0]),
             micro_batch=int(row["micro_batch"]),
             activation_checkpointing=row["grad_ckpt"].startswith("yes"),

@@ -18,7 +18,7 @@ from jobs.encode import Question
 from jobs.evaluate import generate
 from jobs.sample.make import answer
 from jobs.sample.policies import OFF_TOPIC, POLICIES
-from jobs.spec import Evaluation
+from jobs.spec import ResolvedEvaluation
 
 CARRIERS = (
     "Which limit is there for {}?",
@@ -45,7 +45,7 @@ def main(run: Path) -> None:
         pairs = [(c.format(name), reply) for c in CARRIERS for name, reply in asked]
         rng.shuffle(pairs)
         questions = [Question(text, chat(tokenizer, text), "", True) for text, _ in pairs]
-        settings = Evaluation(max_new_tokens=32, batch=64)
+        settings = ResolvedEvaluation(max_new_tokens=32, batch=64)
         answers = dict(generate(model, tokenizer, questions, settings))
         found = metrics.score([answers[i] for i in range(len(pairs))], [r for _, r in pairs])
         shown = ", ".join(f"{name} {value:.3f}" for name, value in found.items())

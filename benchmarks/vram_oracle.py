@@ -21,7 +21,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from jobs.spec import Data, Evaluation, Lora, Model, Quantization, Regression, ResolvedSpec, Train
+from jobs.spec import (
+    Data,
+    Evaluation,
+    Lora,
+    Model,
+    Quantization,
+    Regression,
+    ResolvedSpec,
+    ResolvedTrain,
+)
 from launcher.estimate.shapes import ModelShape, embedded_config, from_config
 from launcher.estimate.vram import Loss, Timeline, timeline
 from launcher.types import GIB, Device
@@ -161,7 +170,7 @@ def spec_of(case: Case) -> ResolvedSpec:
         device="cuda",
         quantization=Quantization() if case.strategy == "qlora" else None,
         lora=lora,
-        train=msgspec.convert(train, Train),
+        train=msgspec.convert(train, ResolvedTrain),
         eval=Evaluation(batch=case.questions, max_new_tokens=case.new_tokens),
     )
 

@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 
 from jobs.encode import Question
 from jobs.outcome import write_aside
-from jobs.spec import Evaluation
+from jobs.spec import ResolvedEvaluation
 
 
 class BaseAnswer(msgspec.Struct, frozen=True):
@@ -35,7 +35,7 @@ def untouched(model: Any) -> Iterator[None]:
 
 
 def generate(
-    model: Any, tokenizer: Any, questions: Sequence[Question], settings: Evaluation
+    model: Any, tokenizer: Any, questions: Sequence[Question], settings: ResolvedEvaluation
 ) -> Iterator[tuple[int, str]]:
     """(index, answer) of every question, greedy, in batches of similar length, longest first.
 
@@ -57,7 +57,7 @@ def generate(
 
 
 def answers(
-    model: Any, tokenizer: Any, questions: Sequence[Question], settings: Evaluation
+    model: Any, tokenizer: Any, questions: Sequence[Question], settings: ResolvedEvaluation
 ) -> list[str]:
     """The answers in the questions' order."""
     found = dict(generate(model, tokenizer, questions, settings))
@@ -75,7 +75,7 @@ def _answer(model: Any, tokenizer: Any, asked: list[Question]) -> list[str]:
     return texts
 
 
-def greedy(model: Any, tokenizer: Any, settings: Evaluation) -> GenerationConfig:
+def greedy(model: Any, tokenizer: Any, settings: ResolvedEvaluation) -> GenerationConfig:
     """Stop at the tokenizer's end token and at those the model names."""
     named = model.generation_config.eos_token_id
     ends = set(named if isinstance(named, list) else [] if named is None else [named])
@@ -88,7 +88,11 @@ def greedy(model: Any, tokenizer: Any, settings: Evaluation) -> GenerationConfig
 
 
 def base_answers(
-    path: Path, model: Any, tokenizer: Any, questions: Sequence[Question], settings: Evaluation
+    path: Path,
+    model: Any,
+    tokenizer: Any,
+    questions: Sequence[Question],
+    settings: ResolvedEvaluation,
 ) -> list[str]:
     """The untouched model's answers; those that an earlier attempt wrote down are reused."""
     keys = [_key(question, settings) for question in questions]
@@ -105,7 +109,7 @@ def base_answers(
     return [known[key] for key in keys]
 
 
-def _key(question: Question, settings: Evaluation) -> str:
+def _key(question: Question, settings: ResolvedEvaluation) -> str:
     asked = f"{settings.max_new_tokens}\n{question.prompt}"
     return hashlib.sha256(asked.encode()).hexdigest()
 

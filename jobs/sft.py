@@ -28,7 +28,7 @@ from jobs.progress import now
 from jobs.replay import with_replay
 from jobs.samples import Sample, write_review, write_samples
 from jobs.sources import data_file, set_environment
-from jobs.spec import EvalRecord, Evaluation, ResolvedSpec
+from jobs.spec import EvalRecord, ResolvedEvaluation, ResolvedSpec
 from jobs.spec.splits import identity
 from jobs.versions import versions
 
@@ -123,7 +123,7 @@ def seen_before(golden: Sequence[GoldenRow], trained: Sequence[Line]) -> list[st
 
 
 def questions_of(
-    encoder: Encoder, rows: Rows, golden: list[GoldenRow], settings: Evaluation
+    encoder: Encoder, rows: Rows, golden: list[GoldenRow], settings: ResolvedEvaluation
 ) -> tuple[list[Question], list[Question]]:
     """What the result's answers are given to, and what an epoch is chosen by.
 
@@ -136,7 +136,9 @@ def questions_of(
     return asked[: settings.limit], choosing
 
 
-def questions(encoder: Encoder, lines: Sequence[Line], settings: Evaluation) -> list[Question]:
+def questions(
+    encoder: Encoder, lines: Sequence[Line], settings: ResolvedEvaluation
+) -> list[Question]:
     """What to ask of the rows, `settings.limit` of them at most."""
     if not settings.generate:
         return []

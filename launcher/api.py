@@ -6,24 +6,30 @@ A run is a plan, then a submit: `plan` touches nothing, and what it returns is e
 
 import os
 import re
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
 from jobs.spec import JobSpec, ResolvedSpec, Strategy, name_disagrees, named_parameters
-from launcher import continuing, hub_data, planner, preflight, recipes
+from launcher import continuing, hub_data, paths, planner, preflight, recipes, tokens
 from launcher.catalog.local import Survey, survey
 from launcher.catalog.offers import embedded_offers
 from launcher.catalog.providers import display_name
 from launcher.collecting import collect
-from launcher.errors import BadInput
-from launcher.estimate import shapes
+from launcher.errors import BadInput, OutsideFailed
+from launcher.estimate import estimate, shapes
+from launcher.estimate.calibration import calibrate
 from launcher.executors import EXECUTORS
 from launcher.judging import scan_judging
+from launcher.ledger import measurements
+from launcher.planner import Estimator
 from launcher.runs import cancel, require_choice, resume, submit
 from launcher.selection import names_gpu, on_providers, require_known
-from launcher.types import DataFacts, ModelFacts, Offer, Plan
+from launcher.types import Budget, DataFacts, ModelFacts, Offer, Plan
 from launcher.watching import exists, follow, logs, runs, spent, stamp, status, utc_now
+from launcher.ways_out import ways_out
 
 __all__ = [
     "cancel",
@@ -74,7 +80,9 @@ def plan(
     if run_id is not None and not re.fullmatch(RUN_ID, run_id):
         raise BadInput(f"--run-id {run_id}: expected letters, digits, - and _, 64 at most")
     request = _request(recipe, flags, now)
-    made = _planned(request, _scanned(request.job), survey(now.date().isoformat()), run_id, now)
+    planned = _planning(request, run_id, now)
+    made = planned(request.job, request.budget)
+    made = msgspec.structs.replace(made, ways_out=ways_out(made, planned))
     continuing.require_continuable(made)
     if request.exact is not None:
         _require_same(request.exact, made)
@@ -84,10 +92,9 @@ def plan(
 def compare(recipe: str | None, flags: recipes.Flags, *, now: datetime) -> tuple[Plan, ...]:
     """The same job planned under each strategy, QLoRA first. Raises as `plan` does."""
     request = _request(recipe, flags, now)
-    data, local = _scanned(request.job), survey(now.date().isoformat())
+    planned = _planning(request, None, now)
     jobs = [msgspec.structs.replace(request.job, strategy=strategy) for strategy in COMPARED]
-    asked = [msgspec.structs.replace(request, job=job) for job in jobs]
-    return tuple(_planned(one, data, local, None, now) for one in asked)
+    return tuple(planned(job, request.budget) for job in jobs)
 
 
 def _request(recipe: str | None, flags: recipes.Flags, now: datetime) -> recipes.Request:
@@ -97,13 +104,30 @@ def _request(recipe: str | None, flags: recipes.Flags, now: datetime) -> recipes
     return msgspec.structs.replace(request, job=continuing.settled(request.job))
 
 
-def _scanned(job: JobSpec) -> DataFacts:
-    return scan_judging(job, preflight.scan_data(job))
+def _scanned(request: recipes.Request) -> DataFacts:
+    job = request.job
+    if request.assumed_rows is not None:
+        return preflight.assumed_data(job, request.assumed_rows)
+    return tokens.counted(job, scan_judging(job, preflight.scan_data(job)))
 
 
-def _planned(
-    request: recipes.Request, data: DataFacts, local: Survey, run_id: str | None, now: datetime
-) -> Plan:
+def _machine(now: datetime) -> tuple[Survey, Estimator]:
+    """What this machine has to train on, and an estimator that knows what its runs measured."""
+    local = survey(now.date().isoformat())
+    try:
+        found = measurements(paths.ledger_file())
+    except OutsideFailed as error:
+        problem = f"{error}; estimates are not calibrated"
+        return Survey(local.offers, (*local.problems, problem)), estimate
+    return local, partial(estimate, calibration=calibrate(found))
+
+
+def _planning(
+    request: recipes.Request, run_id: str | None, now: datetime
+) -> Callable[[JobSpec, Budget], Plan]:
+    """A planner for this request's model and data on today's offers, for any job and budget."""
+    data = _scanned(request)
+    local, estimator = _machine(now)
     job = request.job
     shape, source = shapes.shape_of(job.model)
     model = ModelFacts(
@@ -116,19 +140,25 @@ def _planned(
     found = (*local.offers, *embedded_offers())
     if request.exact is not None:
         found = tuple(o for o in found if o.device.kind == request.exact.device)
-    return planner.plan(
-        job,
-        request.budget,
-        shape,
-        model,
-        data,
-        found,
-        run_id=run_id or _new_run_id(job.name, now),
-        created_at=stamp(now),
-        recipe=request.recipe,
-        settings=request.settings,
-        warnings=(*_warnings(model), *data.warnings, *local.problems),
-    )
+    run_id = run_id or _new_run_id(job.name, now)
+
+    def planned(job: JobSpec, budget: Budget) -> Plan:
+        return planner.plan(
+            job,
+            budget,
+            shape,
+            model,
+            data,
+            found,
+            run_id=run_id,
+            created_at=stamp(now),
+            recipe=request.recipe,
+            settings=request.settings,
+            warnings=(*_warnings(model), *data.warnings, *local.problems),
+            estimator=estimator,
+        )
+
+    return planned
 
 
 def _with_hub_data(request: recipes.Request) -> recipes.Request:

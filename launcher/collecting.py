@@ -9,9 +9,10 @@ from jobs.spec import Result, StepRecord, encode
 from launcher.display import offers_table
 from launcher.errors import BadInput, OutsideFailed
 from launcher.executors import executor
-from launcher.ledger import Collected, Ledger
+from launcher.ledger import Collected, Ledger, Measured
+from launcher.measuring import measurement
 from launcher.runs import require_choice
-from launcher.types import Plan, Run
+from launcher.types import CALIBRATION, Plan, Run
 from launcher.watching import ledger, reconcile, spent, stamp, utc_now
 from results.collect import CollectError, verify
 from results.collect import collect as bring_home
@@ -61,10 +62,22 @@ def _collect(book: Ledger, run: Run, work: Path, place: Path) -> Path:
     documents = {layout.PLAN: encode(made), layout.RECEIPT: encode(account)}
     documents[layout.REPORT] = render(work, account, offers_table(made)).encode()
     home = _bring(work, place, run.run_id, documents)
-    book.append(run.run_id, stamp(utc_now()), Collected(folder=str(home)))
+    taken = _taken(run, made, home)
+    book.append(run.run_id, stamp(utc_now()), *taken, Collected(folder=str(home)))
     if run.state == "SUCCEEDED":
         _remove(work)
     return home
+
+
+def _taken(run: Run, made: Plan, folder: Path) -> tuple[Measured, ...]:
+    """What the latest attempt measured; nothing where there is nothing to hold a plan against."""
+    result = read_result(folder)
+    if result is None:
+        return ()
+    taken = measurement(
+        made.model.id, require_choice(made), result, records(folder / layout.METRICS)
+    )
+    return () if taken is None else (Measured(attempt=run.attempts[-1].attempt, measurement=taken),)
 
 
 def _bring(source: Path, place: Path, run_id: str, documents: dict[str, bytes]) -> Path:
@@ -127,14 +140,14 @@ def receipt(run: Run, made: Plan, folder: Path) -> Receipt:
             note=counted,
         ),
     ]
-    training = next((t for t in estimate.time if t.name == "training"), None)
-    if training is not None:
+    training = [t for t in estimate.time if t.name in ("training", CALIBRATION)]
+    if training:
         lines.append(
             Line(
                 name="of it training",
                 unit="hours",
-                planned=training.expected_hours,
-                planned_upper=training.high_hours,
+                planned=sum(t.expected_hours for t in training),
+                planned_upper=sum(t.high_hours for t in training),
                 actual=_training_hours(folder),
             )
         )

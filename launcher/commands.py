@@ -14,6 +14,9 @@ def write_json(value: Any) -> None:
     click.echo(msgspec.json.encode(value))
 
 
+ASSUMED_ROWS = 1000
+
+
 def say(line: str) -> None:
     click.echo(line, err=True)
 
@@ -21,6 +24,8 @@ def say(line: str) -> None:
 @click.command()
 @click.argument("recipe", required=False)
 @job_flags
+@click.option("--task", metavar="sft|regression", help="As in a recipe; regression: 8 scores.")
+@click.option("--rows", type=click.IntRange(min=1), metavar="N", help="No data yet: N full rows.")
 @click.option("--seq-len", type=int, metavar="TOKENS", help="As --set train.seq_len=TOKENS.")
 @click.option("--micro-batch", type=int, metavar="ROWS", help="As --set train.micro_batch=ROWS.")
 @click.option("--rank", type=int, metavar="R", help="As --set lora.r=R.")
@@ -28,6 +33,7 @@ def say(line: str) -> None:
 @JSON_FLAG
 def estimate(
     recipe: str | None,
+    rows: int | None,
     seq_len: int | None,
     micro_batch: int | None,
     rank: int | None,
@@ -35,11 +41,17 @@ def estimate(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Every term of memory, time and dollars for a job, and which offers hold it."""
+    """Every term of memory, time and dollars for a job, and which offers hold it.
+
+    Without data, 1,000 rows of full length are assumed.
+    """
     from launcher import api, display
     from launcher.comparison import comparison_text
     from launcher.errors import BadInput
 
+    if rows is not None and given["data"] is not None:
+        raise BadInput("--rows stands in for data that is not there yet: drop it, or --data")
+    given["rows"] = rows or ASSUMED_ROWS
     named = {"train.seq_len": seq_len, "train.micro_batch": micro_batch, "lora.r": rank}
     given["sets"] += tuple(f"{key}={value}" for key, value in named.items() if value is not None)
     if compare:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from launcher.display import table
+from launcher.display import micro_batch, table
 from launcher.refusals import gib
 from launcher.types import Candidate, Estimate, Plan
 from results.receipt import dollars, duration
@@ -11,57 +11,60 @@ _CARDS_NAMED = 4
 
 
 def comparison_text(plans: Sequence[Plan]) -> str:
-    """A row a strategy: its memory, the GPUs that hold it, and its cheapest finished job.
+    """A row a strategy: the memory it needs, what has it, and its cheapest finished job.
 
-    Percentages are against the first row's. Memory is CUDA's where any card was estimated.
+    The need is an upper bound, of the smallest micro-batch and with checkpointing unless the recipe
+    says otherwise; on CUDA where any card was estimated. The cheapest job may use more of its card,
+    to be faster. Percentages are against the first row's.
     """
-    head = ["strategy", "memory GiB", "at most", "", "fits", "cheapest", "time", "", "cost"]
-    rows = [[*head, "", "at worst"]]
-    judged = [(plan, _on_one_kind(plan)) for plan in plans]
-    base = next((found[0] for _, found in judged if found), None)
-    cheapest = [
-        next((c for c in plan.candidates if c.verdict != "rejected"), None) for plan in plans
-    ]
-    first = next((c for c in cheapest if c is not None), None)
+    head = ["strategy", "needs GiB", "", "fits", "cheapest", "micro-batch", "GiB there"]
+    rows = [[*head, "time", "", "cost", "", "at worst"]]
+    needs = [_need(plan) for plan in plans]
+    cheapest = [_cheapest(plan) for plan in plans]
+    base = next(filter(None, needs), None)
+    first = next(filter(None, cheapest), None)
     notes = []
-    for (plan, found), best in zip(judged, cheapest, strict=True):
+    for plan, need, best in zip(plans, needs, cheapest, strict=True):
         strategy = plan.job.strategy
-        if not found or base is None:
+        if need is None or base is None:
             notes.append(plan.candidates[0].reason)
             continue
-        memory = _estimate(found[0])
-        row = [
-            strategy,
-            gib(memory.memory_expected_bytes),
-            gib(memory.memory_upper_bytes),
-            _against(memory.memory_expected_bytes, _estimate(base).memory_expected_bytes),
-            _cards(plan),
-        ]
+        row = [strategy, gib(need), _against(need, base), _cards(plan)]
         if best is None or first is None:
-            largest = max(found, key=lambda c: c.offer.device.usable_bytes)
+            largest = max(plan.candidates, key=lambda c: c.offer.device.usable_bytes)
             notes.append(f"{strategy}: not even {largest.offer.device.name}: {largest.reason}")
-            rows.append([*row, "none", "", "", "", "", ""])
+            rows.append([*row, "none", *[""] * 7])
             continue
-        hours, cost = _estimate(best).hours_expected, best.expected_microusd
-        where = f"{best.offer.provider} {best.offer.device.name}"
-        rows.append(
-            [
-                *row,
-                where,
-                duration(hours),
-                _against(hours, _estimate(first).hours_expected),
-                dollars(cost),
-                _against(cost, first.expected_microusd),
-                dollars(best.worst_microusd),
-            ]
-        )
-    return table(rows, right=(1, 2, 3, 6, 7, 8, 9, 10)) + "".join(f"{note}\n" for note in notes)
+        rows.append([*row, *_job(best, first)])
+    return table(rows, right=(1, 2, 6, 7, 8, 9, 10, 11)) + "".join(f"{note}\n" for note in notes)
 
 
-def _on_one_kind(plan: Plan) -> list[Candidate]:
-    """What was estimated, of the kind of device that the memory is compared on."""
+def _need(plan: Plan) -> int | None:
+    """The least memory the strategy does with, bytes; None where no device can run it."""
     estimated = [c for c in plan.candidates if c.estimate is not None]
-    return [c for c in estimated if c.offer.device.kind == "cuda"] or estimated
+    on_cards = [c for c in estimated if c.offer.device.kind == "cuda"]
+    return min((c.least_bytes for c in on_cards or estimated), default=None)
+
+
+def _cheapest(plan: Plan) -> Candidate | None:
+    return next((c for c in plan.candidates if c.verdict != "rejected"), None)
+
+
+def _job(best: Candidate, first: Candidate) -> list[str]:
+    """Where, how, and for how much the cheapest finished job runs."""
+    estimate = _estimate(best)
+    assert best.spec is not None, "what was estimated has a spec"
+    hours, cost = estimate.hours_expected, best.expected_microusd
+    return [
+        f"{best.offer.provider} {best.offer.device.name}",
+        micro_batch(best.spec),
+        gib(estimate.memory_upper_bytes),
+        duration(hours),
+        _against(hours, _estimate(first).hours_expected),
+        dollars(cost),
+        _against(cost, first.expected_microusd),
+        dollars(best.worst_microusd),
+    ]
 
 
 def _estimate(candidate: Candidate) -> Estimate:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from jobs.spec import ExportResult, Measured, PhaseRecord, Result, StepRecord
-from launcher.refusals import filtered, gib
+from jobs.spec import ExportResult, Measured, PhaseRecord, ResolvedSpec, Result, StepRecord
+from launcher.estimate.calibration import basis
+from launcher.refusals import gib
 from launcher.types import GIB, Candidate, DataFacts, Estimate, Offer, Plan, Run, View
 from results.receipt import Receipt, dollars, duration
 from results.report import (
@@ -42,25 +43,30 @@ def count(parameters: int) -> str:
     return f"{parameters / 1e9:.2f} B" if parameters >= 1e9 else f"{parameters / 1e6:.1f} M"
 
 
+_WHERE = ("", "provider", "instance", "GPU", "strategy", "micro-batch")
+_NEEDS = ("needs GiB", "usable", "share", "time", "at worst", "speed")
+_COSTS = ("expected", "at worst", "price of", "why")
+
+
 def offers_table(plan: Plan) -> str:
     """Every candidate with what it needs, costs, and why it was chosen or not."""
-    head = ["", "provider", "instance", "GPU", "strategy", "needs GiB", "usable", "share"]
-    rows = [[*head, "time", "at worst", "expected", "at worst", "price of", "why"]]
-    shown = [c for c in plan.candidates if filtered(c.offer, plan.budget) is None]
-    rows += [_candidate(c) for c in shown]
-    text = table(rows, right=(5, 6, 7, 8, 9, 10, 11))
-    left_out = len(plan.candidates) - len(shown)
-    return text + (f"{left_out} more left out by --on or --gpu\n" if left_out else "")
+    rows = [(*_WHERE, *_NEEDS, *_COSTS), *(_candidate(c) for c in plan.candidates)]
+    text = table(rows, right=(6, 7, 8, 9, 10, 12, 13))
+    if any(c.dearer for c in plan.candidates):
+        text += "(+N): as many dearer offers of the same card there\n"
+    return text + (f"{plan.left_out} more left out by --on or --gpu\n" if plan.left_out else "")
 
 
 def _candidate(c: Candidate) -> list[str]:
     offer, estimate = c.offer, c.estimate
     usable = offer.device.usable_bytes
     count = f"{offer.count}× " if offer.count > 1 else ""
-    left = [_SIGNS[c.verdict], offer.provider, offer.instance + (" spot" if offer.spot else "")]
+    instance = offer.instance + (" spot" if offer.spot else "")
+    left = [_SIGNS[c.verdict], offer.provider, instance + (f" (+{c.dearer})" if c.dearer else "")]
     left += [count + offer.device.name, c.spec.strategy if c.spec is not None else ""]
+    left.append(micro_batch(c.spec) if c.spec is not None else "")
     if estimate is None:
-        return [*left, "", gib(usable), "", "", "", "", "", offer.as_of, c.reason]
+        return [*left, "", gib(usable), *[""] * 6, offer.as_of, c.reason]
     need = estimate.memory_upper_bytes
     share = f"{need / usable:.0%}" if usable else ""
     return [
@@ -70,11 +76,19 @@ def _candidate(c: Candidate) -> list[str]:
         share,
         duration(estimate.hours_expected),
         duration(estimate.hours_high),
+        estimate.speed,
         dollars(c.expected_microusd),
         dollars(c.worst_microusd),
         offer.as_of,
         c.reason,
     ]
+
+
+def micro_batch(spec: ResolvedSpec) -> str:
+    """The micro-batch, and whether activations are checkpointed."""
+    train = spec.train
+    rows = min(train.micro_batch, train.effective_batch)
+    return f"{rows} ckpt" if train.activation_checkpointing else str(rows)
 
 
 def plan_text(plan: Plan) -> str:
@@ -150,21 +164,42 @@ def _choice(chosen: Candidate) -> str:
     lines = [
         f"chosen: {chosen.offer.provider} {chosen.offer.instance} {chosen.offer.device.name}: "
         f"{dollars(chosen.expected_microusd)} expected, {dollars(chosen.worst_microusd)} at worst",
+        f"step:   {_step(chosen.spec)}",
         f"memory: {_terms(estimate)}",
         "time:   "
         + ", ".join(
-            f"{t.name} {duration(t.expected_hours)}" for t in estimate.time if t.high_hours
+            f"{t.name} {_signed(t.expected_hours)}"
+            for t in estimate.time
+            if t.expected_hours or t.high_hours
         ),
     ]
+    if estimate.calibrated_on:
+        assert chosen.spec is not None, "a chosen candidate has a spec"
+        lines.append(basis(estimate.calibrated_on, chosen.spec.strategy, chosen.offer.device))
     return "\n".join(lines)
 
 
+def _step(spec: ResolvedSpec | None) -> str:
+    assert spec is not None, "a chosen candidate has a spec"
+    train = spec.train
+    passes = max(1, train.effective_batch // train.micro_batch)
+    times = f"{passes} × " if passes > 1 else ""
+    kept = "checkpointed" if train.activation_checkpointing else "kept"
+    rows = min(train.micro_batch, train.effective_batch)
+    return f"{times}{rows} row{'s' if rows > 1 else ''} at once, activations {kept}, {spec.dtype}"
+
+
 def _terms(estimate: Estimate) -> str:
-    parts = [f"{t.name} {t.bytes / GIB:.2f}" for t in estimate.memory if t.bytes >= GIB // 200]
+    parts = [f"{t.name} {t.bytes / GIB:.2f}" for t in estimate.memory if abs(t.bytes) >= GIB // 200]
     return (
         " + ".join(parts) + f" = {estimate.memory_expected_bytes / GIB:.2f} GiB, "
         f"at most {estimate.memory_upper_bytes / GIB:.2f}"
     )
+
+
+def _signed(hours: float) -> str:
+    """A duration; what calibration takes away has a minus."""
+    return f"-{duration(-hours)}" if hours < 0 else duration(hours)
 
 
 def estimate_text(plan: Plan, candidate: Candidate) -> str:
@@ -180,7 +215,7 @@ def estimate_text(plan: Plan, candidate: Candidate) -> str:
     ]
     time = [["time", "low", "expected", "high", "why"]]
     for t in estimate.time:
-        row = [duration(h) for h in (t.low_hours, t.expected_hours, t.high_hours)]
+        row = [_signed(h) for h in (t.low_hours, t.expected_hours, t.high_hours)]
         time.append([t.name, *row, t.why])
     head = (
         f"{plan.model.id} ({plan.model.parameters:,} parameters, "

@@ -1,20 +1,29 @@
-"""What was done and what it may cost: SQLite, append-only events and a projection of them.
+"""What was done, what it may cost and what it took: SQLite, append-only events and a projection.
 
-Every change is one event; the tables `runs`, `attempts` and `machines` are brought up to date in
-the same transaction, so neither can be ahead of the other. A run stands here before anything is
-started, and a machine before it is asked for.
+Every change is one event; the tables `runs`, `attempts`, `machines` and `measurements` are brought
+up to date in the same transaction, so neither can be ahead of the other. A run stands here before
+anything is started, and a machine before it is asked for.
 """
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from launcher.errors import BadInput, OutsideFailed
-from launcher.types import ENDED, Attempt, MachineState, Plan, Reason, Run, RunState
+from launcher.types import (
+    ENDED,
+    Attempt,
+    MachineState,
+    Measurement,
+    Plan,
+    Reason,
+    Run,
+    RunState,
+)
 
 MIGRATIONS = (
     """
@@ -60,7 +69,25 @@ MIGRATIONS = (
         PRIMARY KEY (run_id, attempt)
     );
     """,
+    """
+    CREATE TABLE measurements (
+        run_id TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        card TEXT NOT NULL,
+        device TEXT NOT NULL,
+        strategy TEXT NOT NULL,
+        model TEXT NOT NULL,
+        memory_metric TEXT NOT NULL,
+        memory_bytes INTEGER,
+        memory_estimated_bytes INTEGER,
+        training_tokens INTEGER,
+        training_seconds REAL,
+        training_estimated_seconds REAL,
+        PRIMARY KEY (run_id, attempt)
+    );
+    """,
 )
+MEASUREMENTS_SINCE = 2  # the version that first has them
 
 
 class RunCreated(Struct, frozen=True, kw_only=True, tag_field="kind", tag="run_created"):
@@ -95,7 +122,14 @@ class Collected(Struct, frozen=True, kw_only=True, tag_field="kind", tag="collec
     folder: str
 
 
-Event = RunCreated | AttemptStarted | MachineChanged | StateChanged | Collected
+class Measured(Struct, frozen=True, kw_only=True, tag_field="kind", tag="measured"):
+    """Once an attempt, when it is collected."""
+
+    attempt: int
+    measurement: Measurement
+
+
+Event = RunCreated | AttemptStarted | MachineChanged | StateChanged | Collected | Measured
 
 
 # A run that ended may start again as a new attempt; nothing else leaves an ended state.
@@ -153,8 +187,8 @@ class Ledger:
 
         A state that cannot follow the present one, or of an attempt that is not the latest, is
         dropped, not an error: two terminals may see the same job end, and the first to say so is
-        right. Raises BadInput for a run or attempt that is there already, OutsideFailed when the
-        ledger cannot be written.
+        right. So is a second measurement of an attempt. Raises BadInput for a run or attempt that
+        is there already, OutsideFailed when the ledger cannot be written.
         """
         try:
             with self._transaction():
@@ -169,6 +203,8 @@ class Ledger:
         if isinstance(event, StateChanged) and not self._may_become(run_id, event):
             return
         if isinstance(event, MachineChanged) and self._is_gone(run_id, event.attempt):
+            return
+        if isinstance(event, Measured) and self._is_measured(run_id, event.attempt):
             return
         body = msgspec.json.encode(event).decode()
         self._db.execute(
@@ -190,6 +226,12 @@ class Ledger:
             "SELECT state FROM machines WHERE run_id = ? AND attempt = ?", (run_id, attempt)
         ).fetchone()
         return row is not None and row[0] == "GONE"
+
+    def _is_measured(self, run_id: str, attempt: int) -> bool:
+        row = self._db.execute(
+            "SELECT 1 FROM measurements WHERE run_id = ? AND attempt = ?", (run_id, attempt)
+        ).fetchone()
+        return row is not None
 
     def _project(self, run_id: str, at: str, event: Event) -> None:
         run = self._db.execute
@@ -224,6 +266,9 @@ class Ledger:
                 )
             case Collected(folder=folder):
                 run("UPDATE runs SET folder = ? WHERE run_id = ?", (folder, run_id))
+            case Measured(attempt=attempt, measurement=measurement):
+                row = (run_id, attempt, *msgspec.structs.astuple(measurement))
+                run(f"INSERT INTO measurements VALUES ({', '.join('?' * len(row))})", row)
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -277,6 +322,29 @@ class Ledger:
             "SELECT at, body FROM events WHERE run_id = ? ORDER BY id", (run_id,)
         ).fetchall()
         return [(at, msgspec.json.decode(body, type=Event)) for at, body in rows]
+
+
+def measurements(path: Path) -> list[Measurement]:
+    """What finished runs measured, the latest attempt of each; none where there is no ledger.
+
+    Nothing is created, and an older ledger stays as it is. Raises
+    OutsideFailed for one that cannot be read.
+    """
+    names = Measurement.__struct_fields__
+    query = (
+        f"SELECT {', '.join(names)} FROM measurements m WHERE attempt = "
+        "(SELECT max(attempt) FROM measurements l WHERE l.run_id = m.run_id)"
+    )
+    try:
+        if not path.exists():
+            return []
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=10.0, uri=True)) as db:
+            if db.execute("PRAGMA user_version").fetchone()[0] < MEASUREMENTS_SINCE:
+                return []
+            rows = [dict(zip(names, row, strict=True)) for row in db.execute(query)]
+            return msgspec.convert(rows, type=list[Measurement])
+    except (OSError, sqlite3.Error, msgspec.ValidationError) as error:
+        raise OutsideFailed(f"the ledger {path} cannot be read: {error}") from None
 
 
 def _statements(script: str) -> Iterator[str]:

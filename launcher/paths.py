@@ -26,6 +26,11 @@ def environments_folder() -> Path:
     return _xdg("XDG_CACHE_HOME", ".cache") / "envs"
 
 
+def token_counts_folder() -> Path:
+    """What the models' tokenizers counted, by tokenizer and data."""
+    return _xdg("XDG_CACHE_HOME", ".cache") / "tokens"
+
+
 def hub_data_folder(data_set: str, commit: str) -> Path:
     """Where a commit of a Hub data set is kept."""
     return _xdg("XDG_CACHE_HOME", ".cache") / "data" / data_set.replace("/", "--") / commit

@@ -1,11 +1,14 @@
 """Pure: job, budget, model, data and offers → a Plan, with a reason for every candidate.
 
-Every offer is judged under every strategy the job allows. What holds all limits is ranked by the
+Offers of one kind differ by their price alone, and the cheapest stands for them. Each kind is
+judged under every strategy the job allows, with the micro-batch and checkpointing that are the
+fastest there (variants.py). What holds all limits is ranked by the
 expected cost of a finished job, then by its hours; caps are compared with the worst case.
 """
 
 from collections.abc import Callable, Iterable
 from datetime import date
+from operator import attrgetter
 
 import msgspec
 from msgspec import Struct
@@ -16,25 +19,37 @@ from launcher.costs import cost_microusd
 from launcher.errors import BadInput
 from launcher.estimate import estimate as real_estimate
 from launcher.estimate.shapes import ModelShape
-from launcher.refusals import NO_DEVICE, Refusal, blocked, filtered, over_limit, usd
+from launcher.refusals import NO_DEVICE, blocked, over_limit, usd
 from launcher.resolve import model_refusal, resolve, strategies
-from launcher.selection import require_known
+from launcher.selection import asked_for, require_known
 from launcher.types import (
     Budget,
     Candidate,
     DataFacts,
+    Device,
     Estimate,
     ModelFacts,
     Offer,
     Plan,
     Setting,
 )
+from launcher.variants import Settled, Variant, settle
 from results.receipt import duration
 
 Estimator = Callable[[ResolvedSpec, ModelShape, DataFacts, Offer], Estimate]
 
 # Prices moved by 29 % in three months (RunPod A100, 2026): beyond a month the plan says so.
 STALE_DAYS = 30
+
+
+class _Kind(Struct):
+    """Offers that a job cannot tell apart but by their price: one provider's, one card, one count.
+
+    SkyPilot itself fails over among them.
+    """
+
+    cheapest: Offer
+    offers: int = 1
 
 
 class _Judged(Struct, frozen=True):
@@ -65,14 +80,31 @@ def plan(
     """
     offers = tuple(offers)
     require_known(offers, budget.providers, budget.gpu)
-    judged = []
-    for offer in offers:
-        for strategy in strategies(job):
-            spec = model_refusal(strategy, shape) or resolve(job, strategy, offer, run_id)
-            if not isinstance(spec, str):
-                spec = _bound_to(spec, data)
-            estimate = None if isinstance(spec, str) else estimator(spec, shape, data, offer)
-            judged.append(_judge(offer, strategy, spec, estimate, budget))
+    known: dict[tuple[Device, Strategy], Settled] = {}
+
+    def settled(offer: Offer, strategy: Strategy) -> Settled | str:
+        """How the job would run there, or why it cannot be expressed."""
+        spec = model_refusal(strategy, shape) or resolve(job, strategy, offer, run_id)
+        if isinstance(spec, str):
+            return spec
+
+        def estimated(one: ResolvedSpec) -> Estimate:
+            return estimator(one, shape, data, offer)
+
+        card = (offer.device, strategy)
+        if card in known:  # the same one elsewhere: what differs lies around the job
+            spec = known[card].taken.spec
+            return Settled(Variant(spec, estimated(spec)), known[card].least_bytes)
+        spec = _bound_to(spec, data)
+        known[card] = settle(spec, job, offer.device.usable_bytes, estimated)
+        return known[card]
+
+    kinds = [kind for kind in _kinds(offers) if asked_for(kind.cheapest, budget)]
+    judged = [
+        _judge(kind, strategy, settled(kind.cheapest, strategy), budget)
+        for kind in kinds
+        for strategy in strategies(job)
+    ]
     candidates = _ranked(judged, budget)
     return Plan(
         run_id=run_id,
@@ -83,9 +115,44 @@ def plan(
         model=model,
         data=data,
         candidates=candidates,
+        left_out=len(offers) - sum(kind.offers for kind in kinds),
         settings=settings,
         warnings=(*warnings, *_price_warnings(candidates, today or created_at[:10])),
     )
+
+
+def _kinds(offers: Iterable[Offer]) -> Iterable[_Kind]:
+    found: dict[tuple[object, ...], _Kind] = {}
+    for offer in offers:
+        key = _kind_of(offer)
+        kind = found.get(key)
+        if kind is None:
+            found[key] = _Kind(offer)
+            continue
+        kind.offers += 1
+        if _by_price(offer) < _by_price(kind.cheapest):
+            kind.cheapest = offer
+    return found.values()
+
+
+# All that a job or its bill can tell.
+_kind_of = attrgetter(
+    "provider",
+    "device",
+    "count",
+    "spot",
+    "executor",
+    "billing_seconds",
+    "billing_minimum_seconds",
+    "microusd_per_gib_disk_hour",
+    "microusd_per_gib_egress",
+    "provision_seconds",
+    "download_mb_s",
+)
+
+
+def _by_price(offer: Offer) -> tuple[int, str, str]:
+    return offer.microusd_per_hour, offer.instance, offer.region
 
 
 def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:
@@ -102,32 +169,40 @@ def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:
     )
 
 
-def _judge(
-    offer: Offer,
-    strategy: Strategy,
-    spec: ResolvedSpec | str,
-    estimate: Estimate | None,
-    budget: Budget,
-) -> _Judged:
-    expected = worst = 0
-    if estimate is not None:
-        expected = cost_microusd(offer, estimate, estimate.hours_expected)
-        worst = max(expected, cost_microusd(offer, estimate, estimate.hours_high))
-    refusal = filtered(offer, budget)
-    if refusal is None and isinstance(spec, str):
-        refusal = Refusal(NO_DEVICE, f"{strategy}: {spec}")
-    if refusal is None and estimate is not None:
-        refusal = blocked(offer, estimate, budget) or over_limit(offer, estimate, worst, budget)
+def _judge(kind: _Kind, strategy: Strategy, settled: Settled | str, budget: Budget) -> _Judged:
+    offer = kind.cheapest
+    if isinstance(settled, str):
+        return _Judged(_inexpressible(kind, f"{strategy}: {settled}"), NO_DEVICE)
+    estimate = settled.taken.estimate
+    expected = cost_microusd(offer, estimate, estimate.hours_expected)
+    worst = max(expected, cost_microusd(offer, estimate, estimate.hours_high))
+    refusal = blocked(offer, estimate, budget) or over_limit(offer, estimate, worst, budget)
     candidate = Candidate(
         offer=offer,
-        spec=None if isinstance(spec, str) else spec,
+        dearer=kind.offers - 1,
+        spec=settled.taken.spec,
         estimate=estimate,
+        least_bytes=settled.least_bytes,
         expected_microusd=expected,
         worst_microusd=worst,
         verdict="rejected" if refusal is not None else "possible",
         reason=refusal.reason if refusal is not None else "",
     )
     return _Judged(candidate, refusal.rank if refusal is not None else -1)
+
+
+def _inexpressible(kind: _Kind, why: str) -> Candidate:
+    """A device on which the strategy cannot be expressed at all."""
+    return Candidate(
+        offer=kind.cheapest,
+        dearer=kind.offers - 1,
+        spec=None,
+        estimate=None,
+        expected_microusd=0,
+        worst_microusd=0,
+        verdict="rejected",
+        reason=why,
+    )
 
 
 # --- ranking --------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What can be checked before anything is rented or started."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from jobs.spec import JobSpec, full_text, replayed, supervised_text
@@ -9,7 +9,9 @@ from jobs.spec.reading import Found, read_rows
 from jobs.spec.splits import Arranged, Identity, arrange, identity, warnings_of
 from jobs.spec.tables import BadTable, unit_of
 from launcher.errors import BadInput
-from launcher.types import DataFacts
+from launcher.types import TOKENS_PER_CHARACTER, DataFacts
+
+QUANTILES = 32  # intervals that the rows' lengths are told in
 
 
 class _Item(NamedTuple):
@@ -36,6 +38,24 @@ def scan_data(job: JobSpec) -> DataFacts:
     return _facts(job, scans, found)
 
 
+def assumed_data(job: JobSpec, rows: int) -> DataFacts:
+    """Facts of data that nobody has yet: `rows` of full length, and a tenth of them held out."""
+    said = f"no data given: {rows:,} rows of {job.train.seq_len:,} tokens are assumed"
+    characters = round(job.train.seq_len / TOKENS_PER_CHARACTER)
+    held_out = -(-rows // 10)
+    return DataFacts(
+        train_path=job.data.train,
+        validation_path=None,
+        train_rows=rows,
+        validation_rows=held_out,
+        train_characters=rows * characters,
+        longest_characters=characters,
+        validation_characters=held_out * characters,
+        sha256="",
+        warnings=(f"{said}; --data FILE, or --rows N, says otherwise",),
+    )
+
+
 def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> DataFacts:
     digests = {name: scan.sha256 for name, scan in scans.items()}
     train, validation = found.sets["train"], found.sets["validation"]
@@ -52,6 +72,7 @@ def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> D
         validation_rows=len(validation),
         train_characters=_characters(train) + replay_characters,
         longest_characters=max(item.characters for item in train),
+        row_characters=_quantiles(item.characters for item in train),
         validation_characters=_characters(validation),
         sha256=digests["train"],
         validation_sha256=digests.get("validation"),
@@ -75,6 +96,12 @@ def _replay(job: JobSpec, new_rows: int) -> tuple[int, int, str | None]:
     old = _Scan(job.data.replay, job)
     count = min(replayed(new_rows, job.data.replay_share), len(old.items))
     return count, round(_characters(old.items) * count / len(old.items)), old.sha256
+
+
+def _quantiles(lengths: Iterable[int]) -> tuple[int, ...]:
+    ordered = sorted(lengths)
+    last = len(ordered) - 1
+    return tuple(ordered[round(last * i / QUANTILES)] for i in range(QUANTILES + 1))
 
 
 def _characters(items: Sequence[_Item]) -> int:

@@ -6,7 +6,6 @@ ResolvedSpec, rerun exactly.
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
@@ -21,10 +20,12 @@ from launcher import dated, hub_data, paths
 from launcher.errors import BadInput
 from launcher.types import DATA_FILES, MICROUSD, Budget, Setting
 from launcher.validate import convert, get
+from launcher.yaml_tree import Tree, leaves, put, read_tree, value_of
 
 WORKING_FOLDER_RECIPE = "launch.yaml"
 
-Tree = dict[str, Any]
+# What `--task regression` means where no recipe names the scores: as many as a content filter has.
+EIGHT_SCORES = tuple(f"score_{number}" for number in range(1, 9))
 
 
 class RecipeBudget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +58,8 @@ class Flags(Struct, frozen=True, kw_only=True):
     spot: bool | None = None
     sets: tuple[str, ...] = ()
     pilot: int | None = None
+    task: str | None = None
+    rows: int | None = None  # of full length, assumed where no data is given: estimates alone
 
     @property
     def given(self) -> bool:
@@ -67,7 +70,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     def change_the_job(self) -> bool:
         """Whether any of them changes what is trained, rather than where or for how much."""
         changing = (self.strategy, self.model, self.data, self.sets, self.pilot, self.resume_from)
-        return any(changing)
+        return any((*changing, self.task))
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -78,6 +81,7 @@ class Request(Struct, frozen=True, kw_only=True):
     recipe: str  # a path, or what stands in for one
     settings: tuple[Setting, ...]
     exact: ResolvedSpec | None = None  # a saved spec: nothing of it may change
+    assumed_rows: int | None = None  # there is no data, but that many rows of full length
 
 
 def load(recipe: str | None, flags: Flags, today: str | None = None) -> Request:
@@ -89,23 +93,32 @@ def load(recipe: str | None, flags: Flags, today: str | None = None) -> Request:
     if recipe is not None and recipe.endswith(".json"):
         return _saved_spec(Path(recipe), flags)
     path, label = _choose(recipe, flags)
-    tree = _read_yaml(path)
+    tree = read_tree(path)
     if label != str(path):  # only the data and gates of the sample, see _choose
-        tree = {key: tree[key] for key in ("data", "gates") if key in tree}
+        kept = ("data", "gates") if flags.rows is None else ()
+        tree = {key: tree[key] for key in kept if key in tree}
     _expand_shorthands(tree)
     _absolute_paths(tree, path.parent)
-    sources = {key: label for key, _ in _leaves(tree)}
+    sources = {key: label for key, _ in leaves(tree)}
     settings = [*_against_defaults(tree, label), *_lay_flags(tree, flags, sources)]
     _absolute_files(tree, Path.cwd())  # those of --set; the recipe's are absolute already
+    assumed = flags.rows if "data" not in tree else None
+    if assumed is not None:
+        tree["data"] = {"train": f"{assumed} assumed rows"}
     latest = {setting.key: setting for setting in settings}  # one line a key: who won, over whom
     parsed = convert(tree, Recipe, sources, label)
     files, said = dated.todays(parsed.data, sources, today or date.today().isoformat())
     parsed = msgspec.structs.replace(parsed, data=files)
     latest |= {setting.key: setting for setting in said}
-    _require_files(parsed, sources)
+    if assumed is None:
+        _require_files(parsed, sources)
     job = msgspec.convert(parsed, JobSpec, from_attributes=True)
     return Request(
-        job=job, budget=_budget(parsed.budget), recipe=label, settings=tuple(latest.values())
+        job=job,
+        budget=_budget(parsed.budget),
+        recipe=label,
+        settings=tuple(latest.values()),
+        assumed_rows=assumed,
     )
 
 
@@ -124,9 +137,10 @@ def _choose(recipe: str | None, flags: Flags) -> tuple[Path, str]:
     if here.is_file():
         return here.resolve(), str(here.resolve())
     sample = paths.sample_recipe()
-    if flags.model or flags.data:
+    if flags.model or flags.data or flags.task:
         # The sample's settings are made for its tiny model; another model gets the defaults.
-        return sample, "strategy defaults" + ("" if flags.data else " with the sample data")
+        without = flags.data or flags.rows is not None
+        return sample, "strategy defaults" + ("" if without else " with the sample data")
     return sample, str(sample)
 
 
@@ -156,50 +170,6 @@ def _saved_spec(path: Path, flags: Flags) -> Request:
 
 
 # --- reading --------------------------------------------------------------------------------
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe YAML that reads `2e-4` as the number people mean and refuses a key given twice."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Tree:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:str":
-                raise yaml.constructor.ConstructorError(
-                    None, None, "a key must be a word", key.start_mark
-                )
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key `{key.value}` stands twice", key.start_mark
-                )
-            seen.add(key.value)
-        mapping: Tree = super().construct_mapping(node, deep)
-        return mapping
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def _read_yaml(path: Path) -> Tree:
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: not UTF-8 text; a recipe is a YAML file") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark is not None else ""
-        raise BadInput(f"{path}{where}: not YAML: {getattr(error, 'problem', error)}") from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise BadInput(f"{path}: expected keys and values, got a {type(tree).__name__}")
-    return tree
 
 
 def _expand_shorthands(tree: Tree) -> None:
@@ -280,24 +250,6 @@ def _require_files(recipe: Recipe, sources: Mapping[str, str]) -> None:
 # --- flags over recipe ----------------------------------------------------------------------
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _put(tree: Tree, key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for part in parents:
-        child = tree.setdefault(part, {})
-        if not isinstance(child, dict):
-            child = tree[part] = {}
-        tree = child
-    tree[last] = value
-
-
 def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
     """(key, value, flag) in the order in which later ones win."""
     here = Path.cwd()
@@ -312,11 +264,13 @@ def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
         if not equals or not key.strip():
             raise BadInput(f"--set {assignment}: expected KEY=VALUE, as in --set lora.r=8")
         try:
-            yield key.strip(), yaml.load(text, _Loader), f"--set {assignment}"
+            yield key.strip(), value_of(text), f"--set {assignment}"
         except yaml.YAMLError:
             raise BadInput(f"--set {assignment}: the value is not YAML") from None
     if flags.strategy is not None:
         yield "strategy", flags.strategy, "--strategy"
+    if flags.task is not None:
+        yield "task", flags.task, "--task"
     if flags.pilot is not None:
         yield "pilot.examples", flags.pilot, "--pilot"
     if flags.resume_from is not None:
@@ -341,10 +295,12 @@ def _lay_flags(tree: Tree, flags: Flags, sources: dict[str, str]) -> list[Settin
         old = get(tree, key)
         if flag in _REPLACES:
             tree.pop(_REPLACES[flag], None)
-        _put(tree, key, value)
+        put(tree, key, value)
         instead = f"{_show(old)} ({sources.get(key)})" if old is not None else "the default"
         sources[key] = flag
         settings.append(Setting(key=key, value=_show(value), source=flag, instead_of=instead))
+    if flags.task == "regression":
+        tree.setdefault("regression", {"dimensions": list(EIGHT_SCORES)})
     return settings
 
 
@@ -361,7 +317,7 @@ def _against_defaults(tree: Tree, label: str) -> list[Setting]:
         {f.name: f.default for f in msgspec.structs.fields(JobSpec) if not f.required}
     )
     settings = []
-    for key, value in _leaves(tree):
+    for key, value in leaves(tree):
         default = get(defaults, key)
         if key.split(".")[0] not in _SAID_ELSEWHERE and default is not None and value != default:
             settings.append(

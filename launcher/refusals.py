@@ -3,25 +3,15 @@
 from msgspec import Struct
 
 from launcher.catalog.providers import LOCAL
-from launcher.selection import names_gpu, on_providers
 from launcher.types import GIB, MICROUSD, Budget, Estimate, Offer
 
 # The rank of a refusal groups the rejected: what a flag can change stands first.
-OVER_COST, OVER_HOURS, NO_MEMORY, NO_DEVICE, MANY_GPUS, NO_SPOT, NO_EXECUTOR, FILTERED = range(8)
+OVER_COST, OVER_HOURS, NO_MEMORY, NO_DEVICE, MANY_GPUS, NO_SPOT, NO_EXECUTOR = range(7)
 
 
 class Refusal(Struct, frozen=True):
     rank: int
     reason: str
-
-
-def filtered(offer: Offer, budget: Budget) -> Refusal | None:
-    """What the user left out by --on and --gpu."""
-    if not on_providers(budget.providers, offer):
-        return Refusal(FILTERED, f"not among --on {', '.join(budget.providers)}")
-    if budget.gpu is not None and not names_gpu(budget.gpu, offer):
-        return Refusal(FILTERED, f"not --gpu {budget.gpu}")
-    return None
 
 
 def blocked(offer: Offer, estimate: Estimate, budget: Budget) -> Refusal | None:

@@ -3,9 +3,18 @@
 A refusal is one line for people, with what the card has and what was asked.
 """
 
-import msgspec
-
-from jobs.spec import Dtype, JobSpec, Optimizer, Quantization, ResolvedSpec, Strategy
+from jobs.spec import (
+    Dtype,
+    Evaluation,
+    JobSpec,
+    Optimizer,
+    Quantization,
+    ResolvedEvaluation,
+    ResolvedSpec,
+    ResolvedTrain,
+    Strategy,
+    Train,
+)
 from launcher.estimate.tensors import ModelShape
 from launcher.types import Device, Offer
 
@@ -43,11 +52,29 @@ def resolve(job: JobSpec, strategy: Strategy, offer: Offer, run_id: str) -> Reso
         dtype=dtype,
         device=device.kind,
         quantization=Quantization() if strategy == "qlora" else None,
-        train=msgspec.structs.replace(
-            job.train, optimizer=_optimizer(job, device), tf32=_tf32(job, device, dtype)
-        ),
+        train=_train(job, device, dtype),
+        eval=_evaluation(job),
     )
     return ResolvedSpec(**fields)
+
+
+def _train(job: JobSpec, device: Device, dtype: str) -> ResolvedTrain:
+    """As the recipe says; what it leaves open to the plan at its smallest, see variants.py."""
+    fields = {f: getattr(job.train, f) for f in Train.__struct_fields__}
+    fields.update(optimizer=_optimizer(job, device), tf32=_tf32(job, device, dtype))
+    if job.train.micro_batch == "auto":
+        fields["micro_batch"] = 1
+    if job.train.activation_checkpointing == "auto":
+        fields["activation_checkpointing"] = True
+    return ResolvedTrain(**fields)
+
+
+def _evaluation(job: JobSpec) -> ResolvedEvaluation:
+    """As the recipe says; with the fewest answers at once where it says nothing."""
+    fields = {f: getattr(job.eval, f) for f in Evaluation.__struct_fields__}
+    if job.eval.batch == "auto":
+        fields["batch"] = 1
+    return ResolvedEvaluation(**fields)
 
 
 def model_refusal(strategy: Strategy, shape: ModelShape) -> str | None:

@@ -12,7 +12,6 @@ from launcher.executors.base import Say
 from launcher.ledger import AttemptStarted, Ledger, MachineChanged, RunCreated, StateChanged
 from launcher.types import Candidate, Plan, Run
 from launcher.watching import ending, ledger, reconcile, stamp, utc_now
-from launcher.ways_out import ways_out
 from results.collect import require_free_place
 
 
@@ -80,9 +79,8 @@ def resume(run_id: str, say: Say) -> str:
 def require_choice(made: Plan) -> Candidate:
     """The plan's chosen candidate. Raises NothingFits with the nearest ways out."""
     if made.chosen is None:
-        reason = made.candidates[0].reason if made.candidates else "no offer"
-        ways = ways_out(made)
-        raise NothingFits("\n".join([f"nothing fits: {reason}", *ways[:2]]))
+        reason = made.candidates[0].reason if made.candidates else "no offer is left"
+        raise NothingFits("\n".join([f"nothing fits: {reason}", *made.ways_out[:2]]))
     return made.chosen
 
 

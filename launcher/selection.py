@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from launcher.catalog.gpus import cards_called, require_cards
 from launcher.catalog.providers import LOCAL, PROVIDERS
 from launcher.errors import BadInput
-from launcher.types import Offer
+from launcher.types import Budget, Offer
 
 _KINDS = ("cpu", "mps")  # --gpu cpu: this machine's processor
 
@@ -27,6 +27,13 @@ def names_gpu(text: str, offer: Offer) -> bool:
 def on_providers(names: Sequence[str], offer: Offer) -> bool:
     """Whether `--on` takes this offer; no names take all."""
     return not names or offer.provider in {name.lower() for name in names}
+
+
+def asked_for(offer: Offer, budget: Budget) -> bool:
+    """Whether --on and --gpu leave it in."""
+    if not on_providers(budget.providers, offer):
+        return False
+    return budget.gpu is None or names_gpu(budget.gpu, offer)
 
 
 def require_known(offers: Sequence[Offer], providers: Sequence[str], gpu: str | None) -> None:

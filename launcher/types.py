@@ -9,11 +9,12 @@ from typing import Literal
 
 from msgspec import Struct
 
-from jobs.spec import DeviceKind, JobSpec, Record, ResolvedSpec, Result
+from jobs.spec import DeviceKind, JobSpec, Record, ResolvedSpec, Result, Strategy
 
 MICROUSD = 1_000_000
 GIB = 1024**3
 MIB = 1024**2
+TOKENS_PER_CHARACTER = 0.25  # where no tokenizer was asked. Assumption, of English text
 DATA_FILES = (
     "train",
     "validation",
@@ -85,6 +86,9 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     validation_rows: int
     train_characters: int  # all text of the training rows, template not counted
     longest_characters: int  # of one row
+    # Characters of a training row at evenly spaced quantiles, the shortest first and the longest
+    # last; empty: not known.
+    row_characters: tuple[int, ...] = ()
     validation_characters: int
     sha256: str  # of the training file
     validation_sha256: str | None = None
@@ -101,8 +105,9 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     metrics_sha256: dict[str, str] = {}  # file of eval.metrics → its digest
     replay_rows: int = 0  # of train_rows: drawn from the old file, at most
     replay_sha256: str | None = None
-    tokens_per_character: float = 0.25
-    template_tokens_per_row: int = 12
+    tokens_per_character: float = TOKENS_PER_CHARACTER
+    template_tokens_per_row: float = 12.0  # assumption
+    tokenizer_rows: int = 0  # that the model's tokenizer counted for these two; 0: assumed
 
 
 Seen = Literal["allocated", "reserved", "process"]
@@ -137,6 +142,11 @@ class TimeTerm(Struct, frozen=True, kw_only=True):
     why: str
 
 
+# The name of the terms that finished runs add, of memory and of time: the others are what was
+# estimated without them.
+CALIBRATION = "calibration"
+
+
 class Estimate(Struct, frozen=True, kw_only=True):
     """VRAM (RAM on a CPU), disk and time of one job on one device, every term visible."""
 
@@ -152,7 +162,9 @@ class Estimate(Struct, frozen=True, kw_only=True):
     train_tokens: int
     parameters_total: int
     parameters_trainable: int
+    speed: str = ""  # what is known of the device's: measured, foreign data or unmeasured
     assumptions: tuple[str, ...]
+    calibrated_on: int = 0  # finished runs of this strategy on this card
 
     @property
     def memory_allocated_bytes(self) -> int:
@@ -182,12 +194,34 @@ class Estimate(Struct, frozen=True, kw_only=True):
         return sum(t.high_hours for t in self.time)
 
 
+class Measurement(Struct, frozen=True, kw_only=True):
+    """What one attempt took, each figure beside what was estimated for it without calibration.
+
+    None where nothing comparable was measured.
+    """
+
+    card: str  # as estimate.calibration.card_name has it
+    device: DeviceKind
+    strategy: Strategy
+    model: str
+    memory_metric: str  # the counter of both figures
+    memory_bytes: int | None
+    memory_estimated_bytes: int | None
+    training_tokens: int | None  # of the steps that were timed
+    training_seconds: float | None
+    training_estimated_seconds: float | None  # for as many tokens
+
+
 class Candidate(Struct, frozen=True, kw_only=True):
-    """One offer under one strategy, judged."""
+    """The cheapest offer of its kind under one strategy, judged."""
 
     offer: Offer
+    dearer: int = 0  # offers of the same kind: the provider's, the card, the count
     spec: ResolvedSpec | None  # None: the strategy cannot be expressed on that device
     estimate: Estimate | None
+    # The least memory the strategy does with there, by the smallest micro-batch and checkpointing
+    # that the recipe allows: an upper bound.
+    least_bytes: int = 0
     expected_microusd: int
     worst_microusd: int
     verdict: Literal["chosen", "possible", "rejected"]
@@ -223,8 +257,17 @@ class Plan(Struct, frozen=True, kw_only=True):
     model: ModelFacts
     data: DataFacts
     candidates: tuple[Candidate, ...]  # chosen first, then possible by cost, then rejected
+    left_out: int = 0  # offers that --on and --gpu leave out
+    ways_out: tuple[str, ...] = ()  # when nothing is chosen: what would change that
     settings: tuple[Setting, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def fallbacks(self) -> tuple[Candidate, ...]:
+        """Where to go on when the chosen has no capacity, in this order: all hold the limits."""
+        cap = self.budget.max_cost_microusd or 0
+        found = (c for c in self.candidates if c.verdict == "possible")
+        return tuple(c for c in found if c.worst_microusd <= cap)
 
     @property
     def chosen(self) -> Candidate | None:

@@ -57,16 +57,22 @@ def convert(tree: Mapping[str, Any], kind: type[T], sources: Mapping[str, str], 
 
 
 def _expected(kind: type[Any], path: str, what: str) -> str:
-    if what.startswith("Invalid enum value"):
-        return "expected one of " + ", ".join(map(str, _choices(_field_type(kind, path))))
+    if what.startswith(("Invalid enum value", "Expected `int | str`", "Expected `bool | str`")):
+        return "expected one of " + ", ".join(_choices(_field_type(kind, path)))
     return _GOT_TYPE.sub("", f"{what[0].lower()}{what[1:]}")
 
 
-def _choices(annotation: Any) -> list[Any]:
+_SAID = {int: "a whole number", bool: "true, false"}
+
+
+def _choices(annotation: Any) -> list[str]:
     found = []
     for argument in get_args(annotation):
-        found += _choices(argument) if get_args(argument) else [argument]
-    return [choice for choice in found if choice is not type(None)]
+        if get_args(argument):
+            found += _choices(argument)
+        elif argument is not type(None) and not isinstance(argument, msgspec.Meta):
+            found.append(_SAID.get(argument, str(argument)))
+    return found
 
 
 def _field_type(kind: Any, path: str) -> Any:

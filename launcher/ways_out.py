@@ -1,58 +1,67 @@
-"""Pure: when nothing is chosen, the flags that would change that, computed, cheapest first."""
+"""Pure: when nothing is chosen, what would change that, each tried by planning again."""
 
+from collections.abc import Callable, Iterator
 from math import ceil
 
+import msgspec
 from msgspec import Struct
 
+from jobs.spec import JobSpec
 from launcher.catalog.providers import LOCAL, display_name
-from launcher.refusals import blocked, filtered, gib, usd
+from launcher.refusals import blocked, gib, usd
 from launcher.types import MICROUSD, Budget, Candidate, Estimate, Offer, Plan
 
 SHOWN = 3
+SHORTEST = 128  # tokens; shorter rows teach little. Assumption.
+
+Replan = Callable[[JobSpec, Budget], Plan]
 
 
 class _Way(Struct, frozen=True):
     worst_microusd: int
     hours_high: float
-    flags: str
+    said: str
     offer: Offer
 
 
-def ways_out(plan: Plan) -> tuple[str, ...]:
+def ways_out(plan: Plan, replan: Replan) -> tuple[str, ...]:
     """The nearest ways out, at most three and cheapest first; empty when something is chosen.
 
-    Where no limit helps because nothing fits, what would have to shrink is said instead.
+    `replan` makes the same plan for another job or budget. Where nothing helps, the least that the
+    job needs is said.
     """
     if plan.chosen is not None:
         return ()
-    open_to_limits = [
-        (c, c.estimate)
-        for c in plan.candidates
-        if c.estimate is not None
-        and filtered(c.offer, plan.budget) is None
-        and blocked(c.offer, c.estimate, plan.budget) is None
-    ]
-    if not open_to_limits:
-        return _must_shrink(plan)
     ways = sorted(
-        (_way(c, estimate, plan.budget) for c, estimate in open_to_limits),
-        key=lambda way: (way.worst_microusd, way.hours_high),
+        (*_limits(plan), *_changes(plan, replan)), key=lambda w: (w.worst_microusd, w.hours_high)
     )
-    nearest: dict[tuple[str, str], _Way] = {}
+    nearest: dict[tuple[str, str, str], _Way] = {}
     for way in ways:
-        nearest.setdefault((way.offer.provider, way.offer.device.name), way)
-    return tuple(_sentence(way) for way in list(nearest.values())[:SHOWN])
+        flag = way.said.split()[0]  # one way of a kind to a card
+        nearest.setdefault((way.offer.provider, way.offer.device.name, flag), way)
+    return tuple(way.said for way in list(nearest.values())[:SHOWN]) or _needs(plan)
 
 
-def _way(candidate: Candidate, estimate: Estimate, budget: Budget) -> _Way:
-    worst, hours = candidate.worst_microusd, estimate.hours_high
-    cap = budget.max_cost_microusd
-    flags = []
+# --- higher limits ---------------------------------------------------------------------------
+
+
+def _limits(plan: Plan) -> Iterator[_Way]:
+    """The caps that would admit what nothing else is in the way of."""
+    for candidate in plan.candidates:
+        estimate = candidate.estimate
+        if estimate is None or blocked(candidate.offer, estimate, plan.budget) is not None:
+            continue
+        flags = " ".join(_higher(candidate, estimate, plan.budget))
+        if flags:
+            yield _way(candidate, estimate, f"{flags} allows")
+
+
+def _higher(candidate: Candidate, estimate: Estimate, budget: Budget) -> Iterator[str]:
+    worst, cap = candidate.worst_microusd, budget.max_cost_microusd
     if worst and (cap is None or worst > cap):
-        flags.append(f"--max-cost {_rounded_up(worst / MICROUSD)}")
-    if hours > budget.max_hours:
-        flags.append(f"--max-hours {_rounded_up(hours)}")
-    return _Way(worst, hours, " ".join(flags), candidate.offer)
+        yield f"--max-cost {_rounded_up(worst / MICROUSD)}"
+    if estimate.hours_high > budget.max_hours:
+        yield f"--max-hours {_rounded_up(estimate.hours_high)}"
 
 
 def _rounded_up(value: float) -> str:
@@ -60,29 +69,90 @@ def _rounded_up(value: float) -> str:
     return f"{ceil(value * 10) / 10:g}" if value < 10 else str(ceil(value))
 
 
-def _sentence(way: _Way) -> str:
-    device = way.offer.device
-    if way.offer.provider == LOCAL:
-        what = "CPU" if device.kind == "cpu" else device.name
-        return f"{way.flags} allows this machine's {what} ({way.hours_high:.1f} h worst)"
-    spot = " spot" if way.offer.spot else ""
-    where = display_name(way.offer.provider)
-    return f"{way.flags} allows {device.name} on {where}{spot} (worst {usd(way.worst_microusd)})"
+# --- another job, or other offers ------------------------------------------------------------
 
 
-def _must_shrink(plan: Plan) -> tuple[str, ...]:
-    """Nothing is open to higher limits: filters are in the way, or the job fits no single card."""
-    ways = []
-    if plan.budget.providers or plan.budget.gpu:
-        ways.append("drop --on and --gpu: no offer they leave can run this job")
-    needs = [c.estimate.memory_upper_bytes for c in plan.candidates if c.estimate is not None]
-    if needs:
-        largest = max(c.offer.device.usable_bytes for c in plan.candidates)
-        if min(needs) > largest:
-            ways.append(
-                f"needs {gib(min(needs))} GiB and the largest has {gib(largest)}: "
-                "--set train.seq_len=N or --set train.micro_batch=1 shrink it"
-            )
-    if plan.job.strategy in ("lora", "full"):
-        ways.append(f"--strategy qlora instead of {plan.job.strategy} keeps the base in 4 bits")
-    return tuple(ways)
+class _Try(Struct, frozen=True):
+    how: str
+    job: JobSpec
+    budget: Budget
+
+
+def _changes(plan: Plan, replan: Replan) -> Iterator[_Way]:
+    """Of each kind of change the smallest that does."""
+    for kind in (_strategies, _settings, _shorter, _spot, _anywhere):
+        for one in kind(plan.job, plan.budget):
+            found = replan(one.job, one.budget).chosen
+            if found is not None and found.estimate is not None:
+                yield _way(found, found.estimate, one.how)
+                break
+
+
+def _strategies(job: JobSpec, budget: Budget) -> Iterator[_Try]:
+    for strategy in ("qlora", "lora"):
+        if job.strategy not in (strategy, "auto"):
+            how = f"--strategy {strategy} instead of {job.strategy} fits"
+            yield _Try(how, msgspec.structs.replace(job, strategy=strategy), budget)
+
+
+def _settings(job: JobSpec, budget: Budget) -> Iterator[_Try]:
+    """What the recipe holds up, left to the plan."""
+    keys = ("micro_batch", "activation_checkpointing")
+    held = [key for key in keys if getattr(job.train, key) != "auto"]
+    if held:
+        free = msgspec.structs.replace(job.train, **dict.fromkeys(held, "auto"))
+        how = " ".join(f"--set train.{key}=auto" for key in held)
+        yield _Try(f"{how} fits", msgspec.structs.replace(job, train=free), budget)
+
+
+def _shorter(job: JobSpec, budget: Budget) -> Iterator[_Try]:
+    length = job.train.seq_len // 2
+    while length >= SHORTEST:
+        train = msgspec.structs.replace(job.train, seq_len=length)
+        how = f"--set train.seq_len={length} fits"
+        yield _Try(how, msgspec.structs.replace(job, train=train), budget)
+        length //= 2
+
+
+def _spot(job: JobSpec, budget: Budget) -> Iterator[_Try]:
+    if not budget.spot:
+        yield _Try("--spot allows", job, msgspec.structs.replace(budget, spot=True))
+
+
+def _anywhere(job: JobSpec, budget: Budget) -> Iterator[_Try]:
+    given = {"--on": budget.providers, "--gpu": budget.gpu}
+    flags = " and ".join(flag for flag, value in given.items() if value)
+    if flags:
+        free = msgspec.structs.replace(budget, providers=(), gpu=None)
+        yield _Try(f"without {flags} it fits", job, free)
+
+
+# --- words -----------------------------------------------------------------------------------
+
+
+def _way(candidate: Candidate, estimate: Estimate, how: str) -> _Way:
+    offer, worst = candidate.offer, candidate.worst_microusd
+    said = f"{how} {_where(offer)} ({_at_worst(offer, worst, estimate.hours_high)})"
+    return _Way(worst, estimate.hours_high, said, offer)
+
+
+def _where(offer: Offer) -> str:
+    device = offer.device
+    if offer.provider == LOCAL:
+        return f"this machine's {'CPU' if device.kind == 'cpu' else device.name}"
+    return f"{device.name} on {display_name(offer.provider)}{' spot' if offer.spot else ''}"
+
+
+def _at_worst(offer: Offer, worst: int, hours: float) -> str:
+    return f"{hours:.1f} h worst" if offer.provider == LOCAL else f"worst {usd(worst)}"
+
+
+def _needs(plan: Plan) -> tuple[str, ...]:
+    """Nothing helps: the least memory that the job does with, and the most there is."""
+    needs = [c.least_bytes for c in plan.candidates if c.estimate is not None]
+    if not needs:
+        return ()
+    largest = max(c.offer.device.usable_bytes for c in plan.candidates)
+    if min(needs) <= largest:
+        return ()
+    return (f"needs {gib(min(needs))} GiB at least, and the largest has {gib(largest)}",)

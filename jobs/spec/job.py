@@ -11,6 +11,7 @@ Strategy = Literal["qlora", "lora", "full"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 DeviceKind = Literal["cuda", "mps", "cpu"]
 GgufType = Literal["f16", "q8_0", "q5_k_m", "q4_k_m", "q3_k_m"]
+Auto = Literal["auto"]
 Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"]
 
 PositiveInt = Annotated[int, Meta(ge=1)]
@@ -97,8 +98,10 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     optimizer: Optimizer = "paged_adamw_8bit"
     seq_len: Annotated[int, Meta(ge=8)] = 2048
     effective_batch: PositiveInt = 16  # rows per optimizer step
-    micro_batch: PositiveInt = 1  # rows per forward pass
-    activation_checkpointing: bool = True
+    # Rows per forward pass, and whether layers are computed again instead of kept. auto: the plan
+    # takes the fastest that fits the card; see launcher/variants.py.
+    micro_batch: PositiveInt | Auto = "auto"
+    activation_checkpointing: bool | Auto = "auto"
     tf32: bool | None = None  # fp32 products; None: yes on cards that have it, but in fp32 jobs no
     lean_heap: bool = False  # CPU: give freed memory back to the system at once; slower
     packing: bool = True
@@ -114,6 +117,13 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.patience is not None and self.select_by is None:
             raise ValueError("patience needs select_by: the metric that must get better")
+
+
+class ResolvedTrain(Train, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same with nothing left open."""
+
+    micro_batch: PositiveInt = 1
+    activation_checkpointing: bool = True
 
 
 class Tier(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -164,7 +174,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metrics: tuple[Annotated[str, Meta(pattern=r"^[^:]+:[A-Za-z_]\w*$")], ...] = ()
     generate: bool = True
     max_new_tokens: PositiveInt = 128
-    batch: PositiveInt = 16
+    batch: PositiveInt | Auto = "auto"  # answers at once; auto: up to 16, as many as fit
     limit: PositiveInt | None = None  # rows to generate for; None is all
     compare_base: bool = True
 
@@ -182,6 +192,12 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def judges_answers(self) -> bool:
         """Whether anything is set that needs written answers."""
         return bool(self.golden or self.schema or self.metrics)
+
+
+class ResolvedEvaluation(Evaluation, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same with nothing left open."""
+
+    batch: PositiveInt = 16
 
 
 class Pilot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -257,6 +273,8 @@ class ResolvedSpec(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     run_id: str
     strategy: Strategy
     dtype: Dtype
+    train: ResolvedTrain = ResolvedTrain()
+    eval: ResolvedEvaluation = ResolvedEvaluation()
     device: DeviceKind
     quantization: Quantization | None
     train_sha256: str | None = None  # of the data files as they were planned with
@@ -270,3 +288,8 @@ class ResolvedSpec(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     nodes: PositiveInt = 1
     sharding: Literal["none", "full"] = "none"  # full: no process holds the whole model (FSDP)
     deadline: str | None = None  # absolute; the job stops itself, checkpoint and result first
+
+    @property
+    def packs(self) -> bool:
+        """Whether rows share a sequence; each text that is scored has its own."""
+        return self.train.packing and self.regression is None

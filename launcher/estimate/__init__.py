@@ -1,27 +1,47 @@
 """What one job needs on one offer: memory, disk, time. Pure: no file, no network, no clock."""
 
+from math import ceil
+
 import msgspec
 
 from jobs.spec import ResolvedSpec
 from launcher.estimate import disk, hours, vram, weights
+from launcher.estimate.calibration import NONE, Calibration, calibrated, card_name
+from launcher.estimate.evidence import evidence
 from launcher.estimate.tensors import ModelShape
+from launcher.estimate.work import work_of
 from launcher.types import DataFacts, Estimate, Offer
 
 
-def estimate(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offer) -> Estimate:
+def estimate(
+    spec: ResolvedSpec,
+    shape: ModelShape,
+    data: DataFacts,
+    offer: Offer,
+    calibration: Calibration = NONE,
+) -> Estimate:
     """Memory terms in bytes and time terms in hours of `spec` on `offer`.
 
-    Raises `BadInput` where PEFT cannot put LoRA's adapters on the model.
+    `calibration` is what finished runs of the same strategy on the same card measured. Raises
+    `BadInput` where PEFT cannot put LoRA's adapters on the model.
     """
+    plain = _plain(spec, shape, data, offer)
+    card = calibration.get((card_name(offer.device), spec.strategy))
+    return plain if card is None else calibrated(plain, card, offer.device, spec.strategy)
+
+
+def _plain(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offer) -> Estimate:
+    """What follows from spec, model and card alone."""
     published = shape.parameters
     if spec.regression is not None:
         shape = msgspec.structs.replace(shape, outputs=len(spec.regression.dimensions))
-    longest = round(data.longest_characters * data.tokens_per_character)
+    longest = data.longest_characters * data.tokens_per_character
     longest += data.template_tokens_per_row
     if spec.regression is not None:  # texts are cut, questions are not (jobs/evaluate.py _answer)
         longest = min(longest, spec.train.seq_len)
-    need = vram.memory(shape, spec, offer.device, prompt_tokens=longest)
-    work = hours.work_of(spec, data)
+    need = vram.memory(shape, spec, offer.device, prompt_tokens=ceil(longest))
+    work = work_of(spec, data)
+    known = evidence(offer.device)
     sizes = weights.trained_sizes(shape, spec)
     trained = sum(n * times for n, times in sizes)
     files = disk.base(spec, published).bytes
@@ -49,7 +69,11 @@ def estimate(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offe
         train_tokens=work.train_tokens,
         parameters_total=shape.parameters,
         parameters_trainable=trained,
-        assumptions=_assumptions(spec, shape, data),
+        speed=known.status,
+        assumptions=(
+            f"speed of {offer.device.name}: {known.status}: {known.source}",
+            *_assumptions(spec, shape, data),
+        ),
     )
 
 
@@ -58,9 +82,11 @@ def _from_hub(spec: ResolvedSpec) -> bool:
 
 
 def _assumptions(spec: ResolvedSpec, shape: ModelShape, data: DataFacts) -> tuple[str, ...]:
+    rows = data.tokenizer_rows
+    by = f"counted on {rows} rows by the model's tokenizer" if rows else "no tokenizer at hand"
     found = [
-        f"{data.tokens_per_character:g} tokens a character and"
-        f" {data.template_tokens_per_row} a row for the template, no row above"
+        f"{data.tokens_per_character:.3g} tokens a character and"
+        f" {data.template_tokens_per_row:.0f} a row for the template ({by}), no row above"
         f" {spec.train.seq_len} tokens",
         "memory is for rows of full length",
     ]

@@ -11,14 +11,14 @@ against this model. On a CPU they come from `benchmarks/cpu_rate.py`.
 from math import ceil
 from typing import NamedTuple
 
-from msgspec import Struct
-
 from jobs.spec import ResolvedSpec
 from launcher.estimate import unlike_llama
 from launcher.estimate.activations import saved_per_token
 from launcher.estimate.batch import Widths, micro_tokens
+from launcher.estimate.evidence import evidence
 from launcher.estimate.tensors import ModelShape
-from launcher.types import DataFacts, Device, Offer, TimeTerm
+from launcher.estimate.work import Work
+from launcher.types import Device, Offer, TimeTerm
 
 
 class Span(NamedTuple):
@@ -44,13 +44,21 @@ class Span(NamedTuple):
 # throughput_measured_dev.csv, exact lengths of 2048 and more, as the script above prints them:
 # qwen-readme LoRA on one A100 0.32-0.56; answerai LoRA and NF4 on 4090 and 3090 0.63-0.75.
 SHARE = Span(0.75, 0.50, 0.31)
-# Seconds to launch one layer, forward, recomputation and backward: qwen-readme LoRA rows at 256
-# tokens, where time no longer falls with length: 1.8B 125 ms / 24 layers, 14B 200 ms / 40.
+# The same for a card that no row is of. Told from the two other cards (means of those rows: A100
+# 0.48, 3090 0.74, 4090 0.64), each card is off by a factor of 0.70, 1.31 and 1.05.
+UNMEASURED_SHARE = Span(0.75 * 1.31, 0.50, 0.31 * 0.70)
+# Seconds to launch one layer with checkpoints, forward, recomputation and backward: qwen-readme
+# LoRA rows at 256 tokens, where time no longer falls with length: 1.8B 125 ms / 24 layers, 14B 200
+# ms / 40.
 LAUNCH_SECONDS_PER_LAYER = Span(0.0025, 0.005, 0.008)
 # Bytes moved per NF4 weight in one micro-step. ms-swift on one A100 (2,039 GB/s), int4 (bnb)
 # against LoRA: qwen-7b 2.41 against 4.31 samples/s, 14b 1.36 against 2.60: 24 ps a weight, twice.
 NF4_BYTES_PER_WEIGHT = Span(25.0, 49.0, 75.0)
 NF4_PASSES = 3  # forward, recomputation, backward: what those rows ran
+# A forward pass of all that a checkpointed step launches and moves beside its products: forward 1,
+# recomputation 1, backward 2. With neither, 7B LoRA took 0.70 of the time (ms-swift, one A100,
+# flash and eager alike), and our own job on a CPU 0.77 (docs/LOG.md, benchmarks/train.py).
+STEP_PASSES = 4
 
 # Experts against one matrix of their active size: the tokens are sorted and each expert gets some.
 # Assumption, not measured.
@@ -92,54 +100,6 @@ LOAD_BYTES_PER_SECOND = Span(2e9, 8e8, 2e8)
 ANSWER_SHARE = Span(0.2, 0.6, 1.0)
 
 
-class Work(Struct, frozen=True, kw_only=True):
-    """How much there is to do. The judged rows are those of the result: test, else validation."""
-
-    train_rows: int
-    train_tokens: int  # of all epochs
-    validation_tokens: int
-    validation_rows: int
-    judged_tokens: int
-    judged_rows: int
-    micro_steps: int
-    golden_rows: int = 0  # asked instead of the validation rows
-
-
-def work_of(spec: ResolvedSpec, data: DataFacts) -> Work:
-    """Tokens and steps of all epochs: characters × tokens per character plus the template's.
-
-    A row counts at most `seq_len` tokens; of the rows' lengths only mean and longest are known.
-    """
-    train_rows = data.train_rows
-    train_tokens = row_tokens(spec, data, train_rows, data.train_characters)
-    validation_tokens = row_tokens(spec, data, data.validation_rows, data.validation_characters)
-    test_tokens = row_tokens(spec, data, data.test_rows, data.test_characters)
-    length = spec.train.seq_len if spec.train.packing else 1
-    sequences = ceil(train_tokens / length) if spec.train.packing else train_rows
-    epochs = spec.train.epochs
-    return Work(
-        train_rows=train_rows,
-        train_tokens=round(train_tokens * epochs),
-        validation_tokens=validation_tokens,
-        validation_rows=data.validation_rows,
-        judged_tokens=test_tokens or validation_tokens,
-        judged_rows=data.test_rows or data.validation_rows,
-        golden_rows=data.golden_rows,
-        micro_steps=max(
-            1,
-            ceil(
-                ceil(sequences / min(spec.train.micro_batch, spec.train.effective_batch)) * epochs
-            ),
-        ),
-    )
-
-
-def row_tokens(spec: ResolvedSpec, data: DataFacts, rows: int, characters: int) -> int:
-    """Estimated tokens of `rows` rows that hold `characters` together."""
-    estimate = characters * data.tokens_per_character + rows * data.template_tokens_per_row
-    return round(min(estimate, rows * spec.train.seq_len))
-
-
 def flops_per_token(shape: ModelShape, spec: ResolvedSpec, context: int) -> float:
     """Floating-point operations to train on one token, `context` tokens long on average.
 
@@ -159,7 +119,7 @@ def flops_per_token(shape: ModelShape, spec: ResolvedSpec, context: int) -> floa
     stacks = unlike_llama.adapted_experts(shape, spec.lora.targets)
     trained = layers + head if full else share * sum(t.parameters for t in stacks)
     adapter = 0 if full else _token_adapters(shape, spec)
-    seen = context if spec.train.packing else context / 2
+    seen = context if spec.packs else context / 2
     attention = 4 * seen * shape.attention_size * shape.layers
     return (
         (4 + 2 * again) * layers
@@ -194,20 +154,29 @@ def merge_flops(shape: ModelShape, spec: ResolvedSpec) -> float:
 
 def step_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, tokens: int) -> Span:
     """Seconds of one micro-step of `tokens` tokens."""
-    context = tokens if spec.train.packing else min(tokens, spec.train.seq_len)
+    context = tokens if spec.packs else min(tokens, spec.train.seq_len)
     flops = tokens * flops_per_token(shape, spec, context) + merge_flops(shape, spec)
     if device.kind == "cpu":
         return _cpu_step(shape, spec, device, tokens, context, flops)
     rate = max(device.dense_16bit_tflops, 0.1) * 1e12
     bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
-    moved = unlike_llama.pairs(shape, 2, spec.train.packing).moved
-    seconds = Span(*(flops / (rate * s) for s in SHARE))
+    moved = unlike_llama.pairs(shape, 2, spec.packs).moved
+    share = UNMEASURED_SHARE if evidence(device).status == "unmeasured" else SHARE
+    seconds = Span(*(flops / (rate * s) for s in share))
     seconds = seconds.plus(SCORES_MOVED * (tokens * context * moved * shape.layers / bandwidth))
-    seconds = seconds.at_least(LAUNCH_SECONDS_PER_LAYER * shape.layers)
+    seconds = seconds.at_least(_run(spec, LAUNCH_SECONDS_PER_LAYER * shape.layers, STEP_PASSES))
     seconds = _with_experts(shape, seconds)
     if spec.quantization is None:
         return seconds
-    return seconds.plus(NF4_BYTES_PER_WEIGHT * (shape.four_bit_parameters / bandwidth))
+    unpacking = NF4_BYTES_PER_WEIGHT * (shape.four_bit_parameters / bandwidth)
+    return seconds.plus(_run(spec, unpacking, NF4_PASSES))
+
+
+def _run(spec: ResolvedSpec, checkpointed: Span, passes: int) -> Span:
+    """What a step takes of something that a checkpointed one does `passes` times."""
+    if spec.train.activation_checkpointing:
+        return checkpointed
+    return checkpointed * ((passes - 1) / passes)
 
 
 def _with_experts(shape: ModelShape, seconds: Span) -> Span:
@@ -232,14 +201,16 @@ def _cpu_step(
     )
     saved = tokens * shape.layers * saved_per_token(shape, widths, spec.lora.targets)
     saved += tokens * context * shape.layers * unlike_llama.pairs(shape, 4, masked=False).kept
+    read = shape.parameters_of("linear", "experts")
     seconds = (
         Span(*(flops / (g * 1e9 * cores) for g in CPU_GFLOPS_PER_CORE))
-        .plus(CPU_SECONDS_PER_SAVED_BYTE * (saved / cores))
-        .plus(CPU_SECONDS_PER_LAYER * shape.layers)
-        .plus(CPU_SECONDS_PER_WEIGHT * shape.parameters_of("linear", "experts"))
+        .plus(_run(spec, CPU_SECONDS_PER_SAVED_BYTE * (saved / cores), STEP_PASSES))
+        .plus(_run(spec, CPU_SECONDS_PER_LAYER * shape.layers, STEP_PASSES))
+        .plus(_run(spec, CPU_SECONDS_PER_WEIGHT * read, NF4_PASSES))
     )
     if spec.quantization is not None:
-        seconds = seconds.plus(CPU_NF4_SECONDS_PER_WEIGHT * shape.four_bit_parameters)
+        unpacking = CPU_NF4_SECONDS_PER_WEIGHT * shape.four_bit_parameters
+        seconds = seconds.plus(_run(spec, unpacking, NF4_PASSES))
     seconds = _with_experts(shape, seconds)
     if spec.dtype != "fp32":
         seconds = Span(*(s * slow for s, slow in zip(seconds, CPU_16BIT_SLOWDOWN, strict=True)))
@@ -273,11 +244,13 @@ def answer_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, rows: 
 
 def training(shape: ModelShape, spec: ResolvedSpec, device: Device, work: Work) -> tuple[Span, str]:
     """Seconds of all micro-steps, and why."""
-    tokens = max(1, round(work.train_tokens / work.micro_steps))
+    tokens = max(1, round(work.padded_tokens / work.micro_steps))
     step = step_seconds(shape, spec, device, tokens)
-    rate = tokens / step.expected
+    padding = work.padded_tokens / max(1, work.train_tokens) - 1
+    padded = f", {padding:.0%} padding" if padding >= 0.005 else ""
+    rate = tokens / step.expected / (1 + padding)
     why = f"{work.train_tokens:,} tokens at {rate:,.0f} a second, {work.micro_steps:,} micro-steps"
-    return step * work.micro_steps, why
+    return step * work.micro_steps, why + padded
 
 
 def evaluation(

@@ -3,7 +3,7 @@
 Which tensors a model has is read from its config.json by `families.py`.
 """
 
-from functools import lru_cache
+from functools import cached_property
 from math import prod
 from typing import Literal
 
@@ -69,8 +69,11 @@ class Window(Struct, frozen=True, kw_only=True):
     layers: int  # how many of the model's do
 
 
-class ModelShape(Struct, frozen=True, kw_only=True):
-    """The dimensions of a decoder-only language model."""
+class ModelShape(Struct, frozen=True, kw_only=True, dict=True):
+    """The dimensions of a decoder-only language model.
+
+    Sums over its tensors are kept (`dict=True`): a plan asks for them hundreds of times.
+    """
 
     architecture: str  # transformers' model_type
     vocab_size: int
@@ -110,9 +113,15 @@ class ModelShape(Struct, frozen=True, kw_only=True):
 
     def tensors(self, targets: tuple[str, ...] = SEVEN_PROJECTIONS) -> tuple[Tensor, ...]:
         """Every tensor, tied ones once; `target` where PEFT would put an adapter."""
-        return _tensors(self, targets)
+        if targets not in self._by_targets:
+            self._by_targets[targets] = _tensors(self, targets)
+        return self._by_targets[targets]
 
-    @property
+    @cached_property
+    def _by_targets(self) -> dict[tuple[str, ...], tuple[Tensor, ...]]:
+        return {}
+
+    @cached_property
     def parameters(self) -> int:
         """All parameters, tied ones once."""
         return sum(t.parameters for t in self.tensors())
@@ -121,14 +130,14 @@ class ModelShape(Struct, frozen=True, kw_only=True):
         """All parameters of these kinds."""
         return sum(t.parameters for t in self.tensors() if t.kind in kinds)
 
-    @property
+    @cached_property
     def active_parameters(self) -> float:
         """Of the layers' matrices, those that one token passes."""
         stacked = self.parameters_of("experts")
         passed = stacked * self.experts_per_token / self.experts if stacked else 0.0
         return self.parameters_of("linear", "router") + passed
 
-    @property
+    @cached_property
     def four_bit_parameters(self) -> int:
         """Of the language model's parameters, those that bitsandbytes quantises."""
         return sum(t.parameters for t in self.tensors() if t.four_bit and t.kind != "vision")
@@ -146,7 +155,6 @@ class ModelShape(Struct, frozen=True, kw_only=True):
         return tuple(name for t in self.tensors() for name in t.answers_to)
 
 
-@lru_cache(maxsize=64)
 def _tensors(shape: ModelShape, targets: tuple[str, ...]) -> tuple[Tensor, ...]:
     rows = [_with_target(t, targets) for t in shape.body]
     if shape.outputs:

@@ -5,19 +5,24 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from launcher import paths
 from launcher.errors import OutsideFailed
 
 
 def run_module(
-    python: Path, module: str, *arguments: str, folder: Path, stdout: IO[str] | int | None
+    python: Path,
+    module: str,
+    *arguments: str,
+    folder: Path,
+    stdout: IO[Any] | int | None,
+    stderr: int | None = None,
 ) -> int:
     """Run `python -m module` in `folder` with a private copy of the jobs package; its exit code.
 
-    `stdout` as subprocess takes it: None is the command's own. On Ctrl-C the stage, which hears
-    it too, is waited for. Raises OutsideFailed when the interpreter cannot be started.
+    `stdout` and `stderr` as subprocess takes them: None is the command's own. On Ctrl-C the stage,
+    which hears it too, is waited for. Raises OutsideFailed when the interpreter cannot be started.
     """
     with tempfile.TemporaryDirectory() as code:
         shutil.copytree(
@@ -31,7 +36,12 @@ def run_module(
         command = [str(python), "-P", "-m", module, *arguments]
         try:
             stage = subprocess.Popen(
-                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=stdout
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
             )
         except OSError as error:
             raise OutsideFailed(f"cannot start {python}: {error.strerror}") from None

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import time
+from itertools import pairwise
+from math import log
 from pathlib import Path
 
 from jobs import layout
@@ -107,6 +109,36 @@ def test_the_commands_find_the_ended_run(main_run) -> None:
     again = launch("--run-id", run_id)
     assert again.returncode == 2
     assert "has succeeded" in again.stderr
+
+
+def test_later_estimates_shift_towards_what_the_run_took(main_run, tmp_path: Path) -> None:
+    """Its rate is heard, its peak is not: the sample's rows do not fill its micro-batches."""
+    launch, answer = main_run
+    strategy = ("--strategy", "qlora")
+
+    def estimated(command: Command) -> dict:
+        done = command("estimate", *strategy, "--on", "local", "--json")
+        return json.loads(done.stdout)["candidates"][0]["estimate"]
+
+    plain, known = estimated(Command(tmp_path)), estimated(launch)
+    assert (plain["calibrated_on"], known["calibrated_on"]) == (0, 1)
+    trained = steps(Path(answer["folder"]))
+    tokens = sum(s["tokens_per_second"] * (s["seconds"] - b["seconds"])
+                 for b, s in pairwise(trained))  # fmt: skip
+    took = (trained[-1]["seconds"] - trained[0]["seconds"]) / tokens
+    before, after = (
+        sum(t["expected_hours"] for t in e["time"] if t["name"] in ("training", "calibration"))
+        * 3600
+        / e["train_tokens"]
+        for e in (plain, known)
+    )
+    assert abs(log(after / took)) < 0.5 * abs(log(before / took))
+    assert known["memory"] == plain["memory"]
+    shown = launch("estimate", *strategy, "--on", "local").stdout
+    assert "training calibrated on 1 run: ×" in shown
+    assert "calibrated on 1 run of qlora on" in launch(*strategy, "--dry-run").stdout
+    assert launch("collect", answer["run_id"]).returncode == 0  # once more measures nothing anew
+    assert estimated(launch)["calibrated_on"] == 1
 
 
 def test_a_flipped_byte_is_found(main_run) -> None:

@@ -28,12 +28,17 @@ def cpu_ms(command: list[str], folder: os.PathLike[str], environment: dict[str, 
 
 @pytest.mark.parametrize(
     ("arguments", "limit_ms"),
-    [(("--help",), 150), ((*SEVEN_B, "--dry-run", "--json"), 250)],
-    ids=["help", "dry-run"],
+    [
+        (("--help",), 150),
+        ((*SEVEN_B, "--dry-run", "--json"), 250),
+        (("estimate", *SEVEN_B), 300),
+        (("estimate", "--compare", *SEVEN_B[:2]), 300),
+    ],
+    ids=["help", "dry-run", "estimate", "compare"],
 )
 def test_start_up_is_cheap(launch: Command, arguments, limit_ms: int, record_property) -> None:
     spent = cpu_ms([*LAUNCH, *arguments], launch.folder, launch.environment)
-    print(f"{arguments[0]}: {spent:.0f} ms of CPU")
+    print(f"{' '.join(arguments)}: {spent:.0f} ms of CPU")
     assert spent <= limit_ms
 
 

@@ -8,13 +8,13 @@ from transformers import TrainingArguments
 
 from jobs import sharding, strategies
 from jobs.outcome import BadInput
-from jobs.spec import Evaluation, Quantization, ResolvedSpec, Train
+from jobs.spec import Quantization, ResolvedEvaluation, ResolvedSpec, ResolvedTrain
 
 replace = msgspec.structs.replace
 JOB = ResolvedSpec(
     run_id="r", model={"id": "a/b-70b"}, data={"train": "x"}, strategy="qlora", dtype="bf16",
     device="cuda", quantization=Quantization(), processes=4, sharding="full",
-    eval=Evaluation(generate=False),
+    eval=ResolvedEvaluation(generate=False),
 )  # fmt: skip
 
 
@@ -52,8 +52,8 @@ def test_a_job_that_is_not_sharded_is_told_nothing():
     [
         {"device": "cpu"},
         {"strategy": "full", "quantization": None},
-        {"eval": Evaluation()},
-        {"train": Train(select_by="loss")},
+        {"eval": ResolvedEvaluation()},
+        {"train": ResolvedTrain(select_by="loss")},
     ],
 )
 def test_what_is_not_built_is_refused(changes):

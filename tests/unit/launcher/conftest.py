@@ -3,7 +3,15 @@
 import msgspec
 import pytest
 
-from jobs.spec import Data, JobSpec, Model, Quantization, ResolvedSpec
+from jobs.spec import (
+    Data,
+    JobSpec,
+    Model,
+    Quantization,
+    ResolvedEvaluation,
+    ResolvedSpec,
+    ResolvedTrain,
+)
 from launcher.types import (
     GIB,
     Budget,
@@ -40,7 +48,8 @@ def offer() -> Offer:
 def small_plan(offer: Offer) -> Plan:
     job = JobSpec(model=Model(id="a/b"), data=Data(train="/rows.jsonl"))
     fields = {f: getattr(job, f) for f in JobSpec.__struct_fields__}
-    fields |= {"dtype": "bf16", "device": "cuda", "run_id": "run-1"}
+    fields |= {"dtype": "bf16", "device": "cuda", "run_id": "run-1", "train": ResolvedTrain()}
+    fields["eval"] = ResolvedEvaluation()
     spec = ResolvedSpec(**fields, quantization=Quantization())
     estimate = Estimate(
         memory=(MemoryTerm(name="base weights", bytes=5 * GIB, why="nf4"),),

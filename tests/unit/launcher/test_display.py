@@ -10,7 +10,8 @@ from launcher.display import (
     step_line,
     table,
 )
-from launcher.types import Plan
+from launcher.estimate.calibration import Card, Factor, calibrated
+from launcher.types import Estimate, Plan
 from results.receipt import Receipt
 
 
@@ -34,10 +35,16 @@ def test_every_candidate_has_a_line_with_its_reason(small_plan: Plan) -> None:
 
 
 def test_what_a_flag_left_out_is_only_counted(small_plan: Plan) -> None:
-    budget = msgspec.structs.replace(small_plan.budget, providers=("aws",))
-    text = offers_table(msgspec.structs.replace(small_plan, budget=budget))
-    assert "runpod" not in text
+    text = offers_table(msgspec.structs.replace(small_plan, candidates=(), left_out=2))
     assert "2 more left out by --on or --gpu" in text
+
+
+def test_dearer_offers_of_a_kind_are_a_number(small_plan: Plan) -> None:
+    first, *rest = small_plan.candidates
+    several = (msgspec.structs.replace(first, dearer=3), *rest)
+    text = offers_table(msgspec.structs.replace(small_plan, candidates=several))
+    assert "1x_RTX4090_SECURE (+3)" in text
+    assert "(+N): as many dearer offers" in text
 
 
 def test_the_page_says_the_choice_and_its_terms(small_plan: Plan) -> None:
@@ -45,6 +52,28 @@ def test_the_page_says_the_choice_and_its_terms(small_plan: Plan) -> None:
     assert "chosen: runpod 1x_RTX4090_SECURE RTX4090: $0.74 expected, $1.48 at worst" in page
     assert "base weights 5.00 = 5.00 GiB, at most 6.00" in page
     assert "limits    $10.00, 8 h" in page
+
+
+def test_the_page_says_on_how_many_runs_it_is_calibrated(small_plan: Plan) -> None:
+    assert "calibrated" not in plan_text(small_plan)
+    chosen = small_plan.chosen
+    assert chosen is not None
+    shifted = calibrated(
+        chosen.estimate,
+        Card(runs=3, memory=Factor(runs=3, expected=0.9), training=Factor(runs=2, expected=0.8)),
+        chosen.offer.device,
+        "qlora",
+    )
+    page = plan_text(with_estimate(small_plan, shifted))
+    assert "calibrated on 3 runs of qlora on RTX4090" in page
+    assert "base weights 5.00 + calibration -0.50 = 4.50 GiB" in page
+    assert "training 60 m 00 s, calibration -12 m 00 s" in page
+
+
+def with_estimate(plan: Plan, estimate: Estimate) -> Plan:
+    assert plan.chosen is not None
+    chosen = msgspec.structs.replace(plan.chosen, estimate=estimate)
+    return msgspec.structs.replace(plan, candidates=(chosen, *plan.candidates[1:]))
 
 
 def test_the_page_says_what_judges_and_that_a_pilot_comes_first(small_plan: Plan) -> None:

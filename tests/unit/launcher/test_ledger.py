@@ -1,3 +1,4 @@
+import gc
 import sqlite3
 import threading
 from pathlib import Path
@@ -10,11 +11,14 @@ from launcher.ledger import (
     Collected,
     Ledger,
     MachineChanged,
+    Measured,
     RunCreated,
     StateChanged,
+    measurements,
 )
-from launcher.types import Plan
+from launcher.types import Measurement, Plan
 
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 AT = "2026-11-21T00:00:00.000+00:00"
 
 
@@ -165,3 +169,76 @@ def test_a_ledger_that_is_no_ledger(path: Path) -> None:
     path.write_text("this is not a database, and long enough to be read as one" * 40)
     with pytest.raises(OutsideFailed, match="cannot be opened"):
         Ledger(path)
+
+
+# --- measurements ---------------------------------------------------------------------------
+
+
+def taken(attempt: int = 1, seconds: float | None = 90.0) -> Measured:
+    found = Measurement(
+        card="RTX4090",
+        device="cuda",
+        strategy="qlora",
+        model="a/b",
+        memory_metric="cuda max_memory_allocated",
+        memory_bytes=None,
+        memory_estimated_bytes=None,
+        training_tokens=1000,
+        training_seconds=seconds,
+        training_estimated_seconds=100.0,
+    )
+    return Measured(attempt=attempt, measurement=found)
+
+
+def test_a_measurement_is_kept_once_an_attempt(path: Path, small_plan: Plan) -> None:
+    book = Ledger(path)
+    begin(book, small_plan)
+    book.append("run-1", AT, taken(), Collected(folder="/runs/run-1"))
+    book.append("run-1", AT, taken(seconds=1.0), Collected(folder="/runs/run-1"))
+    events = [event for _, event in book.events("run-1")]
+    assert [e for e in events if isinstance(e, Measured)] == [taken()]
+    assert measurements(path) == [taken().measurement]
+
+
+def test_a_run_counts_once_by_its_latest_attempt(path: Path, small_plan: Plan) -> None:
+    book = Ledger(path)
+    begin(book, small_plan)
+    begin(book, small_plan, "run-2")
+    book.append("run-1", AT, taken(1), taken(2, 80.0))
+    book.append("run-2", AT, taken(1, 70.0))
+    assert sorted(m.training_seconds for m in measurements(path)) == [70.0, 80.0]
+
+
+def test_reading_measurements_leaves_nothing_behind(path: Path, small_plan: Plan) -> None:
+    assert measurements(path) == []
+    assert not path.parent.exists()
+    begin(Ledger(path), small_plan)
+    gc.collect()  # closes it
+    assert list(path.parent.iterdir()) == [path]
+    assert measurements(path) == []
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_ledger_that_cannot_be_read_is_said(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("this is not a database, and long enough to be read as one" * 40)
+    with pytest.raises(OutsideFailed, match="cannot be read"):
+        measurements(path)
+
+
+def test_a_ledger_of_version_1_is_read_and_brought_up_to_date(path: Path) -> None:
+    path.parent.mkdir()
+    db = sqlite3.connect(path)
+    db.executescript((FIXTURES / "ledger_v1.sql").read_text())
+    assert measurements(path) == []
+    assert db.execute("PRAGMA user_version").fetchone() == (1,)  # reading changed nothing
+    db.close()
+    book = Ledger(path)
+    run, plan = book.run("old-run"), book.plan("old-run")
+    assert (run.state, run.folder) == ("SUCCEEDED", "/runs/old-run")
+    assert plan.chosen is not None
+    assert plan.chosen.estimate is not None
+    assert plan.chosen.estimate.calibrated_on == 0
+    assert len(book.events("old-run")) == 7
+    book.append("old-run", AT, taken())
+    assert measurements(path) == [taken().measurement]

@@ -26,7 +26,7 @@ def test_defaults_are_the_decision_records(recipe) -> None:
     job = recipe(BASE).job
     assert (job.strategy, job.lora.r, job.lora.alpha, job.lora.dropout) == ("qlora", 16, 32, 0.05)
     assert (job.train.epochs, job.train.learning_rate) == (2.0, 2e-4)
-    assert (job.train.micro_batch, job.train.effective_batch) == (1, 16)
+    assert (job.train.micro_batch, job.train.effective_batch) == ("auto", 16)
     assert job.train.optimizer == "paged_adamw_8bit"
     assert len(job.lora.targets) == 7
 

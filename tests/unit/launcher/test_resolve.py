@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from jobs.spec import Model, Quantization, Train
+from jobs.spec import Evaluation, Model, Quantization, Train
 from launcher.estimate.shapes import shape_of
 from launcher.resolve import model_refusal, resolve, strategies
 from tests.unit.launcher.planning import JOB, cloud, local
@@ -117,8 +117,12 @@ def test_tf32_is_refused_where_a_card_lacks_it():
 
 def test_nothing_of_the_intent_changes():
     spec = resolve(JOB, "qlora", cloud("A10G", 1.0), "r")
-    assert spec.train == msgspec.structs.replace(JOB.train, tf32=True)  # chosen for the card
-    same = [f for f in JOB.__struct_fields__ if f not in ("dtype", "strategy", "train")]
+    chosen = ("tf32", "micro_batch", "activation_checkpointing")  # for the card
+    kept = [f for f in Train.__struct_fields__ if f not in chosen]
+    assert [getattr(spec.train, f) for f in kept] == [getattr(JOB.train, f) for f in kept]
+    kept = [f for f in Evaluation.__struct_fields__ if f != "batch"]
+    assert [getattr(spec.eval, f) for f in kept] == [getattr(JOB.eval, f) for f in kept]
+    same = [f for f in JOB.__struct_fields__ if f not in ("dtype", "strategy", "train", "eval")]
     assert [getattr(spec, f) for f in same] == [getattr(JOB, f) for f in same]
 
 

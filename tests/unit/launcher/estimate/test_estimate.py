@@ -12,13 +12,14 @@ from jobs.spec import (
     Quantization,
     Regression,
     ResolvedSpec,
-    Train,
+    ResolvedTrain,
 )
 from launcher.errors import BadInput
 from launcher.estimate import estimate, hours, inference, vram, weights
 from launcher.estimate.batch import batch_of
 from launcher.estimate.shapes import embedded_config, from_config, shape_of
 from launcher.estimate.tensors import ModelShape, Tensor, Window
+from launcher.estimate.work import work_of
 from launcher.types import GIB, DataFacts, Device, MemoryTerm, Offer
 
 CPU = Device(kind="cpu", name="CPU", usable_bytes=20 * GIB, total_bytes=24 * GIB, cores=2)
@@ -55,7 +56,7 @@ def spec_for(
         dtype="fp32" if dtype == "fp32" else "bf16",
         device="cpu" if dtype == "fp32" else "cuda",
         quantization=Quantization() if strategy == "qlora" else None,
-        train=msgspec.convert(settings, type=Train),
+        train=msgspec.convert(settings, type=ResolvedTrain),
     )
 
 
@@ -266,11 +267,11 @@ def test_partly_matching_targets_are_said() -> None:
 
 
 def test_tokens_are_characters_template_and_truncation() -> None:
-    work = hours.work_of(spec_for(QWEN_7B, epochs=2.0), FACTS)
+    work = work_of(spec_for(QWEN_7B, epochs=2.0), FACTS)
     assert work.train_tokens == 2 * (250_000 + 12 * 1000)
     assert work.validation_tokens == 25_000 + 12 * 100
     assert work.micro_steps == 2 * -(-262_000 // 2048)
-    short = hours.work_of(spec_for(QWEN_7B, seq_len=64, epochs=1.0, packing=False), FACTS)
+    short = work_of(spec_for(QWEN_7B, seq_len=64, epochs=1.0, packing=False), FACTS)
     assert short.train_tokens == 64 * 1000
     assert short.micro_steps == 1000
 
@@ -300,7 +301,7 @@ def test_packed_rows_are_one_and_only_a_single_unpacked_row_needs_no_mask() -> N
     several = batch_of(spec_for(QWEN_7B, seq_len=512, packing=False, micro_batch=4))
     assert (several.rows, several.length, several.masked) == (4, 512, True)
     student = msgspec.structs.replace(
-        a_student(QWEN_7B, 8), train=Train(seq_len=512, packing=True, micro_batch=4)
+        a_student(QWEN_7B, 8), train=ResolvedTrain(seq_len=512, packing=True, micro_batch=4)
     )
     assert batch_of(student) == several
 
@@ -392,9 +393,9 @@ def test_gradients_stand_at_the_loss_only_from_the_second_micro_batch_on() -> No
 
 def test_rows_for_the_test_are_judged_and_choosing_an_epoch_costs_time() -> None:
     facts = msgspec.structs.replace(FACTS, test_rows=40, test_characters=8_000)
-    assert hours.work_of(spec_for(QWEN_7B), facts).judged_rows == 40
+    assert work_of(spec_for(QWEN_7B), facts).judged_rows == 40
     plain, chosen = (
-        hours.evaluation(shape_for(QWEN_7B), spec, RTX_4090, hours.work_of(spec, facts))[0].expected
+        hours.evaluation(shape_for(QWEN_7B), spec, RTX_4090, work_of(spec, facts))[0].expected
         for spec in (spec_for(QWEN_7B), spec_for(QWEN_7B, select_by="loss"))
     )
     assert chosen > plain
@@ -406,7 +407,7 @@ def test_fitting_the_head_passes_training_rows_forward() -> None:
         regression = msgspec.convert({"dimensions": ["a"], "head": head}, type=Regression)
         spec = msgspec.structs.replace(spec, task="regression", regression=regression)
         facts = msgspec.structs.replace(FACTS, train_rows=rows, train_characters=1000 * rows)
-        work = hours.work_of(spec, facts)
+        work = work_of(spec, facts)
         return hours.evaluation(shape_for(QWEN_7B), spec, RTX_4090, work)[0].expected
 
     few, many = (

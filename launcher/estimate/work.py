@@ -1,0 +1,73 @@
+"""How much there is to do: a job's data in tokens and steps. Pure."""
+
+from math import ceil
+
+from msgspec import Struct
+
+from jobs.spec import ResolvedSpec
+from launcher.types import DataFacts
+
+
+class Work(Struct, frozen=True, kw_only=True):
+    """How much there is to do. The judged rows are those of the result: test, else validation."""
+
+    train_rows: int
+    train_tokens: int  # of all epochs
+    padded_tokens: int  # the same with the padding that rows of one micro-batch get
+    validation_tokens: int
+    validation_rows: int
+    judged_tokens: int
+    judged_rows: int
+    micro_steps: int
+    golden_rows: int = 0  # asked instead of the validation rows
+
+
+def work_of(spec: ResolvedSpec, data: DataFacts) -> Work:
+    """Tokens and steps of all epochs: characters × tokens per character plus the template's.
+
+    A row counts at most `seq_len` tokens. Without packing, rows of a micro-batch are as long as its
+    longest: they come in no order of length.
+    """
+    train_rows = data.train_rows
+    micro_batch = min(spec.train.micro_batch, spec.train.effective_batch)
+    train_tokens = train_rows * mean_longest(spec, data, 1)
+    padded = train_rows * mean_longest(spec, data, 1 if spec.packs else micro_batch)
+    validation_tokens = row_tokens(spec, data, data.validation_rows, data.validation_characters)
+    test_tokens = row_tokens(spec, data, data.test_rows, data.test_characters)
+    length = spec.train.seq_len if spec.packs else 1
+    sequences = ceil(train_tokens / length) if spec.packs else train_rows
+    epochs = spec.train.epochs
+    return Work(
+        train_rows=train_rows,
+        train_tokens=round(train_tokens * epochs),
+        padded_tokens=round(padded * epochs),
+        validation_tokens=validation_tokens,
+        validation_rows=data.validation_rows,
+        judged_tokens=test_tokens or validation_tokens,
+        judged_rows=data.test_rows or data.validation_rows,
+        golden_rows=data.golden_rows,
+        micro_steps=max(1, ceil(ceil(sequences / micro_batch) * epochs)),
+    )
+
+
+def mean_longest(spec: ResolvedSpec, data: DataFacts, rows: int) -> float:
+    """Tokens of the longest among `rows` training rows drawn at random, on average.
+
+    The mean of the greatest of n draws is the integral of Q(u) × n u^(n - 1) over u from 0 to 1,
+    Q the quantile function: here straight between the quantiles that are known.
+    """
+    known = data.row_characters
+    if not known:
+        return row_tokens(spec, data, data.train_rows, data.train_characters) / data.train_rows
+    tokens = [row_tokens(spec, data, 1, characters) for characters in known]
+    steps = len(tokens) - 1
+    return sum(
+        (tokens[i] + tokens[i + 1]) / 2 * (((i + 1) / steps) ** rows - (i / steps) ** rows)
+        for i in range(steps)
+    )
+
+
+def row_tokens(spec: ResolvedSpec, data: DataFacts, rows: int, characters: int) -> int:
+    """Estimated tokens of `rows` rows that hold `characters` together."""
+    estimate = characters * data.tokens_per_character + rows * data.template_tokens_per_row
+    return round(min(estimate, rows * spec.train.seq_len))

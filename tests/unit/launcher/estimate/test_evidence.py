@@ -1,0 +1,58 @@
+"""What a card's speed rests on is what lies in the repository."""
+
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchmarks.published import expressible, rows
+from launcher.catalog.gpus import GPUS, find
+from launcher.estimate.evidence import FOREIGN, MEASURED, evidence
+from launcher.estimate.hours import step_seconds
+from launcher.estimate.shapes import shape_of
+from launcher.types import Device
+from tests.unit.launcher.estimate.test_estimate import QWEN_7B, RTX_4090, spec_for
+
+ROOT = Path(__file__).parents[4]
+
+
+def card_named(published: str) -> str:
+    """The catalog's name of a card as a published row calls it."""
+    if published.startswith("A100"):
+        return "A100-80GB" if "80GB" in published else "A100-40GB"
+    card = find(published.split(" (")[0])
+    assert card is not None
+    return card.name
+
+
+def test_foreign_data_is_what_the_residuals_read() -> None:
+    counted = Counter(
+        card_named(row["gpu"])
+        for row in rows("throughput_measured_dev.csv")
+        if expressible(row) and row["tokens_per_s"]
+    )
+    assert {name: int(said.split()[0]) for name, said in FOREIGN.items()} == counted
+
+
+def test_a_card_is_measured_where_its_file_lies() -> None:
+    files = {path.stem for path in (ROOT / "docs/measured").glob("*.csv")} - {"oracle"}
+    assert set(MEASURED) == files
+
+
+@pytest.mark.parametrize("card", [card.name for card in GPUS])
+def test_every_card_has_a_status(card: str) -> None:
+    found = evidence(msgspec.structs.replace(RTX_4090, name=card))
+    assert found.status in ("measured", "foreign data", "unmeasured")
+    assert found.source
+
+
+def test_an_unmeasured_card_has_wider_hours() -> None:
+    shape, _ = shape_of(spec_for(QWEN_7B).model)
+
+    def spread(card: Device) -> float:
+        span = step_seconds(shape, spec_for(QWEN_7B), card, 8192)
+        return span.high / span.low
+
+    unknown = msgspec.structs.replace(RTX_4090, name="L4")  # the same rates under another name
+    assert spread(unknown) > 1.5 * spread(RTX_4090)

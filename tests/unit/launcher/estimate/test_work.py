@@ -1,0 +1,70 @@
+"""Tokens and steps of a job's data."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.spec import Data, Model, ResolvedSpec, ResolvedTrain
+from launcher.estimate.work import mean_longest, work_of
+from launcher.types import DataFacts
+from tests.unit.launcher.planning import DATA
+
+
+def spec_with(**train: object) -> ResolvedSpec:
+    return ResolvedSpec(
+        model=Model(id="a/b"),
+        data=Data(train="/rows.jsonl"),
+        run_id="r",
+        strategy="lora",
+        dtype="bf16",
+        device="cuda",
+        quantization=None,
+        train=msgspec.convert({"packing": False, "epochs": 1.0, **train}, ResolvedTrain),
+    )
+
+
+def rows_of(*characters: int, rows: int = 1000) -> DataFacts:
+    """Rows whose lengths lie straight between the given quantiles, a token a character."""
+    return msgspec.structs.replace(
+        DATA,
+        train_rows=rows,
+        train_characters=rows * sum(characters) // len(characters),
+        row_characters=characters,
+        tokens_per_character=1.0,
+        template_tokens_per_row=0,
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8])
+def test_the_longest_of_some_even_lengths(rows: int) -> None:
+    even = rows_of(*range(0, 1001, 10))
+    exact = 1000 * rows / (rows + 1)  # the mean of the greatest of n draws from 0 to 1000
+    assert mean_longest(spec_with(), even, rows) == pytest.approx(exact, rel=0.001)
+
+
+def test_rows_are_cut_one_by_one_not_on_average() -> None:
+    mixed = rows_of(*[100] * 50, *[10_000] * 50)
+    assert work_of(spec_with(seq_len=1000), mixed).train_tokens == pytest.approx(550_000, rel=0.02)
+
+
+def test_padding_is_counted_where_rows_go_together_unpacked() -> None:
+    mixed = rows_of(*[100] * 50, *[1000] * 50)
+    alone = work_of(spec_with(seq_len=1000), mixed)
+    together = work_of(spec_with(seq_len=1000, micro_batch=4, effective_batch=16), mixed)
+    assert alone.padded_tokens == alone.train_tokens == together.train_tokens
+    # all four are short in one of sixteen micro-batches
+    assert together.padded_tokens == pytest.approx(1000 * (1000 - 900 / 16), rel=0.02)
+    packed = spec_with(seq_len=1000, micro_batch=4, effective_batch=16, packing=True)
+    assert work_of(packed, mixed).padded_tokens == alone.train_tokens
+
+
+@given(
+    characters=st.lists(st.integers(1, 5000), min_size=2, max_size=40).map(sorted),
+    rows=st.integers(1, 64),
+)
+def test_the_mean_longest_grows_with_the_rows_and_never_passes_the_longest(characters, rows):
+    data, spec = rows_of(*characters), spec_with(seq_len=2048)
+    few, more = (mean_longest(spec, data, n) for n in (rows, rows + 1))
+    assert few <= more * (1 + 1e-9)
+    assert more <= min(2048, characters[-1]) + 1e-6
