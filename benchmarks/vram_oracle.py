@@ -21,7 +21,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from jobs.spec import Data, Lora, Model, Quantization, Regression, ResolvedSpec, ResolvedTrain
+from jobs.spec import (
+    Data,
+    Evaluation,
+    Lora,
+    Model,
+    Quantization,
+    Regression,
+    ResolvedSpec,
+    ResolvedTrain,
+)
 from launcher.estimate.shapes import ModelShape, embedded_config, from_config
 from launcher.estimate.vram import Loss, Timeline, timeline
 from launcher.types import GIB, Device
@@ -50,6 +59,9 @@ class Case(msgspec.Struct, frozen=True):
     targets: Literal["all", "attention"] = "all"
     outputs: int = 0  # of a regression student
     optimizer: str = "adamw_torch_fused"
+    questions: int = 16  # asked at once; for a student, texts that its head is fitted on
+    prompt: int = 512  # tokens of the longest
+    new_tokens: int = 128
 
     @property
     def name(self) -> str:
@@ -72,19 +84,18 @@ GEMMA, SMOL = "google/gemma-3-1b-pt", "HuggingFaceTB/SmolLM2-135M"
 PAGED = "paged_adamw_8bit"
 
 # No Gemma 2: transformers 5.23 has no sdpa for it (modeling_gemma2.py _supports_sdpa), and the job
-# asks for sdpa. Lengths stay below the sliding windows of these configs, which our model does not
-# know: the published gemma-3-1b has 512, the config class 4,096.
+# asks for sdpa.
 CASES = (
     Case(QWEN_05, 24),
     Case(QWEN_05, 24, "qlora", 4, 1024, packing=True, optimizer=PAGED),
     Case(QWEN_05, 4, rows=4, length=512, checkpointing=False),
-    Case(QWEN_05, 4, rows=1, length=4096, r=64, packing=True),
+    Case(QWEN_05, 4, rows=1, length=4096, r=64, packing=True, questions=1, prompt=2048),
     Case(QWEN_05, 6, "full", 1, 512, optimizer="adamw_torch"),
     Case(QWEN_05, 6, "full", 2, 1024, steps=1),
     Case(QWEN_05, 4, "full", 2, 512, checkpointing=False),
     Case(QWEN_05, 24, loss="plain", dropout=0.0),
     Case(QWEN_15, 4, rows=8, length=512),
-    Case(QWEN_15, 28, "qlora", 1, 2048, packing=True, optimizer=PAGED),
+    Case(QWEN_15, 28, "qlora", 1, 2048, packing=True, optimizer=PAGED, prompt=64, new_tokens=512),
     Case(QWEN_15, 4, "qlora", 2, 1024, checkpointing=False, dropout=0.0),
     Case(QWEN_15, 4, rows=2, length=2048, loss="plain", checkpointing=False),
     Case(QWEN_7, 28, "qlora", 1, 2048, packing=True, optimizer=PAGED),
@@ -92,24 +103,24 @@ CASES = (
     Case(QWEN_7, 4, rows=1, length=1024, checkpointing=False, steps=1),
     Case(QWEN_7, 4, "qlora", 1, 4096, r=32, packing=True),
     Case(QWEN_7, 4, rows=4, length=2048, loss="plain", dropout=0.0),
-    Case(LLAMA_1, 16, rows=2, length=512),
+    Case(LLAMA_1, 16, rows=2, length=512, questions=4, prompt=1024),
     Case(LLAMA_1, 1, rows=4, length=512, checkpointing=False),
     Case(LLAMA_1, 4, "qlora", 4, 256, r=4, optimizer="adamw_8bit"),
     Case(LLAMA_1, 4, "full", 1, 1024, optimizer="adamw_torch", packing=True),
     Case(LLAMA_1, 4, rows=8, length=256, checkpointing=False, packing=True),
-    Case(LLAMA_8, 32, "qlora", 1, 1024, checkpointing=False),
+    Case(LLAMA_8, 32, "qlora", 1, 1024, checkpointing=False, prompt=1024, new_tokens=256),
     Case(LLAMA_8, 4, rows=1, length=4096),
     Case(LLAMA_8, 4, rows=8, length=2048, r=64, packing=False),
-    Case(MISTRAL, 32, "qlora", 2, 2048),
+    Case(MISTRAL, 32, "qlora", 2, 2048, questions=1, prompt=2048),
     Case(MISTRAL, 4, "full", 1, 1024),
     Case(MISTRAL, 4, rows=1, length=2048, checkpointing=False, targets="attention"),
     Case(MISTRAL, 4, "qlora", 4, 512, r=64, dropout=0.0, optimizer="adamw_8bit"),
     Case(GEMMA, 26, rows=1, length=512),
-    Case(GEMMA, 4, "qlora", 2, 1024, checkpointing=False, optimizer=PAGED),
-    Case(GEMMA, 4, "full", 1, 512, optimizer="adamw_torch"),
+    Case(GEMMA, 6, "qlora", 2, 1024, checkpointing=False, optimizer=PAGED),
+    Case(GEMMA, 6, "full", 1, 512, optimizer="adamw_torch"),
     Case(PHI, 4, rows=2, length=1024),
-    Case(PHI, 4, "qlora", 1, 2048, checkpointing=False),
-    Case(SMOL, 30, rows=4, length=512),
+    Case(PHI, 4, "qlora", 1, 2048, checkpointing=False, questions=1),
+    Case(SMOL, 30, rows=4, length=512, prompt=32, new_tokens=512),
     Case(SMOL, 30, "full", 8, 256, checkpointing=False, steps=1),
     Case(SMOL, 6, rows=8, length=1024, r=8, dropout=0.0, checkpointing=False),
     Case(QWEN3, 28, rows=1, length=1024),
@@ -118,6 +129,8 @@ CASES = (
     Case(LLAMA_8, 4, "qlora", 2, 512, targets="attention"),
     Case(PHI, 6, "full", 1, 2048, packing=True),
     Case(GEMMA, 8, "qlora", 2, 1024, packing=True),
+    Case(GEMMA, 6, length=2048, checkpointing=False, prompt=64, new_tokens=960),
+    Case(PHI, 4, "qlora", 1, 2048, questions=4, prompt=256, new_tokens=2048),
     Case(LLAMA_3, 6, rows=1, length=256, steps=1),
     Case(SMOL, 30, "full", 1, 128, outputs=4, checkpointing=False),
     Case(QWEN_15, 4, rows=8, length=512, outputs=8),
@@ -158,13 +171,19 @@ def spec_of(case: Case) -> ResolvedSpec:
         quantization=Quantization() if case.strategy == "qlora" else None,
         lora=lora,
         train=msgspec.convert(train, ResolvedTrain),
+        eval=Evaluation(batch=case.questions, max_new_tokens=case.new_tokens),
     )
 
 
 def simulate(python: str, cases: Iterable[Case]) -> Iterator[dict[str, Any]]:
     """What the child finds, case by case. Raises SystemExit with its words when it fails."""
     asked = [
-        {"config": config_of(c), "job": msgspec.to_builtins(spec_of(c)), "loss": c.loss}
+        {
+            "config": config_of(c),
+            "job": msgspec.to_builtins(spec_of(c)),
+            "loss": c.loss,
+            "prompt": c.prompt,
+        }
         for c in cases
     ]
     environment = os.environ | {
@@ -192,12 +211,12 @@ def simulate(python: str, cases: Iterable[Case]) -> Iterator[dict[str, Any]]:
 TERMS = (
     "quantised weights", "quantisation state", "other weights", "adapters", "optimizer state",
     "gradients", "saved activations", "forward", "loss", "last norm", "last layer", "layers",
-    "embedding", "optimizer", "peak",
+    "embedding", "optimizer", "evaluation", "prompts", "last token", "head", "peak",
 )  # fmt: skip
 
 
 def timeline_of(case: Case) -> Timeline:
-    return timeline(shape_of(case), spec_of(case), CARD, case.loss)
+    return timeline(shape_of(case), spec_of(case), CARD, prompt_tokens=case.prompt, loss=case.loss)
 
 
 def modelled(case: Case, line: Timeline) -> dict[str, int]:
@@ -225,6 +244,10 @@ def modelled(case: Case, line: Timeline) -> dict[str, int]:
         "layers": moments.get("first layer", 0) if case.checkpointing else 0,
         "embedding": moments.get("embedding's gradient", 0),
         "optimizer": sum(scratch),
+        "evaluation": moments["evaluation"],
+        "prompts": moments.get("prompts", 0),
+        "last token": moments.get("last token", 0),
+        "head": moments.get("fitting the head", 0),
         "peak": sum(standing.values()) + max(moments.values()),
     }
 

@@ -222,6 +222,11 @@ def estimate_text(plan: Plan, candidate: Candidate) -> str:
         f"{estimate.parameters_trainable:,} trained) on {name}; "
         f"host RAM {gib(estimate.host_ram_bytes)} GiB, disk {gib(estimate.disk_bytes)} GiB"
     )
+    if estimate.export:
+        head += (
+            f"; export needs {gib(estimate.export_bytes)} GiB more, and"
+            f" {gib(estimate.export_ram_bytes)} GiB of RAM"
+        )
     warnings = [f"WARNING {w}" for w in plan.warnings]
     assumed = ["assumed: " + "; ".join(estimate.assumptions)] if estimate.assumptions else []
     return (
@@ -230,11 +235,21 @@ def estimate_text(plan: Plan, candidate: Candidate) -> str:
                 "\n".join([head, *warnings]),
                 table(memory, right=(1, 2)).rstrip(),
                 table(time, right=(1, 2, 3)).rstrip(),
+                *([table(_disk(estimate), right=(1, 2)).rstrip()] if estimate.disk else []),
                 *assumed,
             ]
         )
         + "\n"
     )
+
+
+def _disk(estimate: Estimate) -> list[list[str]]:
+    """What the job keeps at its end, then what an export adds."""
+    parts = [(t.name, t.bytes, t.why) for t in estimate.disk]
+    parts.append(("at the job's end", estimate.disk_bytes, "all of these at once"))
+    parts += [(f"export: {t.name}", t.bytes, t.why) for t in estimate.export]
+    rows = [[name, f"{size:,}", f"{size / GIB:.2f}", why] for name, size, why in parts]
+    return [["disk", "bytes", "GiB", "why"], *rows]
 
 
 def _sums(candidate: Candidate) -> list[tuple[str, int, str]]:

@@ -128,6 +128,14 @@ class MemoryTerm(Struct, frozen=True, kw_only=True):
     seen: Seen = "allocated"
 
 
+class DiskTerm(Struct, frozen=True):
+    """One part of what stands on disk at the same time."""
+
+    name: str
+    bytes: int
+    why: str
+
+
 class TimeTerm(Struct, frozen=True, kw_only=True):
     name: str
     low_hours: float
@@ -148,7 +156,10 @@ class Estimate(Struct, frozen=True, kw_only=True):
     memory_expected_bytes: int
     memory_upper_bytes: int
     host_ram_bytes: int
-    disk_bytes: int
+    disk_bytes: int  # of all terms of `disk`
+    disk: tuple[DiskTerm, ...] = ()
+    export: tuple[DiskTerm, ...] = ()  # what `launch export` adds to the disk
+    export_ram_bytes: int = 0
     time: tuple[TimeTerm, ...]
     train_tokens: int
     parameters_total: int
@@ -166,6 +177,11 @@ class Estimate(Struct, frozen=True, kw_only=True):
     def memory_reserved_bytes(self) -> int:
         """What torch's allocator holds then, the allocated in it."""
         return sum(t.bytes for t in self.memory if t.seen != "process")
+
+    @property
+    def export_bytes(self) -> int:
+        """What `launch export` adds to the disk."""
+        return sum(t.bytes for t in self.export)
 
     @property
     def hours_low(self) -> float:

@@ -5,18 +5,12 @@ from math import ceil
 import msgspec
 
 from jobs.spec import ResolvedSpec
-from launcher.estimate import hours, vram, weights
+from launcher.estimate import disk, hours, vram, weights
 from launcher.estimate.calibration import NONE, Calibration, calibrated, card_name
 from launcher.estimate.evidence import evidence
 from launcher.estimate.tensors import ModelShape
 from launcher.estimate.work import work_of
 from launcher.types import DataFacts, Estimate, Offer
-
-# Assumption: packages and caches beside the weights, as the training environment takes 1.6 GB
-# (measured, November 2026) and an image as much again.
-DISK_BASE_BYTES = 8_000_000_000
-# Files of a run beside adapters and checkpoints: log, metrics, samples. Assumption.
-RUN_FILES_BYTES = 20_000_000
 
 
 def estimate(
@@ -38,30 +32,31 @@ def estimate(
 
 def _plain(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offer) -> Estimate:
     """What follows from spec, model and card alone."""
+    published = shape.parameters
     if spec.regression is not None:
         shape = msgspec.structs.replace(shape, outputs=len(spec.regression.dimensions))
     longest = data.longest_characters * data.tokens_per_character
     longest += data.template_tokens_per_row
-    need = vram.memory(
-        shape, spec, offer.device, prompt_tokens=min(ceil(longest), spec.train.seq_len)
-    )
+    if spec.regression is not None:  # texts are cut, questions are not (jobs/evaluate.py _answer)
+        longest = min(longest, spec.train.seq_len)
+    need = vram.memory(shape, spec, offer.device, prompt_tokens=ceil(longest))
     work = work_of(spec, data)
     known = evidence(offer.device)
     sizes = weights.trained_sizes(shape, spec)
     trained = sum(n * times for n, times in sizes)
-    files = 2 * shape.parameters  # as published: 16 bits a parameter
+    files = disk.base(spec, published).bytes
     download = files if spec.model.init == "pretrained" and _from_hub(spec) else 0
-    checkpoint = weights.checkpoint_bytes(sizes, spec)
-    upload = 4 * trained + RUN_FILES_BYTES
+    upload = 4 * trained + disk.RUN_FILES_BYTES
+    stored = disk.job(shape, spec, published)
     return Estimate(
         memory=need.terms,
         memory_expected_bytes=need.expected_bytes,
         memory_upper_bytes=need.upper_bytes,
         host_ram_bytes=vram.host_bytes(shape, spec, need.upper_bytes),
-        disk_bytes=DISK_BASE_BYTES
-        + files
-        + upload
-        + (spec.train.checkpoints_kept + 1) * checkpoint,
+        disk_bytes=sum(t.bytes for t in stored),
+        disk=stored,
+        export=disk.export(shape, spec),
+        export_ram_bytes=disk.export_ram_bytes(shape, spec),
         time=hours.terms(
             shape,
             spec,
@@ -103,8 +98,13 @@ def _assumptions(spec: ResolvedSpec, shape: ModelShape, data: DataFacts) -> tupl
             f" adapters sit on {on} alone (its layers: {', '.join(shape.target_names())})"
         )
     found += _of_the_family(spec, shape)
+    if spec.processes > 1:
+        found.append(
+            f"memory is that of each of {spec.processes} processes, NCCL's buffers not counted"
+            + ("; FSDP's shares are not measured" if spec.sharding == "full" else "")
+        )
     if spec.device != "cpu":
-        found.append("CUDA context 512 MiB, network and image size: not measured")
+        found.append("CUDA context, network and image size: not measured on this card")
     return tuple(found)
 
 

@@ -9,11 +9,14 @@ silu and the gate product their operands; attention q, k, v and its output; drop
 Other layers than Llama's are summed up in `unlike_llama.py`.
 """
 
+from functools import lru_cache
+
 from launcher.estimate import unlike_llama
 from launcher.estimate.batch import Batch, Layer, Widths, unpacked_bytes
 from launcher.estimate.tensors import ModelShape
 
 
+@lru_cache(maxsize=256)  # a plan asks the same of every offer
 def layer_at_work(shape: ModelShape, w: Widths, targets: tuple[str, ...], batch: Batch) -> Layer:
     """One decoder layer under the micro-batch."""
     if unlike_llama.is_unlike(shape):
@@ -210,8 +213,10 @@ class _Walk:
         return max(most)
 
 
-def shared_by_layers(shape: ModelShape, w: Widths, batch: Batch) -> int:
-    """Masks, one byte an element, and the cosines and sines of all positions.
+def shared_by_layers(
+    shape: ModelShape, w: Widths, batch: Batch, *, own_positions: bool = False
+) -> int:
+    """Masks, one byte an element, and the cosines and sines of all positions, a row's or all rows'.
 
     Gemma 3 has one of each for either kind of layer (modeling_gemma3.py Gemma3TextModel.forward).
     """
@@ -221,7 +226,8 @@ def shared_by_layers(shape: ModelShape, w: Widths, batch: Batch) -> int:
         masks = unlike_llama.pairs(shape, w.compute, batch.masked).shared * batch.pairs
     else:
         masks = (2 if alternating else 1) * batch.mask_elements
-    return masks + rotations * 2 * batch.length * shape.head_dim * w.stream
+    positions = batch.tokens if own_positions else batch.length
+    return masks + rotations * 2 * positions * shape.head_dim * w.stream
 
 
 def saved_per_token(shape: ModelShape, w: Widths, targets: tuple[str, ...]) -> int:
@@ -241,15 +247,3 @@ def norm_backward_per_token(hidden_size: int) -> int:
     (derivatives.yaml: mul, mean, pow_backward), all fp32.
     """
     return 5 * 4 * hidden_size
-
-
-def forward_per_token(shape: ModelShape, compute: int) -> int:
-    """The widest moment of a layer without gradients: residual, fp32 norm, gate, up, product."""
-    stream = (2 * compute + 4) * shape.hidden_size
-    return stream + unlike_llama.mlp_at_work_per_token(shape, compute)
-
-
-def kv_cache_per_token(shape: ModelShape, compute: int) -> int:
-    """Keys and values of all layers, bytes per token."""
-    heads = shape.cached_kv_heads or shape.kv_heads
-    return 2 * shape.layers * heads * shape.head_dim * compute

@@ -13,6 +13,7 @@ from msgspec import Struct
 from launcher.errors import BadInput
 from launcher.estimate.tensors import Attention, Kind, ModelShape, Tensor
 from launcher.estimate.vision import siglip
+from launcher.estimate.windows import window_of
 
 
 class _Row(Struct, frozen=True):
@@ -253,6 +254,7 @@ def _read(config: dict[str, Any], family: _Family) -> ModelShape:
         experts=experts,
         experts_per_token=per_token,
         attention=family.attention,
+        window=window_of(config, _count(config, family, "num_hidden_layers")),
     )
     return msgspec.structs.replace(shape, body=_body(shape, config, family))
 

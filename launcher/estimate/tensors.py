@@ -62,6 +62,13 @@ class Tensor(Struct, frozen=True):
         return rank * self.shape[-1], rank * self.shape[-2]
 
 
+class Window(Struct, frozen=True, kw_only=True):
+    """Layers that look back over so many tokens at most, themselves among them."""
+
+    tokens: int
+    layers: int  # how many of the model's do
+
+
 class ModelShape(Struct, frozen=True, kw_only=True, dict=True):
     """The dimensions of a decoder-only language model.
 
@@ -86,6 +93,7 @@ class ModelShape(Struct, frozen=True, kw_only=True, dict=True):
     experts_per_token: int = 0
     attention: Attention = "fused"
     cached_kv_heads: int | None = None  # where the cache holds more than the weights have
+    window: Window | None = None  # None: every layer sees all
     outputs: int = 0  # of a regression head in the language model head's place; 0: none
 
     @property

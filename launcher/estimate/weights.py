@@ -24,10 +24,12 @@ def widths_of(spec: ResolvedSpec) -> Widths:
     trl 1.16 turns off for DeepSpeed ZeRO-3 alone). On a quantised one trl makes them bf16
     (sft_trainer.py SFTTrainer.__init__, "When using QLoRA"), and jobs/strategies.py widen_adapter
     makes them fp32 again unless the job computes in bf16. A regression student does not go through
-    trl: its adapters stay fp32.
+    trl: its adapters stay fp32. What FSDP trains is made fp32 by accelerate 1.15 (accelerator.py
+    prepare_model, "upcasting").
     """
     compute = DTYPE_BYTES[spec.dtype]
     narrow = spec.quantization is not None and spec.dtype == "bf16" and spec.regression is None
+    narrow = narrow and spec.sharding == "none"
     adapter = 2 if narrow else 4
     full = spec.strategy == "full"
     return Widths(
@@ -49,8 +51,7 @@ def weights(shape: ModelShape, spec: ResolvedSpec) -> list[MemoryTerm]:
     integrations/bitsandbytes.py replace_with_bnb_linear).
     """
     tensors = shape.tensors()
-    # Full training keeps fp32 parameters and computes under autocast (trl loads fp32 by default).
-    width = 4 if spec.strategy == "full" else DTYPE_BYTES[spec.dtype]
+    width = base_width(spec)
     name = "fp32" if width == 4 else spec.dtype
     if spec.quantization is None:
         return [term("base weights", width * shape.parameters, f"{shape.parameters:,} × {name}")]
@@ -74,6 +75,14 @@ def weights(shape: ModelShape, spec: ResolvedSpec) -> list[MemoryTerm]:
             "unquantised parts", width * rest, f"{parts}embedding, norms, head: {rest:,} × {name}"
         ),
     ]
+
+
+def base_width(spec: ResolvedSpec) -> int:
+    """Bytes of an unquantised parameter of the base.
+
+    Full training keeps fp32 parameters and computes under autocast (trl loads fp32 by default).
+    """
+    return 4 if spec.strategy == "full" else DTYPE_BYTES[spec.dtype]
 
 
 def mapped(shape: ModelShape, spec: ResolvedSpec) -> list[MemoryTerm]:

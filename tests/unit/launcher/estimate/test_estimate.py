@@ -5,6 +5,7 @@ import pytest
 
 from jobs.spec import (
     Data,
+    Evaluation,
     Lora,
     Model,
     Pilot,
@@ -14,12 +15,12 @@ from jobs.spec import (
     ResolvedTrain,
 )
 from launcher.errors import BadInput
-from launcher.estimate import activations, estimate, hours, vram, weights
+from launcher.estimate import estimate, hours, inference, vram, weights
 from launcher.estimate.batch import batch_of
-from launcher.estimate.shapes import shape_of
-from launcher.estimate.tensors import ModelShape, Tensor
+from launcher.estimate.shapes import embedded_config, from_config, shape_of
+from launcher.estimate.tensors import ModelShape, Tensor, Window
 from launcher.estimate.work import work_of
-from launcher.types import GIB, DataFacts, Device, Offer
+from launcher.types import GIB, DataFacts, Device, MemoryTerm, Offer
 
 CPU = Device(kind="cpu", name="CPU", usable_bytes=20 * GIB, total_bytes=24 * GIB, cores=2)
 RTX_4090 = Device(
@@ -91,10 +92,22 @@ def test_qlora_on_7b_needs_what_practice_says() -> None:
     assert 7 * GIB < need.expected_bytes < need.upper_bytes < 11.5 * GIB
 
 
-def test_lora_on_7b_fits_a_24_gb_card() -> None:
+def test_training_lora_on_7b_fits_a_24_gb_card() -> None:
     spec = spec_for(QWEN_7B, "lora", seq_len=1024)
-    need = vram.memory(shape_for(QWEN_7B), spec, RTX_4090, prompt_tokens=500)
+    need = vram.memory(shape_for(QWEN_7B), spec, RTX_4090)
     assert 15 * GIB < need.expected_bytes < need.upper_bytes < 22.4 * GIB
+
+
+def test_sixteen_questions_at_once_need_more_than_training_one_row() -> None:
+    spec = spec_for(QWEN_7B, "lora", seq_len=1024)
+    four = msgspec.structs.replace(spec, eval=Evaluation(batch=4))
+    many, few, none = (
+        vram.memory(shape_for(QWEN_7B), s, RTX_4090, prompt_tokens=tokens)
+        for s, tokens in ((spec, 500), (four, 500), (spec, None))
+    )
+    assert terms_of(many)["prompts"] > 2 * GIB
+    assert terms_of(many)["one layer at work"] == 0
+    assert many.expected_bytes > few.expected_bytes == none.expected_bytes
 
 
 def test_fp32_weights_of_1_5b() -> None:
@@ -243,7 +256,8 @@ def test_attention_without_a_kernel_grows_with_the_square_of_the_length() -> Non
 def test_the_new_falcon_caches_keys_for_all_heads() -> None:
     shape = shape_for("tiiuae/falcon-40b")
     assert (shape.heads, shape.kv_heads) == (128, 8)
-    assert activations.kv_cache_per_token(shape, 2) == 2 * 60 * 128 * 64 * 2
+    widths = weights.widths_of(spec_for("tiiuae/falcon-40b", "lora"))
+    assert inference.kv_cache_per_token(shape, widths) == 2 * 60 * 128 * 64 * 2
 
 
 def test_partly_matching_targets_are_said() -> None:
@@ -290,6 +304,81 @@ def test_packed_rows_are_one_and_only_a_single_unpacked_row_needs_no_mask() -> N
         a_student(QWEN_7B, 8), train=ResolvedTrain(seq_len=512, packing=True, micro_batch=4)
     )
     assert batch_of(student) == several
+
+
+def test_a_row_longer_than_the_window_needs_a_mask_and_caches_the_window_alone() -> None:
+    config = {**(embedded_config("google/gemma-3-1b-pt") or {}), "layer_types": None}
+    shape = from_config(config)
+    assert shape.window == Window(tokens=512, layers=22)  # of 26, every sixth sees all
+    spec = spec_for("google/gemma-3-1b-pt", "lora", seq_len=512, packing=False)
+    assert batch_of(spec, shape.window).masked
+    shorter = spec_for("google/gemma-3-1b-pt", "lora", seq_len=511, packing=False)
+    assert not batch_of(shorter, shape.window).masked
+    w, asked = weights.widths_of(spec), inference.Asked(False, cached=True, adapters=True)
+    sees_all = msgspec.structs.replace(shape, window=None)
+
+    def last(shape: ModelShape, tokens: int) -> int:
+        return inference.last_token(shape, w, spec.lora.targets, 64, tokens, asked)
+
+    assert last(shape, 400) >= last(sees_all, 400)
+    assert last(shape, 4000) < 0.4 * last(sees_all, 4000)
+
+
+@pytest.mark.parametrize(
+    ("model_id", "window"),
+    [
+        ("mistralai/Mistral-7B-v0.1", Window(tokens=4096, layers=32)),
+        ("mistralai/Mistral-7B-v0.3", None),
+        ("microsoft/Phi-3-mini-4k-instruct", Window(tokens=2047, layers=32)),
+        ("google/gemma-3-27b-it", Window(tokens=1024, layers=52)),
+        (QWEN_7B, None),
+    ],
+)
+def test_windows_are_those_of_the_published_configs(model_id: str, window: Window | None) -> None:
+    assert shape_for(model_id).window == window
+
+
+def test_qwen_slides_only_where_its_config_says_so() -> None:
+    config = {**(embedded_config(QWEN_7B) or {}), "sliding_window": 4096, "max_window_layers": 20}
+    assert from_config(config).window is None
+    on = from_config({**config, "use_sliding_window": True})
+    assert on.window == Window(tokens=4096, layers=8)
+
+
+@pytest.mark.parametrize(
+    ("capability", "mib", "why"),
+    [
+        ((8, 0), 501, "8.0"),
+        ((7, 5), 135, "7.5"),
+        ((9, 0), 595, "assumption"),
+        (None, 595, "largest"),
+    ],
+)
+def test_a_context_is_the_architecture_s_or_the_largest_known(
+    capability: tuple[int, int] | None, mib: int, why: str
+) -> None:
+    card = msgspec.structs.replace(RTX_4090, compute_capability=capability)
+    need = vram.memory(shape_for(QWEN_7B), spec_for(QWEN_7B), card)
+    (found,) = (t for t in need.terms if t.name == "CUDA context")
+    assert found.bytes == mib * 1024**2
+    assert why in found.why
+
+
+def test_a_question_longer_than_a_training_row_is_asked_whole() -> None:
+    def prompts(characters: int, spec: ResolvedSpec) -> MemoryTerm:
+        facts = msgspec.structs.replace(FACTS, longest_characters=characters)
+        found = estimate(spec, shape_for(QWEN_7B), facts, offer_for(RTX_4090)).memory
+        return next(t for t in found if t.name in ("prompts", "fitting the head"))
+
+    assert "10012 tokens" in prompts(40_000, spec_for(QWEN_7B, "lora")).why
+    assert "2048 tokens" in prompts(40_000, a_student(QWEN_7B, 3)).why
+
+
+def test_a_full_model_is_saved_through_host_ram() -> None:
+    shape = shape_for(QWEN_7B)
+    lora, full = (vram.host_bytes(shape, spec_for(QWEN_7B, s), 0) for s in ("lora", "full"))
+    assert lora == vram.HOST_PROCESS_BYTES + vram.WEIGHT_FILE_BYTES
+    assert full == vram.HOST_PROCESS_BYTES + 4 * shape.parameters
 
 
 def test_gradients_stand_at_the_loss_only_from_the_second_micro_batch_on() -> None:

@@ -76,6 +76,10 @@ def names() -> list[str]:
 def test_the_file_holds_all_cases() -> None:
     assert [case for case, _ in SIMULATED] == list(CASES)
     assert len(CASES) >= 30
+    answered = [simulated for _, simulated in SIMULATED if simulated["prompts"]]
+    assert len(answered) >= 10
+    assert any(simulated["prompts"] > simulated["last layer"] for simulated in answered)
+    assert any(simulated["last token"] > simulated["prompts"] for simulated in answered)
 
 
 def test_the_peak_is_met() -> None:
