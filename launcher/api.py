@@ -70,9 +70,16 @@ def offers(
 
 
 def plan(
-    recipe: str | None, flags: recipes.Flags, *, run_id: str | None = None, now: datetime
+    recipe: str | None,
+    flags: recipes.Flags,
+    *,
+    run_id: str | None = None,
+    now: datetime,
+    advise: bool = True,
 ) -> Plan:
     """What would be trained, where, for how much, and why not elsewhere. Starts nothing.
+
+    With `advise`, a plan in which nothing fits says what would: it is planned again for that.
 
     Raises BadInput for what is wrong with recipe, flags, data or model; a plan in which nothing
     fits is returned, not raised: `submit` refuses it.
@@ -82,7 +89,8 @@ def plan(
     request = _request(recipe, flags, now)
     planned = _planning(request, run_id, now)
     made = planned(request.job, request.budget)
-    made = msgspec.structs.replace(made, ways_out=ways_out(made, planned))
+    if advise:
+        made = msgspec.structs.replace(made, ways_out=ways_out(made, planned))
     continuing.require_continuable(made)
     if request.exact is not None:
         _require_same(request.exact, made)

@@ -63,7 +63,7 @@ def estimate(
         else:
             click.echo(comparison_text(plans), nl=False)
         return
-    made = api.plan(recipe, flags(given), now=api.utc_now())
+    made = api.plan(recipe, flags(given), now=api.utc_now(), advise=False)
     judged = [c for c in made.candidates if c.estimate is not None]
     if as_json:
         write_json(made)
