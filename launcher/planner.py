@@ -80,7 +80,7 @@ def plan(
     """
     offers = tuple(offers)
     require_known(offers, budget.providers, budget.gpu)
-    known: dict[tuple[Device, Strategy], Settled] = {}
+    known: dict[tuple[Device, int, Strategy], Settled] = {}
 
     def settled(offer: Offer, strategy: Strategy) -> Settled | str:
         """How the job would run there, or why it cannot be expressed."""
@@ -91,7 +91,7 @@ def plan(
         def estimated(one: ResolvedSpec) -> Estimate:
             return estimator(one, shape, data, offer)
 
-        card = (offer.device, strategy)
+        card = (offer.device, offer.count, strategy)
         if card in known:  # the same one elsewhere: what differs lies around the job
             spec = known[card].taken.spec
             return Settled(Variant(spec, estimated(spec)), known[card].least_bytes)

@@ -6,7 +6,7 @@ from launcher.catalog.providers import LOCAL, display_name
 from launcher.types import GIB, MICROUSD, Budget, Estimate, Offer
 
 # The rank of a refusal groups the rejected: what a flag can change stands first.
-OVER_COST, OVER_HOURS, NO_MEMORY, NO_DEVICE, MANY_GPUS, NO_SPOT, NO_EXECUTOR = range(7)
+OVER_COST, OVER_HOURS, NO_MEMORY, NO_DEVICE, NO_SPOT, NO_EXECUTOR = range(6)
 
 
 class Refusal(Struct, frozen=True):
@@ -15,7 +15,7 @@ class Refusal(Struct, frozen=True):
 
 
 def blocked(offer: Offer, estimate: Estimate, budget: Budget) -> Refusal | None:
-    """What no higher limit can change: provisioning, spot, count and memory."""
+    """What no higher limit can change: provisioning, spot and memory."""
     if offer.executor is None:
         return Refusal(NO_EXECUTOR, offer.note or "no executor can provision it")
     if offer.spot and not budget.spot:
@@ -23,9 +23,6 @@ def blocked(offer: Offer, estimate: Estimate, budget: Budget) -> Refusal | None:
     if offer.spot and offer.interruptions_per_hour is None:
         where = display_name(offer.provider)
         return Refusal(NO_SPOT, f"how often {where} takes spot machines back is not known")
-    if offer.count > 1:
-        rate = usd(offer.microusd_per_hour)
-        return Refusal(MANY_GPUS, f"{offer.count} GPUs at {rate}/h, and the job uses one so far")
     need, usable = estimate.memory_upper_bytes, offer.device.usable_bytes
     if need > usable:
         word = "free" if offer.provider == LOCAL else "usable"

@@ -45,9 +45,13 @@ def resolve(job: JobSpec, strategy: Strategy, offer: Offer, run_id: str) -> Reso
     if job.train.tf32 and not _at_least(device, TF32_CAPABILITY):
         has = f"{device.name} has {_capability(device)}"
         return f"TF32 needs compute capability 8.0, {has}; leave train.tf32 unset"
+    shared = _sharing_refusal(job.train, offer.count)
+    if shared is not None:
+        return shared
     fields = {f: getattr(job, f) for f in JobSpec.__struct_fields__}
     fields.update(
         run_id=run_id,
+        processes=offer.count,
         strategy=strategy,
         dtype=dtype,
         device=device.kind,
@@ -75,6 +79,17 @@ def _evaluation(job: JobSpec) -> ResolvedEvaluation:
     if job.eval.batch == "auto":
         fields["batch"] = 1
     return ResolvedEvaluation(**fields)
+
+
+def _sharing_refusal(train: Train, gpus: int) -> str | None:
+    """Why a step's rows cannot be shared out evenly, as jobs/arguments.py must."""
+    rows = train.effective_batch
+    micro = 1 if train.micro_batch == "auto" else min(train.micro_batch, rows)
+    if rows % (micro * gpus) == 0:
+        return None
+    each = f" by {micro} at a time" if micro > 1 else ""
+    among = f" among {gpus} GPUs" if gpus > 1 else ""
+    return f"train.effective_batch {rows} cannot be shared out evenly{among}{each}"
 
 
 def model_refusal(strategy: Strategy, shape: ModelShape) -> str | None:

@@ -32,7 +32,7 @@ def offers(draw):
         draw(some.sampled_from([0.0, 0.2, 0.5, 1.0, 1.0, 2.0, 7.0])),
         draw(PROVIDERS),
         region=draw(some.sampled_from("abc")),
-        count=draw(some.sampled_from([1, 1, 1, 8])),
+        count=draw(some.sampled_from([1, 1, 2, 8])),
         spot=draw(some.sampled_from([False, False, True])),
         executor=draw(some.sampled_from(["skypilot", "skypilot", None])),
         billing_seconds=draw(some.sampled_from([1, 60, 3600])),
@@ -57,7 +57,7 @@ class Law(msgspec.Struct, frozen=True):
         need = self.fixed_gib[spec.strategy] + max(step, self.answer_gib * spec.eval.batch)
         again = 4 / 3 if train.activation_checkpointing else 1.0
         rate = device.dense_16bit_tflops or 0.5
-        hours = max(self.work * again / rate, self.launch / train.micro_batch)
+        hours = max(self.work * again / rate, self.launch / train.micro_batch) / spec.processes
         hours += 0.3 * self.launch / spec.eval.batch
         surprise = 2 if device.name < "L" else 4  # some cards are known less well
         return an_estimate(need, (hours / 2, hours, hours * surprise))
@@ -97,7 +97,7 @@ def jobs(draw):
 
 def ways(job: JobSpec, spec: ResolvedSpec) -> list[ResolvedSpec]:
     """Every way to run it."""
-    train, whole = job.train, job.train.effective_batch
+    train, whole = job.train, job.train.effective_batch // spec.processes
     batches = [n for n in range(1, whole + 1) if whole % n == 0]
     rows = batches if train.micro_batch == "auto" else [train.micro_batch]
     free = train.activation_checkpointing == "auto"
@@ -119,7 +119,7 @@ def judged(found: list[Offer], job: JobSpec, budget: Budget, law: Law) -> tuple 
     for offer, strategy in itertools.product(found, ["qlora", "lora"]):
         spec = resolve(job, strategy, offer, "run-1")
         allowed = job.strategy in (strategy, "auto")
-        if not allowed or isinstance(spec, str) or offer.executor is None or offer.count > 1:
+        if not allowed or isinstance(spec, str) or offer.executor is None:
             continue
         if offer.spot and not budget.spot:
             continue

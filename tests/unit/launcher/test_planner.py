@@ -9,6 +9,7 @@ from launcher.types import Budget
 from tests.unit.launcher.planning import (
     JOB,
     TEN,
+    an_estimate,
     cloud,
     dollars,
     local,
@@ -30,7 +31,7 @@ SEVEN_B_REASONS = {
     "gpu_1x_a100": "possible: $0.56 more than the chosen",
     "1x_A100-80GB_SECURE": "possible: $0.46 more than the chosen",
     "1x_RTX4090_COMMUNITY": "rejected: SkyPilot cannot provision community",
-    "p4d.24xlarge": "rejected: 8 GPUs at $21.96/h, and the job uses one so far",
+    "p4d.24xlarge": "rejected: worst $23.25 > cap $10",
     "cpu": "rejected: 660.0 h worst > --max-hours 8",
 }
 
@@ -96,13 +97,41 @@ def test_a_card_in_use_is_refused_with_what_is_free():
             "how often RunPod takes spot machines back is not known",
         ),
         (cloud("A10G", 0.4, executor=None, note="cannot be had"), TEN, "cannot be had"),
-        (cloud("A10G", 8.0, count=8), TEN, "8 GPUs at $8/h, and the job uses one so far"),
     ],
 )
 def test_each_refusal_says_the_number_that_decided(offer, budget, reason):
     made = planned([offer], budget)
     assert made.chosen is None
     assert [c.reason for c in made.candidates] == [reason]
+
+
+def test_more_gpus_are_taken_where_the_hours_need_them():
+    def shared(spec, shape, data, offer):
+        hours = 16 / spec.processes
+        return an_estimate(9.0, (hours, hours, hours))
+
+    one, eight = cloud("A10G", 1.0), cloud("A10G", 9.0, count=8, instance="8x")
+    for limit, instance in ((100, "1x_A10G_SECURE"), (4, "8x")):
+        made = planned([one, eight], Budget(max_cost_microusd=dollars(99), max_hours=limit),
+                       estimator=shared)  # fmt: skip
+        assert made.chosen is not None
+        assert made.chosen.offer.instance == instance
+    assert made.chosen.spec is not None
+    assert made.chosen.spec.processes == 8
+
+
+@pytest.mark.parametrize(
+    ("train", "gpus", "how"),
+    [
+        ({"effective_batch": 6}, 4, "6 cannot be shared out evenly among 4 GPUs"),
+        ({"micro_batch": 8}, 4, "16 cannot be shared out evenly among 4 GPUs by 8 at a time"),
+        ({"micro_batch": 3}, 1, "16 cannot be shared out evenly by 3 at a time"),
+    ],
+)
+def test_a_batch_that_cannot_be_shared_out_is_refused(train, gpus, how):
+    job = replace(JOB, train=replace(JOB.train, **train))
+    (candidate,) = planned([cloud("A10G", 8.0, count=gpus)], TEN, job).candidates
+    assert candidate.reason == f"qlora: train.effective_batch {how}"
 
 
 def test_a_refused_strategy_is_named():

@@ -49,4 +49,4 @@ def test_a_spot_offer_shows_it_and_another_does_not() -> None:
 def test_a_job_that_would_never_end_is_a_number_still() -> None:
     year = Span(3e7, 3e7, 3e7)
     lost, _ = interruptions((1.0, 1.0, 1.0), [("training", year, "")])
-    assert lost.high > 1e11
+    assert 10 < lost.high / 3e7 < 100
