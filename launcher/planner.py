@@ -219,7 +219,8 @@ def _ranked(judged: list[_Judged], budget: Budget) -> tuple[Candidate, ...]:
     first += [
         _with(c, "possible", _why_possible(c, chosen, budget)) for c in fitting if c is not chosen
     ]
-    rejected = sorted((j for j in judged if j.rank >= 0), key=lambda j: j.rank)  # stable
+    rejected = [j for j in judged if j.rank >= 0]
+    rejected.sort(key=lambda j: (j.rank, j.candidate.worst_microusd))  # stable
     return (*first, *(j.candidate for j in rejected))
 
 

@@ -45,7 +45,7 @@ def ways_out(plan: Plan, replan: Replan) -> tuple[str, ...]:
 # --- higher limits ---------------------------------------------------------------------------
 
 
-def _limits(plan: Plan) -> Iterator[_Way]:
+def _limits(plan: Plan, also: str = "") -> Iterator[_Way]:
     """The caps that would admit what nothing else is in the way of."""
     for candidate in plan.candidates:
         estimate = candidate.estimate
@@ -53,7 +53,7 @@ def _limits(plan: Plan) -> Iterator[_Way]:
             continue
         flags = " ".join(_higher(candidate, estimate, plan.budget))
         if flags:
-            yield _way(candidate, estimate, f"{flags} allows")
+            yield _way(candidate, estimate, f"{also}{flags} allows")
 
 
 def _higher(candidate: Candidate, estimate: Estimate, budget: Budget) -> Iterator[str]:
@@ -82,10 +82,13 @@ def _changes(plan: Plan, replan: Replan) -> Iterator[_Way]:
     """Of each kind of change the smallest that does."""
     for kind in (_strategies, _settings, _shorter, _spot, _anywhere):
         for one in kind(plan.job, plan.budget):
-            found = replan(one.job, one.budget).chosen
+            changed = replan(one.job, one.budget)
+            found = changed.chosen
             if found is not None and found.estimate is not None:
                 yield _way(found, found.estimate, one.how)
                 break
+            if kind is _anywhere:  # elsewhere, and for more
+                yield from _limits(changed, one.how.removesuffix(" it fits") + ", ")
 
 
 def _strategies(job: JobSpec, budget: Budget) -> Iterator[_Try]:

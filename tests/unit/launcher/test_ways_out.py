@@ -84,6 +84,13 @@ def test_filters_that_leave_nothing_are_named():
     ]
 
 
+def test_filters_and_a_missing_cap_are_named_together():
+    offers = [cloud("RTX4090", 0.74), local("RTX4060", 7.0)]
+    assert told(offers, Budget(providers=("local",))) == [
+        "without --on, --max-cost 1.5 allows RTX4090 on RunPod (worst $1.48)"
+    ]
+
+
 def test_spot_is_a_way_out_where_it_is_cheap_enough():
     offers = [cloud("A10G", 9.0), cloud("A10G", 0.4, "aws", spot=True, instance="spot")]
     first, *_ = told(offers, TEN)
