@@ -14,12 +14,12 @@ import msgspec
 from msgspec import Struct
 
 from jobs.spec import JobSpec, ResolvedSpec, Strategy
-from launcher.catalog.providers import display_name
+from launcher.catalog.providers import LOCAL, display_name
 from launcher.costs import cost_microusd
 from launcher.errors import BadInput
 from launcher.estimate import estimate as real_estimate
 from launcher.estimate.shapes import ModelShape
-from launcher.refusals import NO_DEVICE, blocked, over_limit, usd
+from launcher.refusals import NO_DEVICE, NOT_ASKED_FOR, Refusal, blocked, over_limit, usd
 from launcher.resolve import model_refusal, resolve, strategies
 from launcher.selection import asked_for, require_known
 from launcher.types import (
@@ -99,7 +99,12 @@ def plan(
         known[card] = settle(spec, job, offer.device.usable_bytes, estimated)
         return known[card]
 
-    kinds = [kind for kind in _kinds(offers) if asked_for(kind.cheapest, budget)]
+    # This machine is shown whatever is asked for: its figures are what renting is held against.
+    kinds = [
+        kind
+        for kind in _kinds(offers)
+        if kind.cheapest.provider == LOCAL or asked_for(kind.cheapest, budget)
+    ]
     judged = [
         _judge(kind, strategy, settled(kind.cheapest, strategy), budget)
         for kind in kinds
@@ -178,6 +183,8 @@ def _judge(kind: _Kind, strategy: Strategy, settled: Settled | str, budget: Budg
     expected = cost_microusd(offer, estimate, estimate.hours_expected)
     worst = max(expected, cost_microusd(offer, estimate, estimate.hours_high))
     refusal = blocked(offer, estimate, budget) or over_limit(offer, estimate, worst, budget)
+    if not asked_for(offer, budget):
+        refusal = Refusal(NOT_ASKED_FOR, "left out by --on or --gpu")
     candidate = Candidate(
         offer=offer,
         dearer=kind.offers - 1,

@@ -6,7 +6,7 @@ from launcher.catalog.providers import LOCAL, display_name
 from launcher.types import GIB, MICROUSD, Budget, Estimate, Offer
 
 # The rank of a refusal groups the rejected: what a flag can change stands first.
-OVER_COST, OVER_HOURS, NO_MEMORY, NO_DEVICE, NO_SPOT, NO_EXECUTOR = range(6)
+OVER_COST, OVER_HOURS, NO_MEMORY, NO_DEVICE, NO_SPOT, NO_EXECUTOR, NOT_ASKED_FOR = range(7)
 
 
 class Refusal(Struct, frozen=True):

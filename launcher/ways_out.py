@@ -9,6 +9,7 @@ from msgspec import Struct
 from jobs.spec import JobSpec
 from launcher.catalog.providers import LOCAL, display_name
 from launcher.refusals import blocked, gib, usd
+from launcher.selection import asked_for
 from launcher.types import MICROUSD, Budget, Candidate, Estimate, Offer, Plan
 
 SHOWN = 3
@@ -49,7 +50,10 @@ def _limits(plan: Plan, also: str = "") -> Iterator[_Way]:
     """The caps that would admit what nothing else is in the way of."""
     for candidate in plan.candidates:
         estimate = candidate.estimate
-        if estimate is None or blocked(candidate.offer, estimate, plan.budget) is not None:
+        offer = candidate.offer
+        if estimate is None or not asked_for(offer, plan.budget):
+            continue
+        if blocked(offer, estimate, plan.budget) is not None:
             continue
         flags = " ".join(_higher(candidate, estimate, plan.budget))
         if flags:

@@ -19,7 +19,7 @@ def candidates(launch: Command, *arguments: str) -> list[dict[str, Any]]:
     done = launch("estimate", *arguments, "--json")
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)["candidates"]
-    return [c for c in found if not c["reason"].startswith("not ")]  # left out by --gpu
+    return [c for c in found if not c["reason"].startswith("left out by")]
 
 
 def term(candidate: dict[str, Any], name: str) -> int:
