@@ -19,7 +19,16 @@ from launcher.costs import cost_microusd
 from launcher.errors import BadInput
 from launcher.estimate import estimate as real_estimate
 from launcher.estimate.shapes import ModelShape
-from launcher.refusals import NO_DEVICE, NOT_ASKED_FOR, Refusal, blocked, over_limit, usd
+from launcher.refusals import (
+    NO_DEVICE,
+    NO_MEMORY,
+    NOT_ASKED_FOR,
+    OVER_HOURS,
+    Refusal,
+    blocked,
+    over_limit,
+    usd,
+)
 from launcher.resolve import model_refusal, resolve, strategies
 from launcher.selection import asked_for, require_known
 from launcher.types import (
@@ -227,8 +236,20 @@ def _ranked(judged: list[_Judged], budget: Budget) -> tuple[Candidate, ...]:
         _with(c, "possible", _why_possible(c, chosen, budget)) for c in fitting if c is not chosen
     ]
     rejected = [j for j in judged if j.rank >= 0]
-    rejected.sort(key=lambda j: (j.rank, j.candidate.worst_microusd))  # stable
+    rejected.sort(key=lambda j: (j.rank, _missed_by(j)))  # stable
     return (*first, *(j.candidate for j in rejected))
+
+
+def _missed_by(judged: _Judged) -> float:
+    """How far from being possible, within one kind of refusal."""
+    candidate = judged.candidate
+    if candidate.estimate is None:
+        return 0.0
+    if judged.rank == NO_MEMORY:
+        return candidate.estimate.memory_upper_bytes - candidate.offer.device.usable_bytes
+    if judged.rank == OVER_HOURS:
+        return candidate.estimate.hours_high
+    return candidate.worst_microusd
 
 
 def _by_cost(candidate: Candidate) -> tuple[int, float, int, str, str]:

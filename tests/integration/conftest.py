@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -72,3 +73,18 @@ def main_run(tmp_path_factory: pytest.TempPathFactory, train_python: str) -> tup
 @pytest.fixture
 def launch(tmp_path: Path) -> Command:
     return Command(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a stand-in for NVIDIA's library, for LD_LIBRARY_PATH."""
+    source = ROOT / "tests" / "fixtures" / "nvml_stand_in.c"
+    folder = tmp_path_factory.mktemp("nvml")
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    assert compiler is not None, "a C compiler is needed: apt-get install gcc libc6-dev"
+    target = folder / "libnvidia-ml.so.1"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(target), str(source)],
+        check=True,
+    )
+    return folder

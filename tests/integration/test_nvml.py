@@ -2,7 +2,6 @@
 that finds it by LD_LIBRARY_PATH before anything is loaded."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,25 +13,11 @@ from launcher.catalog.local import Survey
 from launcher.types import MIB, Offer
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = ROOT / "tests" / "fixtures" / "nvml_stand_in.c"
 PROGRAM = (
     "import sys, msgspec; from launcher.catalog.local import survey;"
     "sys.stdout.buffer.write(msgspec.json.encode(survey('2026-11-21')));"
     "print(*[m for m in ('pynvml', 'torch') if m in sys.modules], file=sys.stderr)"
 )
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("nvml")
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    assert compiler is not None, "a C compiler is needed: apt-get install gcc libc6-dev"
-    target = folder / "libnvidia-ml.so.1"
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(target), str(SOURCE)],
-        check=True,
-    )
-    return folder
 
 
 def look(library: Path | None, cards: str = "", **variables: str) -> tuple[Survey, str]:
@@ -50,8 +35,8 @@ def gpus(found: Survey) -> list[Offer]:
     return [offer for offer in found.offers if offer.device.kind == "cuda"]
 
 
-def test_a_card_with_what_is_free_of_it(library):
-    found, _ = look(library, "NVIDIA GeForce RTX 4080|16376|1376|8.9|2")
+def test_a_card_with_what_is_free_of_it(nvml):
+    found, _ = look(nvml, "NVIDIA GeForce RTX 4080|16376|1376|8.9|2")
     (offer,) = gpus(found)
     assert offer.device.name == "RTX4080"
     assert offer.device.total_bytes == 16376 * MIB
@@ -64,27 +49,27 @@ def test_a_card_with_what_is_free_of_it(library):
     assert offer.note == "1.3 GiB in use by 2 processes"
 
 
-def test_the_cpu_is_offered_beside_the_cards(library):
-    found, _ = look(library, "Tesla T4|15360|3|7.5|0;NVIDIA L40S|46068|0|8.9|0")
+def test_the_cpu_is_offered_beside_the_cards(nvml):
+    found, _ = look(nvml, "Tesla T4|15360|3|7.5|0;NVIDIA L40S|46068|0|8.9|0")
     assert [o.instance for o in found.offers] == ["gpu0", "gpu1", "cpu"]
 
 
-def test_a_card_we_do_not_know_has_no_speed(library):
-    found, _ = look(library, "NVIDIA GeForce RTX 4090 Laptop GPU|16376|0|8.9|0")
+def test_a_card_we_do_not_know_has_no_speed(nvml):
+    found, _ = look(nvml, "NVIDIA GeForce RTX 4090 Laptop GPU|16376|0|8.9|0")
     (offer,) = gpus(found)
     assert offer.device.name == "NVIDIA GeForce RTX 4090 Laptop GPU"
     assert offer.device.dense_16bit_tflops == 0
     assert "speed unknown" in offer.note
 
 
-def test_one_broken_card_does_not_hide_the_other(library):
-    found, _ = look(library, "NVIDIA A10|0|0|8.6|0;NVIDIA A10|23028|0|8.6|0")
+def test_one_broken_card_does_not_hide_the_other(nvml):
+    found, _ = look(nvml, "NVIDIA A10|0|0|8.6|0;NVIDIA A10|23028|0|8.6|0")
     assert [o.instance for o in gpus(found)] == ["gpu1"]
     assert found.problems == ("GPU 0: Unknown Error",)
 
 
-def test_a_driver_that_does_not_answer_is_said(library):
-    found, _ = look(library, "NVIDIA A10|23028|0|8.6|0", NVML_INIT="999")
+def test_a_driver_that_does_not_answer_is_said(nvml):
+    found, _ = look(nvml, "NVIDIA A10|23028|0|8.6|0", NVML_INIT="999")
     assert gpus(found) == []
     assert "run nvidia-smi" in found.problems[0]
 
@@ -93,9 +78,9 @@ def test_a_driver_that_does_not_answer_is_said(library):
     ("visible", "instances"),
     [("1", ["gpu1"]), ("", []), ("GPU-stand-in-0", ["gpu0"]), ("0,1", ["gpu0", "gpu1"])],
 )
-def test_cards_hidden_from_cuda_are_not_offered(library, visible, instances):
+def test_cards_hidden_from_cuda_are_not_offered(nvml, visible, instances):
     cards = "NVIDIA A10|23028|0|8.6|0;NVIDIA A10|23028|0|8.6|0"
-    found, _ = look(library, cards, CUDA_VISIBLE_DEVICES=visible)
+    found, _ = look(nvml, cards, CUDA_VISIBLE_DEVICES=visible)
     assert [o.instance for o in gpus(found)] == instances
     assert len(found.problems) == 2 - len(instances)
 
