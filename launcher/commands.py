@@ -95,7 +95,7 @@ def offers(
     refresh: bool,
     as_json: bool,
 ) -> None:
-    """This machine and dated price lists: what can be had, and for how much an hour.
+    """This machine and the dated catalog: what can be had, and for how much.
 
     Prices come from the embedded snapshot and from SkyPilot's catalogs where they lie on this
     machine, the newer of the two; they are lists, no bill.

@@ -10,9 +10,6 @@ from launcher.errors import BadInput
 from launcher.types import Offer
 
 _KINDS = ("cpu", "mps")  # --gpu cpu: this machine's processor
-# Names this much alike are one name mistyped: us-esat-1 and us-east-1 are 0.89, us-west-2 and
-# us-east-1 0.78 (difflib's ratio).
-_TYPING_ERROR = 0.85
 
 
 def names_gpu(text: str, offer: Offer) -> bool:
@@ -76,24 +73,35 @@ def require_known(
 
 
 def _require_regions(offers: Sequence[Offer], names: Sequence[str]) -> None:
-    listed = {region for o in offers for region in (o.region, *o.regions) if o.provider != LOCAL}
-    listed.discard(ANYWHERE)
-    patterns = {region for region in listed if "*" in region}
-    known = listed - patterns
+    known, patterns = _listed_regions(offers)
     for name in names:
         if any(covers(name.lower(), region.lower()) for region in known):
             continue
-        near = _nearest(name, known, 3, _TYPING_ERROR)
-        if not near and any(covers(pattern, name.lower()) for pattern in patterns):
-            continue  # the snapshot's `us-*`: a region that no list names by itself
-        near = near or _nearest(name, known, 3)
+        if any(covers(pattern, name.lower()) for pattern in patterns):
+            continue
+        near = _nearest(name, known, 3)
         hint = f"nearest: {', '.join(near)}" if near else "see launch offers --all"
         raise BadInput(f"--region {name}: no such region in any price list; {hint}")
 
 
-def _nearest(name: str, known: Iterable[str], count: int, alike: float = 0.5) -> list[str]:
-    import difflib  # 10 ms, and only where a name is in doubt
+def _listed_regions(offers: Sequence[Offer]) -> tuple[set[str], set[str]]:
+    """(regions, what stands for several). SkyPilot lists every region of a provider by its name, so
+    that the snapshot's `us-*` says nothing more where its catalog is there."""
+    clouds = [offer for offer in offers if offer.provider != LOCAL]
+    by_name = {offer.provider for offer in clouds if offer.origin == "SkyPilot"}
+    known, patterns = set(), set()
+    for offer in clouds:
+        for region in (offer.region, *offer.regions):
+            if "*" not in region:
+                known.add(region)
+            elif offer.provider not in by_name:
+                patterns.add(region)
+    return known - {ANYWHERE}, patterns
+
+
+def _nearest(name: str, known: Iterable[str], count: int) -> list[str]:
+    import difflib  # 10 ms, and only on the way to an error
 
     folded = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(name.lower(), list(folded), n=count, cutoff=alike)
+    near = difflib.get_close_matches(name.lower(), list(folded), n=count, cutoff=0.5)
     return [folded[key] for key in near]
