@@ -38,7 +38,7 @@ def sound_rows(draw):
     card = gpu(draw(some.sampled_from(PLAIN)))
     count = draw(some.sampled_from(WHOLE_CARDS))
     usd = draw(some.integers(50, 14_000)) * count / 1000
-    mib = card.total_mib // 1024 if provider == "runpod" else card.total_mib
+    mib = round(card.total_mib / 1024) if provider == "runpod" else card.total_mib
     listed = f"{{'Gpus': [{{'Name': 'x', 'MemoryInfo': {{'SizeInMiB': {mib}}}}}]}}"
     return provider, {
         "InstanceType": f"i{draw(some.integers(0, 9))}-{card.name}-{count}",
