@@ -31,7 +31,7 @@ class Price(Struct, frozen=True, array_like=True):
         return self.provider, self.instance, self.region, self.spot
 
 
-class Dropped(Struct, frozen=True, array_like=True):
+class Dropped(Struct, frozen=True):
     """A row of a price list that is not offered, or several alike, and why."""
 
     provider: str

@@ -31,7 +31,7 @@ TIMEOUT_SECONDS = 300
 _PROGRAM = Path(__file__).with_name("ask_skypilot.py")
 
 
-class Known(Struct, frozen=True, array_like=True):
+class Known(Struct, frozen=True):
     """A price as it was at a refresh."""
 
     provider: str
