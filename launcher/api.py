@@ -12,7 +12,6 @@ import msgspec
 
 from jobs.spec import ResolvedSpec, Strategy, name_disagrees, named_parameters
 from launcher import continuing, hub_data, planner, preflight, recipes, tokens
-from launcher.catalog import enabled, merge
 from launcher.catalog.local import Survey, survey
 from launcher.catalog.offers import embedded_offers
 from launcher.catalog.priced import Listing
@@ -66,6 +65,8 @@ def offers(
     `spot` keeps the instances that have a spot price. Raises BadInput with the nearest names for a
     provider, GPU or region that nobody knows.
     """
+    from launcher.catalog import enabled, merge  # nothing else waits for them
+
     listing = merge.offers()
     found = (*survey(today).offers, *enabled.marked(listing.offers, enabled.last_check()))
     require_known(found, providers, gpu, regions)

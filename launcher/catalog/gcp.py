@@ -31,9 +31,9 @@ _ATTACHED: dict[str, dict[int, int]] = {
     "V100": {1: 8, 2: 16, 4: 32, 8: 64},
 }
 _GIB_PER_VCPU = 4  # _DEFAULT_GPU_MEMORY_CPU_RATIO
-# On-demand prices of one GPU differ by 1.8 times between regions at most; what is below half of the
-# dearest was a reservation's (`DWS Defined Duration`: H100 at $4.20 in us-central1 beside $9.80 in
-# us-east4, 006059e; SkyPilot's fetcher leaves them out since). Assumption, from that file.
+# In the file at 006059e, H100 on demand costs $9.80 to $12.74 by region, and $4.20 where a
+# reservation's price was taken for it (`DWS Defined Duration`, which SkyPilot's fetcher leaves out
+# since). Assumption: honest prices of one GPU differ by less than two times between regions.
 LEAST_SHARE_OF_DEAREST = 0.5
 
 
@@ -105,8 +105,8 @@ def _sum(host: Row, gpu: Row) -> Row:
 
 
 def _added(one: float | None, other: float | None) -> float | None:
-    """The sum, and nothing when a part is not known. Prices are listed to five digits."""
-    return round(one + other, 5) if one and other else None
+    """The sum to the micro-dollar; nothing when a part is not known."""
+    return round(one + other, 6) if one and other else None
 
 
 def _reserved(gpu: Row, dearest: float) -> str | None:

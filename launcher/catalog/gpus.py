@@ -1,9 +1,9 @@
 """GPU facts, one row a card, each naming the NVIDIA or AMD document that states them.
 
 Written down from memory in November 2026. Held against since: the 16-bit rates of all cards but
-A10G, L40S, B200 and MI300X follow from multiprocessors x boost clock x rate of one (a test does the
-sum); bandwidths of the RTX 50 series, A40, A10G, H100, H200 and B200, and B200's rates, were found
-in other people's tables of the same documents. None is a measurement.
+A10G, L40S, B200 and MI300X and the less common GeForce follow from multiprocessors x boost clock x
+rate of one (a test does the product); bandwidths of T4, V100, A10G, A40, A100, H100 SXM, H200, B200
+and the RTX 50 series, and B200's rates, stand so in other people's tables. None is a measurement.
 
 Rates are peak dense 16-bit tensor TFLOP/s without sparsity (where a data sheet prints only the
 figure with sparsity, half of it) and, on GeForce cards, with FP32 accumulation, which training

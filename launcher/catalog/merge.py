@@ -4,15 +4,20 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from fnmatch import fnmatchcase
 
+from launcher import paths
 from launcher.catalog import offers as embedded
-from launcher.catalog import skypilot
 from launcher.catalog.priced import ANYWHERE, Dropped, Listing
 from launcher.types import Offer
 
 
 def offers() -> Listing:
     """What the embedded snapshot and SkyPilot's catalogs on this machine offer, and leave out."""
-    return merged([embedded.snapshot(), skypilot.listing()])
+    listings = [embedded.snapshot()]
+    if paths.skypilot_catalogs().is_dir():
+        from launcher.catalog import skypilot  # 5 ms, where there is something to read
+
+        listings.append(skypilot.listing())
+    return merged(listings)
 
 
 def merged(listings: Iterable[Listing]) -> Listing:

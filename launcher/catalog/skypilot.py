@@ -2,7 +2,7 @@
 
 SkyPilot 0.14.1 keeps one CSV file a provider (sky/catalog/common.py), with the columns in another
 order each. Only rows that name a GPU are read, and what they come to is kept until the file or this
-package changes: AWS's 50,000 rows take a tenth of a second to read and 5 ms to take up again
+package changes: 50,000 rows take a tenth of a second to read and 9 to 27 ms to take up again
 (docs/decisions/0009). Nothing is fetched here.
 """
 
@@ -23,7 +23,6 @@ from launcher.catalog.providers import PROVIDERS
 from launcher.catalog.rules import Row, objection
 from launcher.types import Offer
 
-SCHEMA = "v8"  # CATALOG_SCHEMA_VERSION of SkyPilot 0.14.1
 _NEEDED = ("InstanceType", "AcceleratorName", "AcceleratorCount", "Price", "SpotPrice", "Region")
 _SIZE = re.compile(r"'SizeInMiB': ([\d.]+)")
 _LEAST_MIB = 1024  # RunPod writes GiB there (trap 5); no card of ours has less than 1 GiB
@@ -37,19 +36,10 @@ class Kept(Struct, frozen=True, array_like=True):
     dropped: tuple[Dropped, ...]
 
 
-def folder() -> Path:
-    """Where SkyPilot keeps its catalogs: below SKY_RUNTIME_DIR if that is set, else the home."""
-    root = Path(os.environ.get("SKY_RUNTIME_DIR", "~")).expanduser()
-    return root / ".sky" / "catalogs" / SCHEMA
-
-
 def files() -> Iterator[tuple[str, Path]]:
-    """(provider, file) of each catalog that is there. Nothing is looked up when none is."""
-    home = folder()
-    if not home.is_dir():
-        return
+    """(provider, file) of each catalog that is there."""
     for provider in PROVIDERS:
-        path = home / provider / "vms.csv"
+        path = paths.skypilot_catalogs() / provider / "vms.csv"
         if path.is_file():
             yield provider, path
 

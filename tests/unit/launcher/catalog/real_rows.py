@@ -33,7 +33,7 @@ def reasons(provider: str, instance: str) -> list[str]:
 def place(root: Path, *providers: str) -> Path:
     """The real rows where SkyPilot would keep them, below a root for SKY_RUNTIME_DIR."""
     for provider in providers or PROVIDERS:
-        path = root / ".sky" / "catalogs" / skypilot.SCHEMA / provider / "vms.csv"
+        path = root / ".sky" / "catalogs" / "v8" / provider / "vms.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text(provider), encoding="utf-8")
     return root

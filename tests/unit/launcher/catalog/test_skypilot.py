@@ -20,7 +20,7 @@ def apart(tmp_path, monkeypatch):
 
 
 def vms(provider: str):
-    return skypilot.folder() / provider / "vms.csv"
+    return paths.skypilot_catalogs() / provider / "vms.csv"
 
 
 def test_without_catalogs_nothing_is_offered_and_nothing_written(tmp_path):
@@ -49,7 +49,7 @@ def test_a_price_is_of_the_day_the_file_was_fetched(tmp_path):
 def test_a_failed_fetch_makes_no_price_younger(tmp_path):
     """SkyPilot then sets the file's time to now; the checksum keeps the time of the prices."""
     place(tmp_path, "lambda")
-    checksum = skypilot.folder() / ".meta" / "lambda" / "vms.csv.md5"
+    checksum = paths.skypilot_catalogs() / ".meta" / "lambda" / "vms.csv.md5"
     checksum.parent.mkdir(parents=True)
     checksum.write_text("of the prices")
     os.utime(checksum, (0, 20_000 * DAY))

@@ -94,6 +94,48 @@ def test_traps_beside_it_change_nothing(sound, random):
     assert {p for p in together if p.instance == row["InstanceType"]} == set(alone)
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    host=some.integers(100_000, 12_000_000),
+    gpus=some.lists(some.integers(1_000_000, 1_990_000), min_size=1, max_size=6),
+    spot=some.one_of(some.none(), some.integers(10_000, 900_000)),
+)
+def test_gcps_sums_are_exact_whatever_the_region(host, gpus, spot):
+    """Prices of one GPU that differ by less than two times between regions."""
+    listed = "" if spot is None else spot / 1e6
+    lines = [
+        "InstanceType,vCPUs,MemoryGiB,AcceleratorName,AcceleratorCount,GpuInfo,Region,"
+        "AvailabilityZone,Price,SpotPrice"
+    ]
+    for i, usd in enumerate(gpus):
+        lines.append(f"a2-highgpu-1g,12.0,85.0,,,,r{i},r{i}-a,{host / 1e6},{listed}")
+        lines.append(f",,,A100,1,{{'SizeInMiB': 40960}},r{i},r{i}-a,{usd / 1e6},{listed}")
+    prices, dropped = skypilot.read("gcp", "\n".join(lines))
+    assert dropped == ()
+    regions = {r: p for p in prices if not p.spot for r in p.regions or (p.region,)}
+    for i, usd in enumerate(gpus):
+        assert regions[f"r{i}"].high_microusd == host + usd
+    assert {p.high_microusd for p in prices if p.spot} == ({2 * spot} if spot else set())
+
+
+@settings(max_examples=100, deadline=None)
+@given(card=some.sampled_from(["RTX 4090", "RTX 3060 Ti", "RTX 4080S", "A100 SXM4", "Tesla T4"]),
+       count=some.integers(1, 16), cents=some.integers(5, 4000))  # fmt: skip
+def test_vast_rows_whose_memory_is_the_sum_of_all_cards(card, count, cents):
+    meant = {"RTX 4080S": "RTX4080SUPER", "A100 SXM4": "A100-40GB", "Tesla T4": "T4"}
+    known = gpu(meant.get(card, card))
+    instance = f"{count}x-{card.replace(' ', '_')}-32-65536"
+    text = (
+        "InstanceType,AcceleratorName,AcceleratorCount,Price,SpotPrice,Region,GpuInfo\n"
+        f'{instance},whatever,{count},{cents / 100:.2f},,"Texas, US, NA",'
+        f"\"{{'MemoryInfo': {{'SizeInMiB': {known.total_mib * count}}}}}\"\n"
+    )
+    (price,), dropped = skypilot.read("vast", text)
+    assert dropped == ()
+    assert (price.card, price.count) == (known.name, count)
+    assert price.high_microusd == cents * 10_000
+
+
 @given(some.sampled_from(real_rows.PROVIDERS))
 def test_memory_is_the_tables_and_never_the_lists(provider):
     for price in real_rows.prices(provider):
