@@ -117,6 +117,12 @@ def test_a_family_without_a_size_is_in_doubt():
     assert card_meant("runpod", "A100", "1x_A100", None) == "A100 may be A100-40GB or A100-80GB"
 
 
+def test_memory_exposes_a_card_of_another_name():
+    """The H100 NVL has 95,830 MiB; where a list calls it H100, it is none that we know."""
+    assert "listed with 95,830 MiB" in str(card_meant("nebius", "H100", "gpu-h100-sxm_1gpu", 95830))
+    assert card_meant("nebius", "H100", "gpu-h100-sxm_1gpu", 81920) == gpu("H100-SXM")
+
+
 def test_memory_tells_sizes_of_one_name_apart():
     assert card_meant("lambda", "A100", "gpu_1x_a100", 81920) == gpu("A100-80GB")
     assert card_meant("lambda", "A100", "gpu_1x_a100", 40960) == gpu("A100-40GB")

@@ -97,6 +97,11 @@ def test_one_price_everywhere_is_one_offer():
     assert (price.region, price.regions) == (ANYWHERE, ("IN", "JP", "US"))
 
 
+def test_a_region_without_a_state_is_its_country():
+    (price,) = [p for p in prices("vast") if p.card == "B200"]
+    assert price.region == "US, NA"
+
+
 def test_different_prices_stay_regions():
     found = {p.region: p.high_microusd for p in prices("azure") if p.card == "T4" and not p.spot}
     assert found == {"centralus": 594_000, "eastus": 526_000}
