@@ -14,8 +14,9 @@ import msgspec
 
 from jobs.spec import JobSpec, ResolvedSpec, Strategy, name_disagrees, named_parameters
 from launcher import continuing, hub_data, paths, planner, preflight, recipes, tokens
+from launcher.catalog import enabled, merge
 from launcher.catalog.local import Survey, survey
-from launcher.catalog.offers import embedded_offers
+from launcher.catalog.priced import Listing
 from launcher.catalog.providers import display_name
 from launcher.collecting import collect
 from launcher.errors import BadInput, OutsideFailed
@@ -26,8 +27,8 @@ from launcher.judging import scan_judging
 from launcher.ledger import measurements
 from launcher.planner import Estimator
 from launcher.runs import cancel, require_choice, resume, submit
-from launcher.selection import names_gpu, on_providers, require_known
-from launcher.types import Budget, DataFacts, ModelFacts, Offer, Plan
+from launcher.selection import in_regions, names_gpu, on_providers, require_known
+from launcher.types import Budget, DataFacts, ModelFacts, Plan
 from launcher.watching import exists, follow, logs, runs, spent, stamp, status, utc_now
 from launcher.ways_out import ways_out
 
@@ -57,16 +58,41 @@ RUN_ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"  # names folders: no dots, no slashes
 
 
 def offers(
-    today: str, providers: tuple[str, ...] = (), gpu: str | None = None
-) -> tuple[Offer, ...]:
-    """Everything that could be had: this machine first, then the dated catalog."""
-    found = (*survey(today).offers, *embedded_offers())
-    require_known(found, providers, gpu)
-    return tuple(
+    today: str,
+    providers: tuple[str, ...] = (),
+    gpu: str | None = None,
+    *,
+    regions: tuple[str, ...] = (),
+    spot: bool = False,
+    max_hourly_microusd: int | None = None,
+) -> Listing:
+    """Everything that could be had, this machine first; and the rows of price lists left out.
+
+    `spot` keeps the instances that have a spot price. Raises BadInput with the nearest names for a
+    provider, GPU or region that nobody knows.
+    """
+    listing = _catalog()
+    found = (*survey(today).offers, *listing.offers)
+    require_known(found, providers, gpu, regions)
+    with_spot = {(offer.provider, offer.instance) for offer in found if offer.spot}
+    taken = tuple(
         offer
         for offer in found
-        if on_providers(providers, offer) and (gpu is None or names_gpu(gpu, offer))
+        if on_providers(providers, offer)
+        and (gpu is None or names_gpu(gpu, offer))
+        and in_regions(regions, offer)
+        and (not spot or (offer.provider, offer.instance) in with_spot)
+        and (max_hourly_microusd is None or offer.microusd_per_hour <= max_hourly_microusd)
     )
+    named = {name.lower() for name in providers}
+    left_out = (entry for entry in listing.dropped if not named or entry.provider in named)
+    return Listing(taken, tuple(left_out))
+
+
+def _catalog() -> Listing:
+    """Every price list, with what is known of where SkyPilot may rent."""
+    listing = merge.offers()
+    return Listing(enabled.marked(listing.offers, enabled.last_check()), listing.dropped)
 
 
 def plan(
@@ -145,7 +171,7 @@ def _planning(
         named_parameters=named_parameters(job.model.id),
         source=source,
     )
-    found = (*local.offers, *embedded_offers())
+    found = (*local.offers, *_catalog().offers)
     if request.exact is not None:
         found = tuple(o for o in found if o.device.kind == request.exact.device)
     run_id = run_id or _new_run_id(job.name, now)

@@ -76,17 +76,64 @@ def estimate(
 
 @click.command()
 @click.option("--on", "providers", multiple=True, metavar="PROVIDER", help="Only there.")
-@click.option("--gpu", metavar="NAME", help="Only this GPU.")
+@click.option("--gpu", metavar="NAME[:N]", help="Only this GPU.")
+@click.option("--region", "regions", multiple=True, metavar="NAME", help="Only there; us-* works.")
+@click.option("--spot", is_flag=True, help="Only what has a spot price.")
+@click.option("--max-hourly", type=float, metavar="USD", help="Only up to this price of an hour.")
+@click.option("--all", "every_region", is_flag=True, help="A line for each region.")
+@click.option("--dropped", is_flag=True, help="The rows of price lists that are not offered.")
+@click.option("--refresh", is_flag=True, help="Ask SkyPilot anew, and show what moved.")
 @JSON_FLAG
-def offers(providers: tuple[str, ...], gpu: str | None, as_json: bool) -> None:
-    """This machine and the dated catalog: what can be had, and for how much."""
-    from launcher import api, display
+def offers(
+    providers: tuple[str, ...],
+    gpu: str | None,
+    regions: tuple[str, ...],
+    spot: bool,
+    max_hourly: float | None,
+    every_region: bool,
+    dropped: bool,
+    refresh: bool,
+    as_json: bool,
+) -> None:
+    """This machine and the dated catalog: what can be had, and for how much.
 
-    found = api.offers(api.utc_now().date().isoformat(), providers, gpu)
-    if as_json:
-        write_json({"offers": found})
+    Prices come from the embedded snapshot and from SkyPilot's catalogs where they lie on this
+    machine, the newer of the two; they are lists, no bill.
+    """
+    from launcher import api, catalog_display
+    from launcher.catalog.enabled import last_check
+    from launcher.types import MICROUSD
+
+    if refresh:
+        from launcher.catalog.refresh import refresh as ask
+
+        answer = ask(say, api.utc_now())
+        if as_json:
+            write_json(answer)
+        else:
+            click.echo(catalog_display.refreshed_text(answer), nl=False)
+        return
+    today = api.utc_now().date().isoformat()
+    found = api.offers(
+        today,
+        providers,
+        gpu,
+        regions=regions,
+        spot=spot,
+        max_hourly_microusd=None if max_hourly is None else round(max_hourly * MICROUSD),
+    )
+    if as_json and dropped:
+        write_json({"dropped": found.dropped})
+    elif as_json:
+        rows = sum(entry.rows for entry in found.dropped)
+        write_json({"offers": found.offers, "dropped_rows": rows, "enabled": last_check()})
+    elif dropped:
+        click.echo(catalog_display.dropped_text(found.dropped), nl=False)
     else:
-        click.echo(display.list_offers(found), nl=False)
+        text = catalog_display.offers_text(
+            found.offers, found.dropped, last_check(), today, every_region=every_region
+        )
+        click.echo(text, nl=False)
 
 
 @click.command()

@@ -1,11 +1,11 @@
-"""Text for people: the plan's table, the receipt, lists of runs and offers. Returns strings."""
+"""Text for people: the plan's table, the receipt, lists of runs. Returns strings."""
 
 from collections.abc import Iterable, Sequence
 
 from jobs.spec import ExportResult, Measured, PhaseRecord, ResolvedSpec, Result, StepRecord
 from launcher.estimate.calibration import basis
 from launcher.refusals import gib
-from launcher.types import GIB, Candidate, DataFacts, Estimate, Offer, Plan, Run, View
+from launcher.types import GIB, Candidate, DataFacts, Estimate, Plan, Run, View
 from results.receipt import Receipt, dollars, duration
 from results.report import (
     crossing_note,
@@ -269,25 +269,6 @@ def _sums(candidate: Candidate) -> list[tuple[str, int, str]]:
         ("expected", estimate.memory_expected_bytes, ""),
         ("upper bound", estimate.memory_upper_bytes, f"of {gib(device.usable_bytes)} GiB: {room}"),
     ]
-
-
-def list_offers(offers: Sequence[Offer]) -> str:
-    rows = [["provider", "instance", "region", "GPU", "usable GiB", "$/h", "kind", "as of", "note"]]
-    for o in offers:
-        rows.append(
-            [
-                o.provider,
-                o.instance,
-                o.region,
-                (f"{o.count}× " if o.count > 1 else "") + o.device.name,
-                gib(o.device.usable_bytes),
-                f"{o.microusd_per_hour / 1e6:.3f}",
-                "spot" if o.spot else "on demand",
-                o.as_of,
-                o.note,
-            ]
-        )
-    return table(rows, right=(4, 5))
 
 
 def list_runs(runs: Sequence[tuple[Run, int]]) -> str:

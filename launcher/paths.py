@@ -36,6 +36,17 @@ def hub_data_folder(data_set: str, commit: str) -> Path:
     return _xdg("XDG_CACHE_HOME", ".cache") / "data" / data_set.replace("/", "--") / commit
 
 
+def catalog_folder() -> Path:
+    """SkyPilot's catalogs as they were last read, and which providers were enabled when."""
+    return _xdg("XDG_CACHE_HOME", ".cache") / "catalog"
+
+
+def skypilot_catalogs() -> Path:
+    """Where SkyPilot 0.14.1 keeps its catalogs: below SKY_RUNTIME_DIR if set, else the home."""
+    root = Path(os.environ.get("SKY_RUNTIME_DIR", "~")).expanduser()
+    return root / ".sky" / "catalogs" / "v8"  # its CATALOG_SCHEMA_VERSION
+
+
 def packaged(name: str) -> Path:
     """A data folder of the project (`sky`, `images`): beside the packages in a checkout, below
     `launcher/_<name>` in an installed wheel."""

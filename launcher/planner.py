@@ -131,7 +131,7 @@ def plan(
         candidates=candidates,
         left_out=len(offers) - sum(kind.offers for kind in kinds),
         settings=settings,
-        warnings=(*warnings, *_price_warnings(candidates, today or created_at[:10])),
+        warnings=(*warnings, *_warnings(candidates, today or created_at[:10])),
     )
 
 
@@ -163,6 +163,7 @@ _kind_of = attrgetter(
     "provision_seconds",
     "download_mb_s",
     "interruptions_per_hour",
+    "enabled",
 )
 
 
@@ -290,7 +291,8 @@ def _why_possible(candidate: Candidate, chosen: Candidate | None, budget: Budget
     return f"the same cost, {slower:.1f} h slower than the chosen"
 
 
-def _price_warnings(candidates: tuple[Candidate, ...], today: str) -> tuple[str, ...]:
+def _warnings(candidates: tuple[Candidate, ...], today: str) -> tuple[str, ...]:
+    """What is not known, or old, of the chosen offer that costs money."""
     if not candidates or candidates[0].verdict != "chosen":
         return ()
     offer = candidates[0].offer
@@ -300,7 +302,12 @@ def _price_warnings(candidates: tuple[Candidate, ...], today: str) -> tuple[str,
         days = (date.fromisoformat(today) - date.fromisoformat(offer.as_of)).days
     except ValueError as error:
         raise BadInput(f"{offer.provider} {offer.instance}: {error}") from None
-    if days <= STALE_DAYS:
-        return ()
-    name = f"{display_name(offer.provider)}'s {offer.device.name}"
-    return (f"the price of {name} is of {offer.as_of}, {days} days old; check it before paying",)
+    where = display_name(offer.provider)
+    found = []
+    if days > STALE_DAYS:
+        what = f"the price of {where}'s {offer.device.name}"
+        found.append(f"{what} is of {offer.as_of}, {days} days old; check it before paying")
+    if offer.enabled is None:
+        asked = "`launch offers --refresh` asks SkyPilot"
+        found.append(f"whether you may rent from {where} is not known; {asked}")
+    return tuple(found)

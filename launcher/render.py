@@ -78,7 +78,8 @@ def timeout_seconds(plan: Plan, candidate: Candidate) -> int:
 def _resources(plan: Plan, candidate: Candidate) -> dict[str, Any]:
     offer = candidate.offer
     assert candidate.estimate is not None
-    name = PROVIDERS[offer.provider].accelerators.get(offer.device.name, offer.device.name)
+    spelled = PROVIDERS[offer.provider].accelerators
+    name = offer.accelerator or spelled.get(offer.device.name, offer.device.name)
     real_region = offer.region.replace("-", "").isalnum() and offer.region != "any"
     return {
         "infra": f"{offer.provider}/{offer.region}" if real_region else offer.provider,

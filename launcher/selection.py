@@ -1,9 +1,11 @@
-"""Pure: what `--on` and `--gpu` mean, and what to say when they mean nothing."""
+"""Pure: what `--on`, `--gpu` and `--region` mean, and what to say when they mean nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from launcher.catalog.gpus import cards_called, require_cards
-from launcher.catalog.providers import LOCAL, PROVIDERS
+from launcher.catalog.merge import covers
+from launcher.catalog.priced import ANYWHERE
+from launcher.catalog.providers import LOCAL, PROVIDERS, UNPRICED
 from launcher.errors import BadInput
 from launcher.types import Budget, Offer
 
@@ -36,16 +38,38 @@ def asked_for(offer: Offer, budget: Budget) -> bool:
     return budget.gpu is None or names_gpu(budget.gpu, offer)
 
 
-def require_known(offers: Sequence[Offer], providers: Sequence[str], gpu: str | None) -> None:
-    """Raises `BadInput` with the nearest names when `--on` or `--gpu` names nothing we know."""
+def in_regions(names: Sequence[str], offer: Offer) -> bool:
+    """Whether `--region` takes this offer; no names take all, `us-*` takes several.
+
+    An offer whose list does not say where it is (`any`) may be there, and is taken.
+    """
+    if not names:
+        return True
+    if offer.provider == LOCAL:
+        return False
+    here = [region.lower() for region in offer.regions or (offer.region,)]
+    return any(covers(n.lower(), h) or covers(h, n.lower()) for n in names for h in here)
+
+
+def require_known(
+    offers: Sequence[Offer],
+    providers: Sequence[str],
+    gpu: str | None,
+    regions: Sequence[str] = (),
+) -> None:
+    """Raises `BadInput` with the nearest names when one of these names nothing we know."""
     known = sorted({LOCAL, *PROVIDERS, *(o.provider for o in offers)})
     for name in providers:
+        if name.lower() in UNPRICED:
+            raise BadInput(
+                f"--on {name}: SkyPilot rents there, but there is no price list to plan with; "
+                f"to enable it: {UNPRICED[name.lower()]}"
+            )
         if name.lower() not in known:
-            import difflib  # 10 ms, and only on the way to an error
-
-            near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+            near = _nearest(name, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise BadInput(f"--on {name}: no such provider (one of {', '.join(known)}){hint}")
+    _require_regions(offers, regions)
     if gpu is None:
         return
     name, colon, number = gpu.partition(":")
@@ -53,3 +77,38 @@ def require_known(offers: Sequence[Offer], providers: Sequence[str], gpu: str | 
         raise BadInput(f"--gpu {gpu}: the count after the colon is a whole number from 1")
     if name.lower() not in _KINDS and not any(names_gpu(name, o) for o in offers):
         require_cards(name)
+
+
+def _require_regions(offers: Sequence[Offer], names: Sequence[str]) -> None:
+    known, patterns = _listed_regions(offers)
+    for name in names:
+        if any(covers(name.lower(), region.lower()) for region in known):
+            continue
+        if any(covers(pattern, name.lower()) for pattern in patterns):
+            continue
+        near = _nearest(name, known, 3)
+        hint = f"nearest: {', '.join(near)}" if near else "see launch offers --all"
+        raise BadInput(f"--region {name}: no such region in any price list; {hint}")
+
+
+def _listed_regions(offers: Sequence[Offer]) -> tuple[set[str], set[str]]:
+    """(regions, what stands for several). SkyPilot lists every region of a provider by its name, so
+    that the snapshot's `us-*` says nothing more where its catalog is there."""
+    clouds = [offer for offer in offers if offer.provider != LOCAL]
+    by_name = {offer.provider for offer in clouds if offer.origin == "SkyPilot"}
+    known, patterns = set(), set()
+    for offer in clouds:
+        for region in (offer.region, *offer.regions):
+            if "*" not in region:
+                known.add(region)
+            elif offer.provider not in by_name:
+                patterns.add(region)
+    return known - {ANYWHERE}, patterns
+
+
+def _nearest(name: str, known: Iterable[str], count: int) -> list[str]:
+    import difflib  # 10 ms, and only on the way to an error
+
+    folded = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower(), list(folded), n=count, cutoff=0.5)
+    return [folded[key] for key in near]

@@ -59,7 +59,7 @@ class Offer(Struct, frozen=True, kw_only=True):
     as_of: str  # ISO date of the price
     source: str
     executor: str | None  # None: no executor of ours can provision it; shown, never chosen
-    capabilities: tuple[str, ...] = ()  # of: stop, autodown, spot, containers, bucket_mounts
+    capabilities: tuple[str, ...] = ()  # launcher.catalog.providers.Capability
     billing_seconds: int = 1  # granularity
     billing_minimum_seconds: int = 0
     microusd_per_gib_disk_hour: int = 0
@@ -77,6 +77,13 @@ class Offer(Struct, frozen=True, kw_only=True):
     note: str = ""
     # Spot: how often a machine is taken back, (low, expected, high); None: nobody has said.
     interruptions_per_hour: tuple[float, float, float] | None = None
+    accelerator: str = ""  # the GPU's name in SkyPilot's catalog; "": as providers.py has it
+    regions: tuple[str, ...] = ()  # where the price holds when the region is `any`; (): not known
+    architecture: str = "x86_64"  # of the host
+    minimum_driver: str = ""  # the first NVIDIA driver that knows the card; "": not known
+    origin: str = ""  # this machine, snapshot or SkyPilot: whose list the price is from
+    enabled: bool | None = None  # whether SkyPilot may rent there; None: not known
+    enabled_as_of: str = ""  # ISO date of that check
 
 
 class DataFacts(Struct, frozen=True, kw_only=True):

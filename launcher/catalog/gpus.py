@@ -1,7 +1,9 @@
 """GPU facts, one row a card, each naming the NVIDIA or AMD document that states them.
 
-Written down from memory in November 2026 and not yet held against those documents, but for
-A40 and A10G's bandwidth: a rate here is a claim to check, not a measurement.
+Written down from memory in November 2026. Held against since: the 16-bit rates of all cards but
+A10G, L40S, B200 and MI300X and the less common GeForce follow from multiprocessors x boost clock x
+rate of one (a test does the product); bandwidths of T4, V100, A10G, A40, A100, H100 SXM, H200, B200
+and the RTX 50 series, and B200's rates, stand so in other people's tables. None is a measurement.
 
 Rates are peak dense 16-bit tensor TFLOP/s without sparsity (where a data sheet prints only the
 figure with sparsity, half of it) and, on GeForce cards, with FP32 accumulation, which training
@@ -39,6 +41,20 @@ _H100_SXM = "NVIDIA H100 data sheet (half of 1,979 with sparsity)"
 _H200 = "NVIDIA H200 data sheet (half of 1,979 with sparsity)"
 _B200 = "NVIDIA HGX B200 data sheet (half of 4.5 PFLOP/s with sparsity)"
 _BOTH_SIZES = _SIBLING + "; the 16 GB card has the same rates"
+# The driver that came with the first CUDA toolkit that compiles for the card: NVIDIA CUDA Toolkit
+# release notes, "CUDA Toolkit and Corresponding Driver Versions", Linux. The wheels of the training
+# environment may ask for a newer one.
+_FIRST_DRIVER = {
+    (7, 0): "384.81",  # CUDA 9.0
+    (7, 5): "410.48",  # 10.0
+    (8, 0): "450.36.06",  # 11.0
+    (8, 6): "455.23",  # 11.1
+    (8, 9): "520.61.05",  # 11.8
+    (9, 0): "520.61.05",  # 11.8
+    (10, 0): "570.26",  # 12.8
+    (12, 0): "570.26",  # 12.8
+}
+_VOLTA = (7, 0)
 
 
 class Gpu(Struct, frozen=True):
@@ -56,6 +72,20 @@ class Gpu(Struct, frozen=True):
     @property
     def usable_bytes(self) -> int:
         return self.usable_mib * MIB if self.usable_mib else self.nominal_gb * 10**9
+
+    @property
+    def minimum_driver(self) -> str:
+        """The first NVIDIA driver that knows the card; empty where it has none."""
+        return _FIRST_DRIVER.get(self.compute_capability, "") if self.compute_capability else ""
+
+    @property
+    def dense_int8_tops(self) -> float:
+        """Twice the 16-bit rate in all data sheets; four times on GeForce cards, whose 16-bit rate
+        with FP32 accumulation is halved. Volta's tensor cores know no integers: 62.8 by DP4A."""
+        if self.compute_capability == _VOLTA:
+            return self.dense_16bit_tflops / 2
+        geforce = self.name.startswith("RTX") and not self.name.startswith("RTXPRO")
+        return self.dense_16bit_tflops * (4 if geforce else 2)
 
 
 _T4_USABLE_MIB = 14_909  # 14.56 GiB: PyTorch's total capacity, facebookresearch/tribev2#28
@@ -111,8 +141,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "V100-16GB": ("V100-SXM2-16GB", "V100-PCIE-16GB", "V100-SXM2"),
     "V100-32GB": ("V100-SXM2-32GB", "V100-PCIE-32GB", "V100-SXM3-32GB"),
     "A6000": ("RTX A6000", "RTXA6000"),
-    "RTXPRO6000": ("RTX PRO 6000 Blackwell Server Edition", "RTX PRO 6000 96GB"),
-    "RTXPRO6000-WK": ("RTX PRO 6000 Blackwell Workstation Edition",),
+    "RTXPRO6000": ("RTX PRO 6000 Blackwell Server Edition", "RTX PRO Server 6000", "RTXPRO6000S"),
+    "RTXPRO6000-WK": ("RTX PRO 6000 Blackwell Workstation Edition", "RTXPRO6000WS"),
     "A100-40GB": ("A100-40", "A100-40 SXM4", "A100-SXM4-40GB", "A100-PCIE-40GB"),
     "A100-80GB": ("A100-80", "A100-80 PCIe", "A100 80GB PCIe", "A100-SXM4-80GB", "A100-80GB-SXM"),
     "H100-SXM": ("H100 80GB HBM3", "H100-SXM5"),

@@ -56,6 +56,9 @@ def _offer(found: _Found, today: str) -> Offer:
         source=found.source,
         executor="process",
         note=found.note,
+        origin=REGION,
+        enabled=True,
+        enabled_as_of=today,
     )
 
 

@@ -1,12 +1,18 @@
 """What a provider can do and bills apart from the machine: one row each, with its source.
 
-RunPod's and Lambda's billing terms were read in November 2026; AWS's and GCP's disk and egress
-prices are from memory and to be checked. Provisioning times and download rates are assumptions
-until runs have been measured: low, expected and high seconds from the request to the first
-command on the machine, and MB/s from the Hub, wide on purpose.
+What SkyPilot 0.14.1 can do there is in `_CLOUD_UNSUPPORTED_FEATURES` of its sky/clouds/*.py; a test
+holds this table to what that code says. Network volumes are sky/utils/volume.py's VolumeType.
+RunPod's, Lambda's, Vast's and Nebius' billing terms were read in November 2026; disk and egress
+prices of AWS, GCP, Azure, Vast and Nebius are from memory and to be checked. Provisioning times and
+download rates are assumptions until runs have been measured: low, expected and high seconds from
+the request to the first command on the machine, and MB/s from the Hub, wide on purpose.
 """
 
+from typing import Literal
+
 from msgspec import Struct
+
+Capability = Literal["stop", "autodown", "spot", "containers", "network_volumes", "bucket_mounts"]
 
 # A month of disk is billed as 730 hours; prices are per GB and taken per GiB where AWS does too.
 _HOURS_A_MONTH = 730
@@ -18,7 +24,7 @@ def _monthly(usd_per_gb_month: float) -> int:
 
 class Provider(Struct, frozen=True, kw_only=True):
     id: str  # as in --on, and SkyPilot's infra
-    capabilities: tuple[str, ...]  # sky/clouds/*.py of SkyPilot 0.14.1
+    capabilities: tuple[Capability, ...]
     billing_seconds: int
     billing_minimum_seconds: int
     microusd_per_gib_disk_hour: int
@@ -31,10 +37,22 @@ class Provider(Struct, frozen=True, kw_only=True):
     accelerators: dict[str, str]  # our card's name → SkyPilot's, where they differ
 
 
-_ALL = ("stop", "autodown", "spot", "containers", "bucket_mounts")
+_ALL: tuple[Capability, ...] = ("stop", "autodown", "spot", "containers", "bucket_mounts")
 _ASSUMED_VM_SECONDS = (90.0, 240.0, 900.0)  # assumption: boot and SkyPilot's own set-up
 _ASSUMED_POD_SECONDS = (60.0, 180.0, 900.0)  # assumption: pod image pull included
 _ASSUMED_MB_S = (200.0, 80.0, 20.0)  # assumption
+
+_VAST_NAMES = {
+    "A100-40GB": "A100",
+    "A100-80GB": "A100",
+    "A6000": "RTXA6000",
+    "H100-PCIe": "H100",
+    "H100-SXM": "H100",
+    "RTXPRO6000": "RTXPRO6000S",
+    "RTXPRO6000-WK": "RTXPRO6000WS",
+    "V100-16GB": "V100",
+    "V100-32GB": "V100",
+}
 
 PROVIDERS: dict[str, Provider] = {
     p.id: p
@@ -54,7 +72,7 @@ PROVIDERS: dict[str, Provider] = {
             interruptions_source="low: 5 % in 30 days, the AWS Spot Instance Advisor's band for L4 "
             "(Thunder Compute, 1 May 2025; A100 5-10 %, H100 10-20 %). The advisor does not say of "
             "how many hours; expected 10 % a day and high 10 % an hour are assumptions",
-            accelerators={"A100-40GB": "A100", "H100-SXM": "H100"},
+            accelerators={"A100-40GB": "A100", "H100-SXM": "H100", "V100-16GB": "V100"},
         ),
         Provider(
             id="gcp",
@@ -67,13 +85,12 @@ PROVIDERS: dict[str, Provider] = {
             download_mb_s=_ASSUMED_MB_S,
             source="Google Compute Engine pricing, us-central1: per second, 60 s at least; "
             "balanced disk $0.10 per GB and month; $0.12 per GB out (premium tier)",
-            accelerators={"A100-40GB": "A100", "H100-SXM": "H100"},
+            accelerators={"A100-40GB": "A100", "H100-SXM": "H100", "V100-16GB": "V100"},
         ),
         Provider(
             id="runpod",
-            # Spot as SkyPilot provisions it is bid-based and its prices equal on-demand's in the
-            # catalog: no discount known, so none is offered.
-            capabilities=("autodown", "containers"),
+            # SkyPilot can bid for spot there; its catalog lists no price below on-demand's.
+            capabilities=("autodown", "spot", "containers", "network_volumes"),
             billing_seconds=1,
             billing_minimum_seconds=0,
             microusd_per_gib_disk_hour=_monthly(0.10),
@@ -82,11 +99,12 @@ PROVIDERS: dict[str, Provider] = {
             download_mb_s=_ASSUMED_MB_S,
             source="docs.runpod.io, accounts-billing/billing: per second, no fee for data "
             "transfer; pods/storage: container disk $0.10 per GB and month",
-            accelerators={"H100-PCIe": "H100"},
+            accelerators={"H100-PCIe": "H100", "A6000": "RTXA6000", "H200": "H200-SXM"},
         ),
         Provider(
             id="lambda",
-            capabilities=("autodown",),
+            # `image_id: docker:...` runs Docker on the machine; machine images cannot be chosen.
+            capabilities=("autodown", "containers", "bucket_mounts"),
             billing_seconds=60,
             billing_minimum_seconds=60,
             microusd_per_gib_disk_hour=0,
@@ -97,12 +115,81 @@ PROVIDERS: dict[str, Provider] = {
             "clusters and filesystems are billed, so local disk and egress are not",
             accelerators={"A100-40GB": "A100", "H100-PCIe": "H100", "H100-SXM": "H100"},
         ),
+        Provider(
+            id="azure",
+            capabilities=_ALL,
+            billing_seconds=60,
+            billing_minimum_seconds=60,
+            microusd_per_gib_disk_hour=_monthly(0.15),
+            microusd_per_gib_egress=87_000,
+            provision_seconds=_ASSUMED_VM_SECONDS,
+            download_mb_s=_ASSUMED_MB_S,
+            source="docs.azure.cn, billing-azure-core-services: charged per minute; premium SSD "
+            "P10 $19.71 a month for 128 GiB; $0.087 per GB out (free allowance not counted)",
+            accelerators={"A100-40GB": "A100", "V100-16GB": "V100", "H100-SXM": "H100"},
+        ),
+        Provider(
+            id="nebius",
+            capabilities=_ALL,
+            billing_seconds=1,
+            billing_minimum_seconds=0,
+            microusd_per_gib_disk_hour=_monthly(0.12),
+            microusd_per_gib_egress=0,
+            provision_seconds=_ASSUMED_VM_SECONDS,
+            download_mb_s=_ASSUMED_MB_S,
+            source="docs.nebius.com, object-storage/resources/pricing: running VMs are billed by "
+            "the second; network SSD $0.071 to $0.118 per GiB and month; traffic out is free",
+            accelerators={"H100-SXM": "H100"},
+        ),
+        Provider(
+            id="vast",
+            capabilities=("stop", "autodown", "spot", "containers"),
+            billing_seconds=1,
+            billing_minimum_seconds=0,
+            microusd_per_gib_disk_hour=_monthly(0.30),
+            microusd_per_gib_egress=20_000,
+            provision_seconds=_ASSUMED_POD_SECONDS,
+            download_mb_s=_ASSUMED_MB_S,
+            source="docs.vast.ai, documentation/instances/pricing: by the second; each host sets "
+            "what disk and traffic cost, here $0.30 per GB and month and $0.02 per GB (assumption)",
+            accelerators=_VAST_NAMES,
+        ),
     )
 }
 
 LOCAL = "local"
+# SkyPilot knows these too, without a price list: what they have is asked of them when they are
+# enabled (`sky check`), and their hours cost what their owner says.
+UNPRICED = {
+    "kubernetes": "a context in ~/.kube/config (kubectl get nodes must work), then sky check",
+    "slurm": "a login node in ~/.slurm/config, then sky check slurm",
+    "ssh": "machines in ~/.sky/ssh_node_pools.yaml, then sky ssh up",
+}
 # Shown by name in messages and tables.
-DISPLAY_NAMES = {"aws": "AWS", "gcp": "GCP", "runpod": "RunPod", "lambda": "Lambda", "vast": "Vast"}
+DISPLAY_NAMES = {
+    "aws": "AWS",
+    "azure": "Azure",
+    "gcp": "GCP",
+    "kubernetes": "Kubernetes",
+    "lambda": "Lambda",
+    "nebius": "Nebius",
+    "runpod": "RunPod",
+    "slurm": "Slurm",
+    "ssh": "SSH pools",
+    "vast": "Vast",
+}
+# What makes SkyPilot take a provider: its own words of `sky check`, shortened (docs.skypilot.co,
+# getting-started/installation).
+TO_ENABLE = {
+    "aws": "aws configure",
+    "azure": "az login",
+    "gcp": "gcloud auth application-default login",
+    "lambda": "api_key = KEY in ~/.lambda_cloud/lambda_keys",
+    "nebius": "nebius iam get-access-token > ~/.nebius/NEBIUS_IAM_TOKEN.txt",
+    "runpod": "pip install 'skypilot[runpod]' && runpod config",
+    "vast": "pip install 'skypilot[vast]' && echo KEY > ~/.config/vastai/vast_api_key",
+    **UNPRICED,
+}
 
 
 def display_name(provider_id: str) -> str:

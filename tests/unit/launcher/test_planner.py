@@ -173,6 +173,19 @@ def test_an_old_price_is_said():
     assert planned([cloud("RTX4090", 0.74)], TEN).warnings == ()
 
 
+def test_where_it_is_not_known_whether_one_may_rent_is_said():
+    made = planned([cloud("RTX4090", 0.74, enabled=None)], TEN)
+    assert made.warnings == (
+        "whether you may rent from RunPod is not known; `launch offers --refresh` asks SkyPilot",
+    )
+
+
+def test_where_one_may_not_rent_is_never_chosen_and_says_how():
+    (candidate,) = planned([cloud("RTX4090", 0.74, enabled=False)], TEN).candidates
+    assert candidate.verdict == "rejected"
+    assert candidate.reason.startswith("not enabled on 2026-11-20: ")
+
+
 def test_the_spot_price_is_taken_when_it_is_allowed():
     budget = msgspec.structs.replace(TEN, spot=True)
     made = planned([cloud("A10G", 1.0), cloud("A10G", 0.4, spot=True, instance="spot")], budget)

@@ -1,4 +1,5 @@
 import csv
+from collections import Counter
 from datetime import date
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 
 from launcher.catalog import offers as module
 from launcher.catalog.gpus import gpu
-from launcher.catalog.offers import Row, dropped_reasons, embedded_offers, read_rows, sanitise
+from launcher.catalog.merge import merged
+from launcher.catalog.offers import Row, embedded_offers, read_rows, sanitise, snapshot
+from launcher.catalog.providers import PROVIDERS
 
 FILE = Path(module.__file__).with_name("offers.csv")
 ROW = Row(
@@ -39,13 +42,47 @@ def test_the_file_reads_the_same_with_the_csv_module():
     ]
 
 
+# The day on which the snapshot was put together: no price in it can be younger.
+SNAPSHOT_OF = date(2026, 11, 21)
+ROWS = read_rows(FILE.read_text())
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda r: f"{r.instance}-{r.region}-{r.kind}-{r.as_of}")
+def test_every_row_of_the_file_is_well_formed(row):
+    assert row.provider in PROVIDERS
+    assert gpu(row.gpu)
+    assert row.instance
+    assert row.region
+    assert int(row.count) in (1, 2, 4, 8)
+    assert row.kind in ("on-demand", "spot", "cheapest listed")
+    assert row.provisionable in ("yes", "no")
+    assert row.as_of_basis in ("stated", "earliest", "unknown")
+    assert (row.as_of == "") is (row.as_of_basis == "unknown")
+    assert row.source
+    if row.as_of:
+        assert row.as_of == date.fromisoformat(row.as_of).isoformat()
+        assert date.fromisoformat(row.as_of) <= SNAPSHOT_OF
+    low, _, high = row.usd_per_gpu_hour.partition("-")
+    # Dollars for one card: what was ever listed lies between a shared T4 and a B200.
+    assert 0.05 < float(low) <= float(high or low) < 20
+    assert bool(high) <= (row.kind == "spot")
+
+
+def test_no_row_stands_twice():
+    keys = [(r.provider, r.instance, r.region, r.kind, r.as_of, r.source) for r in ROWS]
+    assert len(keys) == len(set(keys))
+
+
 @pytest.mark.parametrize("offer", embedded_offers(), ids=lambda o: f"{o.instance}-{o.spot}")
 def test_every_offer_is_priced_dated_known_and_sourced(offer):
     assert offer.microusd_per_hour > 0
-    assert date.fromisoformat(offer.as_of) <= date(2026, 11, 21)
+    assert date.fromisoformat(offer.as_of) <= SNAPSHOT_OF
     assert gpu(offer.device.name).usable_bytes == offer.device.usable_bytes
     assert offer.source
+    assert offer.origin == "snapshot"
     assert offer.count >= 1
+    assert offer.minimum_driver == gpu(offer.device.name).minimum_driver != ""
+    assert offer.architecture == "x86_64"
 
 
 def test_no_offer_stands_twice():
@@ -54,9 +91,9 @@ def test_no_offer_stands_twice():
 
 
 def test_every_row_is_offered_or_dropped_with_a_reason():
-    rows = read_rows(FILE.read_text())
-    assert len(embedded_offers()) + sum(dropped_reasons().values()) == len(rows)
-    assert dropped_reasons() == {
+    found = merged([snapshot()])
+    assert len(found.offers) + len(found.dropped) == len(ROWS)
+    assert Counter(entry.reason for entry in found.dropped) == {
         "no date: a price of unknown age is not offered": 5,
         "superseded by the price of 2026-11-09": 1,
     }
@@ -103,7 +140,7 @@ def test_a_range_is_planned_at_its_upper_end():
         ({"usd_per_gpu_hour": "0"}, "no price"),
         ({"usd_per_gpu_hour": ""}, "no price"),
         ({"usd_per_gpu_hour": "0.5-0.4"}, "no price"),
-        ({"kind": "spot"}, "RunPod has no spot"),
+        ({"provider": "lambda", "kind": "spot"}, "Lambda has no spot"),
     ],
 )
 def test_a_row_that_cannot_be_trusted_is_dropped(changes, reason):
@@ -115,6 +152,6 @@ def test_a_row_that_cannot_be_trusted_is_dropped(changes, reason):
 @pytest.mark.parametrize("order", [1, -1])
 def test_of_two_prices_the_newer_stays(order):
     old = msgspec.structs.replace(ROW, as_of="2026-01-01", usd_per_gpu_hour="0.10")
-    found = sanitise([old, ROW][::order])
+    found = merged([sanitise([old, ROW][::order])])
     assert [o.microusd_per_hour for o in found.offers] == [740_000]
-    assert found.dropped[0].row == old
+    assert found.dropped[0].source == old.source

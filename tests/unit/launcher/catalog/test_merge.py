@@ -1,0 +1,68 @@
+import msgspec
+import pytest
+
+from launcher.catalog.merge import age_days, covers, merged
+from launcher.catalog.priced import Listing
+from tests.unit.launcher.planning import cloud
+
+OLD = cloud("A10G", 1.0, "aws", instance="g5.xlarge", region="us-east-1", as_of="2026-01-01")
+NEW = msgspec.structs.replace(OLD, as_of="2026-06-01", microusd_per_hour=2_000_000)
+
+
+def listing(*offers):
+    return Listing(tuple(offers), ())
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_newer_price_wins(order):
+    found = merged([listing(OLD), listing(NEW)][::order])
+    assert found.offers == (NEW,)
+    assert [d.reason for d in found.dropped] == ["superseded by the price of 2026-06-01"]
+
+
+def test_of_one_day_the_later_source_wins():
+    other = msgspec.structs.replace(OLD, microusd_per_hour=5)
+    assert merged([listing(OLD), listing(other)]).offers == (other,)
+
+
+def test_of_one_source_and_day_the_dearer_wins():
+    dearer = msgspec.structs.replace(OLD, microusd_per_hour=9_000_000)
+    assert merged([listing(dearer, OLD)]).offers == (dearer,)
+
+
+def test_spot_and_another_region_are_other_things():
+    spot = msgspec.structs.replace(OLD, spot=True, microusd_per_hour=300_000)
+    west = msgspec.structs.replace(OLD, region="us-west-2")
+    assert set(merged([listing(OLD, spot), listing(west)]).offers) == {OLD, spot, west}
+
+
+@pytest.mark.parametrize("region", ["any", "us-*"])
+def test_a_newer_price_of_a_region_replaces_an_older_one_for_several(region):
+    several = msgspec.structs.replace(OLD, region=region)
+    assert merged([listing(several), listing(NEW)]).offers == (NEW,)
+
+
+@pytest.mark.parametrize("region", ["any", "us-*"])
+def test_a_newer_price_for_several_replaces_older_ones_of_regions(region):
+    several = msgspec.structs.replace(NEW, region=region)
+    west = msgspec.structs.replace(OLD, region="us-west-2")
+    found = merged([listing(several), listing(OLD, west)])
+    assert found.offers == (several,)
+    assert len(found.dropped) == 2
+
+
+def test_a_pattern_leaves_other_regions_alone():
+    several = msgspec.structs.replace(NEW, region="us-*")
+    europe = msgspec.structs.replace(OLD, region="eu-west-1")
+    assert set(merged([listing(several), listing(europe)]).offers) == {several, europe}
+
+
+def test_what_covers_what():
+    assert covers("any", "x")
+    assert covers("us-*", "us-east-1")
+    assert not covers("us-east-1", "us-*")
+    assert not covers("us-*", "eu-west-1")
+
+
+def test_age_is_counted_in_days():
+    assert age_days(OLD, "2026-01-31") == 30
