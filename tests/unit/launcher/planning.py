@@ -99,8 +99,6 @@ def cloud(name: str, usd_per_hour: float, provider: str = "runpod", **changes: o
         as_of="2026-11-20",
         source="test",
         executor="skypilot",
-        enabled=True,
-        enabled_as_of="2026-11-20",
     )
     if changes.get("spot"):
         changes = {"interruptions_per_hour": (1e-4, 4e-3, 0.1), **changes}

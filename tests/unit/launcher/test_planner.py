@@ -166,22 +166,24 @@ def test_auto_takes_the_cheaper_finished_job():
 
 
 def test_an_old_price_is_said():
-    made = planned([cloud("RTX4090", 0.74, as_of="2026-09-25")], TEN)
+    made = planned([cloud("RTX4090", 0.74, as_of="2026-09-25", enabled=True)], TEN)
     assert made.warnings == (
         "the price of RunPod's RTX4090 is of 2026-09-25, 57 days old; check it before paying",
     )
-    assert planned([cloud("RTX4090", 0.74)], TEN).warnings == ()
+    assert planned([cloud("RTX4090", 0.74, enabled=True)], TEN).warnings == ()
 
 
 def test_where_it_is_not_known_whether_one_may_rent_is_said():
-    made = planned([cloud("RTX4090", 0.74, enabled=None)], TEN)
+    made = planned([cloud("RTX4090", 0.74)], TEN)
     assert made.warnings == (
         "whether you may rent from RunPod is not known; `launch offers --refresh` asks SkyPilot",
     )
 
 
 def test_where_one_may_not_rent_is_never_chosen_and_says_how():
-    (candidate,) = planned([cloud("RTX4090", 0.74, enabled=False)], TEN).candidates
+    (candidate,) = planned(
+        [cloud("RTX4090", 0.74, enabled=False, enabled_as_of="2026-11-20")], TEN
+    ).candidates
     assert candidate.verdict == "rejected"
     assert candidate.reason.startswith("not enabled on 2026-11-20: ")
 
