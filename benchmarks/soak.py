@@ -16,7 +16,7 @@ def commands(python: str, model: str) -> dict[str, list[str]]:
     here = [sys.executable, "-m"]
     return {
         "pretrained": [*here, "pytest", "tests/soak", "-q", "-s"],
-        "student": [*here, "benchmarks.student", python, model],
+        "student": [*here, "benchmarks.student", python, model, "--heads", "fitted"],
         "low-ram": [*here, "benchmarks.low_ram", python],
         "train": [*here, "benchmarks.train", python],
         "overhead": [*here, "benchmarks.overhead"],

@@ -80,14 +80,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("python")
     parser.add_argument("model")
-    parser.add_argument("--rows", type=int, default=3000)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=1600)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rate", type=float, default=2e-4)
     parser.add_argument("--strategy", choices=["lora", "qlora"], default="lora")
+    parser.add_argument("--heads", nargs="+", default=["random", "fitted"])
     options = parser.parse_args()
     texts = rows(options.rows, seed=1)
     ratio = 1.0
-    for head in ("random", "fitted"):
+    for head in options.heads:
         print(f"{head} head, {options.rows} texts, {options.strategy}")
         found = run(options, head, texts)
         tuned, constant = found["metrics"]["tuned"], found["metrics"]["constant"]
