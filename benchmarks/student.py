@@ -1,6 +1,6 @@
 """A student of a pretrained model on real prose, against the mean predictor and the linear probe.
 
-    .venv/bin/python -m benchmarks.student TRAINING_PYTHON MODEL_FOLDER [--rows N] [--epochs N] [--heads fitted]
+    .venv/bin/python -m benchmarks.student TRAINING_PYTHON MODEL_FOLDER [--rows N] [--epochs N]
 
 Trains on benchmarks/passages.py's verses and their eight computed scores, once with a fitted and
 once with a random head, and prints each epoch's validation error and the test error by dimension.

@@ -1,0 +1,94 @@
+"""SkyPilot's own optimizer as a second judge: where only the price counts, the same offer.
+
+Both read the same catalogs of real rows, in the same minute; every job takes an hour on any card
+and nothing but the machine is billed. SkyPilot runs in a process of its own, without a network.
+"""
+
+import random
+
+import msgspec
+import pytest
+
+from launcher.catalog import skypilot
+from launcher.types import MICROUSD, Budget, Estimate, Offer
+from tests.integration.test_catalog import ask
+from tests.unit.launcher.catalog.real_rows import place
+from tests.unit.launcher.planning import an_estimate, planned
+
+CLOUDS = ("aws", "azure", "gcp", "lambda", "nebius", "runpod")
+OPTIMIZE = """
+import json, sys
+from unittest import mock
+import sky
+from sky import check, optimizer
+from sky.clouds import CloudCapability
+from sky.utils import registry
+wanted = json.loads(sys.argv[1])
+clouds = [registry.CLOUD_REGISTRY.from_str(name) for name in sorted({w[0] for w in wanted})]
+answers = []
+with mock.patch.object(check, "get_cached_enabled_clouds_or_refresh", return_value=clouds):
+    for group in json.loads(sys.argv[2]):
+        task = sky.Task(run="true")
+        task.set_resources({
+            sky.Resources(infra=cloud, accelerators={gpu: count}, use_spot=spot)
+            for cloud, gpu, count, spot in (wanted[i] for i in group)
+        })
+        dag = sky.Dag()
+        dag.add(task)
+        optimizer.Optimizer.optimize(dag, quiet=True)
+        best = task.best_resources
+        answers.append([str(best.cloud).lower(), best.accelerators, best.use_spot,
+                        best.get_cost(3600)])
+print(json.dumps(answers))
+"""
+
+
+def one_hour(spec: object, shape: object, data: object, offer: Offer) -> Estimate:
+    return an_estimate(1.0, (1.0, 1.0, 1.0))
+
+
+def bare(offer: Offer) -> Offer:
+    """The machine alone is billed, and nobody takes it back."""
+    return msgspec.structs.replace(
+        offer,
+        billing_seconds=1,
+        billing_minimum_seconds=0,
+        microusd_per_gib_disk_hour=0,
+        microusd_per_gib_egress=0,
+        interruptions_per_hour=(0.0, 0.0, 0.0) if offer.spot else None,
+    )
+
+
+def looks_cheaper_there(offer: Offer) -> bool:
+    """SkyPilot looks for the cheapest zone, where we plan with the dearest; and it counts one of
+    AWS's local zones, at $0.0631 for spot."""
+    return "by zone" in offer.note or (offer.instance == "g4dn.xlarge" and offer.spot)
+
+
+def test_the_same_offer_as_skypilot_s_optimizer(
+    sky_python: str, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = place(tmp_path / "home", *CLOUDS)
+    monkeypatch.setenv("SKY_RUNTIME_DIR", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    offers = [bare(o) for o in skypilot.listing().offers if not looks_cheaper_there(o)]
+    kinds = sorted({(o.provider, o.accelerator, o.count, o.spot) for o in offers})
+    common = home / ".sky/catalogs/v8/common"
+    common.mkdir()
+    names = sorted({accelerator for _, accelerator, _, _ in kinds})
+    clouds = {name: sorted({c for c, a, *_ in kinds if a == name}) for name in names}
+    lines = [f'{name},"{found}"' for name, found in clouds.items()]
+    (common / "accelerators.csv").write_text("\n".join(["AcceleratorName,Clouds", *lines]) + "\n")
+    drawn = random.Random(17)
+    groups = [drawn.sample(range(len(kinds)), drawn.randint(2, 8)) for _ in range(40)]
+    answers = ask(sky_python, home, OPTIMIZE, msgspec.json.encode(kinds).decode(), str(groups))
+    budget = Budget(max_cost_microusd=1000 * MICROUSD, spot=True)
+    for group, (cloud, held, spot, usd) in zip(groups, answers, strict=True):
+        asked = {kinds[i] for i in group}
+        mine = [o for o in offers if (o.provider, o.accelerator, o.count, o.spot) in asked]
+        chosen = planned(mine, budget, estimator=one_hour).chosen
+        assert chosen is not None
+        offer = chosen.offer
+        assert (offer.provider, {offer.accelerator: offer.count}, offer.spot) == (cloud, held, spot)
+        assert chosen.expected_microusd / MICROUSD == pytest.approx(usd, abs=1e-6)
+    assert len({(cloud, str(held), spot) for cloud, held, spot, _ in answers}) >= 8
