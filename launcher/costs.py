@@ -4,13 +4,20 @@ Spend is ceil(rate × billed seconds / 3600), and billed seconds are rounded up 
 granularity and minimum; disk is billed as long as the machine, egress once.
 """
 
+from datetime import date
 from math import ceil
+
+import msgspec
 
 from launcher.types import GIB, MIB, Budget, Candidate, Estimate, Offer
 
 # Root disk of a rented machine: SkyPilot's images and drivers need some 50 GB; the default of
 # many of its examples. Assumption.
 DISK_FLOOR_GIB = 100
+# Prices move: RunPod's secure A100 rose by 29 % in three months of 2026; taken as evenly spread.
+# No more than half as much again is assumed of any age: an assumption.
+DRIFT_A_DAY = 0.29 / 90
+DRIFT_AT_MOST = 0.5
 # Log, metrics, samples and answers beside the adapter. Assumption.
 PAPERS_BYTES = 64 * MIB
 ADAPTER_BYTES_PER_PARAMETER = 4  # fp32 at most
@@ -37,6 +44,19 @@ def cost_microusd(offer: Offer, estimate: Estimate, hours: float) -> int:
     seconds = billed_seconds(offer, hours)
     compute = -(-_hourly_microusd(offer, estimate) * seconds // 3600)
     return compute + _egress_microusd(offer, estimate)
+
+
+def aged(offer: Offer, today: str) -> Offer:
+    """The offer at the price that it may have come to since its date, for the worst case.
+
+    Raises ValueError where a date is none.
+    """
+    if not offer.microusd_per_hour:
+        return offer
+    days = max(0, (date.fromisoformat(today) - date.fromisoformat(offer.as_of)).days)
+    rise = min(DRIFT_A_DAY * days, DRIFT_AT_MOST)
+    price = ceil(offer.microusd_per_hour * (1 + rise))
+    return msgspec.structs.replace(offer, microusd_per_hour=price)
 
 
 def affordable_hours(candidate: Candidate, budget: Budget) -> float:

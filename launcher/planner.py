@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from jobs.spec import JobSpec, ResolvedSpec, Strategy
 from launcher.catalog.providers import LOCAL, display_name
-from launcher.costs import cost_microusd
+from launcher.costs import aged, cost_microusd
 from launcher.errors import BadInput
 from launcher.estimate import estimate as real_estimate
 from launcher.estimate.shapes import ModelShape
@@ -89,6 +89,7 @@ def plan(
     """
     offers = tuple(offers)
     require_known(offers, budget.providers, budget.gpu)
+    today = today or created_at[:10]
     known: dict[tuple[Device, int, Strategy], Settled] = {}
 
     def settled(offer: Offer, strategy: Strategy) -> Settled | str:
@@ -115,7 +116,7 @@ def plan(
         if kind.cheapest.provider == LOCAL or asked_for(kind.cheapest, budget)
     ]
     judged = [
-        _judge(kind, strategy, settled(kind.cheapest, strategy), budget)
+        _judge(kind, strategy, settled(kind.cheapest, strategy), budget, today)
         for kind in kinds
         for strategy in strategies(job)
     ]
@@ -131,7 +132,7 @@ def plan(
         candidates=candidates,
         left_out=len(offers) - sum(kind.offers for kind in kinds),
         settings=settings,
-        warnings=(*warnings, *_warnings(candidates, today or created_at[:10])),
+        warnings=(*warnings, *_warnings(candidates, today)),
     )
 
 
@@ -185,13 +186,19 @@ def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:
     )
 
 
-def _judge(kind: _Kind, strategy: Strategy, settled: Settled | str, budget: Budget) -> _Judged:
+def _judge(
+    kind: _Kind, strategy: Strategy, settled: Settled | str, budget: Budget, today: str
+) -> _Judged:
     offer = kind.cheapest
     if isinstance(settled, str):
         return _Judged(_inexpressible(kind, f"{strategy}: {settled}"), NO_DEVICE)
     estimate = settled.taken.estimate
     expected = cost_microusd(offer, estimate, estimate.hours_expected)
-    worst = max(expected, cost_microusd(offer, estimate, estimate.hours_high))
+    try:
+        risen = aged(offer, today)
+    except ValueError as error:
+        raise BadInput(f"{offer.provider} {offer.instance}: {error}") from None
+    worst = max(expected, cost_microusd(risen, estimate, estimate.hours_high))
     refusal = blocked(offer, estimate, budget) or over_limit(offer, estimate, worst, budget)
     if not asked_for(offer, budget):
         refusal = Refusal(NOT_ASKED_FOR, "left out by --on or --gpu")
@@ -298,10 +305,7 @@ def _warnings(candidates: tuple[Candidate, ...], today: str) -> tuple[str, ...]:
     offer = candidates[0].offer
     if not offer.microusd_per_hour:
         return ()
-    try:
-        days = (date.fromisoformat(today) - date.fromisoformat(offer.as_of)).days
-    except ValueError as error:
-        raise BadInput(f"{offer.provider} {offer.instance}: {error}") from None
+    days = (date.fromisoformat(today) - date.fromisoformat(offer.as_of)).days
     where = display_name(offer.provider)
     found = []
     if days > STALE_DAYS:

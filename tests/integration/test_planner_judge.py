@@ -13,13 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from jobs.spec import JobSpec, ResolvedSpec
-from launcher.costs import cost_microusd
+from launcher.costs import aged, cost_microusd
 from launcher.resolve import resolve
 from launcher.types import Budget, Candidate, Estimate, Offer
 from tests.unit.launcher.planning import JOB, an_estimate, cloud, dollars, local, planned
 
 CARDS = some.sampled_from(["T4", "RTX4060", "RTX4090", "A10G", "A100-80GB", "H100-SXM", "B200"])
 PROVIDERS = some.sampled_from(["runpod", "aws", "lambda"])
+
+
+TODAY = "2026-11-21"  # as tests/unit/launcher/planning.py plans
 
 
 @some.composite
@@ -35,6 +38,7 @@ def offers(draw):
         count=draw(some.sampled_from([1, 1, 2, 8])),
         spot=draw(some.sampled_from([False, False, True])),
         executor=draw(some.sampled_from(["skypilot", "skypilot", None])),
+        as_of=draw(some.sampled_from(["2026-11-20", "2026-08-01", "2024-01-01"])),
         billing_seconds=draw(some.sampled_from([1, 60, 3600])),
         billing_minimum_seconds=draw(some.sampled_from([0, 0, 36_000])),
     )
@@ -135,7 +139,7 @@ def judged(found: list[Offer], job: JobSpec, budget: Budget, law: Law) -> tuple 
         fastest = min(e.hours_expected for _, e in fits)
         near = [e for _, e in fits if e.hours_expected <= fastest * 1.02]
         estimate = min(near, key=lambda e: e.memory_upper_bytes)
-        worst = cost_microusd(offer, estimate, estimate.hours_high)
+        worst = cost_microusd(aged(offer, TODAY), estimate, estimate.hours_high)
         if estimate.hours_high > budget.max_hours or worst > (budget.max_cost_microusd or 0):
             continue
         cost = cost_microusd(offer, estimate, estimate.hours_expected)

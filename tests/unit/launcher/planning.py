@@ -96,7 +96,7 @@ def cloud(name: str, usd_per_hour: float, provider: str = "runpod", **changes: o
         count=1,
         microusd_per_hour=round(usd_per_hour * MICROUSD),
         spot=False,
-        as_of="2026-11-20",
+        as_of="2026-11-21",
         source="test",
         executor="skypilot",
     )

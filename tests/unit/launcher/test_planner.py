@@ -23,7 +23,7 @@ replace = msgspec.structs.replace
 # What each instance of the embedded catalog gets for a job of 9 GiB, 165 TFLOP/s-hours.
 SEVEN_B_REASONS = {
     "1x_L40S_SECURE": (
-        "chosen: worst $1.01 within the cap of $10; cheapest finished job of 14 that hold every "
+        "chosen: worst $1.19 within the cap of $10; cheapest finished job of 14 that hold every "
         "limit"
     ),
     "1x_RTX4090_SECURE": "possible: $0.25 more than the chosen",
@@ -31,7 +31,7 @@ SEVEN_B_REASONS = {
     "gpu_1x_a100": "possible: $0.56 more than the chosen",
     "1x_A100-80GB_SECURE": "possible: $0.46 more than the chosen",
     "1x_RTX4090_COMMUNITY": "rejected: SkyPilot cannot provision community",
-    "p4d.24xlarge": "rejected: worst $23.25 > cap $10",
+    "p4d.24xlarge": "rejected: worst $24.15 > cap $10",
     "cpu": "rejected: 660.0 h worst > --max-hours 8",
 }
 
@@ -171,6 +171,17 @@ def test_an_old_price_is_said():
         "the price of RunPod's RTX4090 is of 2026-09-25, 57 days old; check it before paying",
     )
     assert planned([cloud("RTX4090", 0.74, enabled=True)], TEN).warnings == ()
+
+
+def test_an_old_price_may_have_risen_by_the_time_it_is_paid():
+    def worst(as_of):
+        offer = cloud("RTX4090", 0.74, as_of=as_of)
+        (candidate,) = planned([offer], TEN).candidates
+        return candidate.worst_microusd
+
+    today, three_months, years = map(worst, ("2026-11-21", "2026-08-23", "2020-01-01"))
+    assert three_months / today == pytest.approx(1.29, abs=0.001)
+    assert years / today == pytest.approx(1.5, abs=0.001)
 
 
 def test_where_it_is_not_known_whether_one_may_rent_is_said():
