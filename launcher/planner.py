@@ -153,7 +153,9 @@ def _kinds(offers: Iterable[Offer]) -> Iterable[_Kind]:
 # All that a job or its bill can tell.
 _kind_of = attrgetter(
     "provider",
-    "device",
+    "device.name",
+    "device.usable_bytes",
+    "device.cores",
     "count",
     "spot",
     "executor",

@@ -5,6 +5,8 @@ and nothing but the machine is billed. SkyPilot runs in a process of its own, wi
 """
 
 import random
+from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,6 +16,8 @@ from launcher.types import MICROUSD, Budget, Estimate, Offer
 from tests.integration.test_catalog import ask
 from tests.unit.launcher.catalog.real_rows import place
 from tests.unit.launcher.planning import an_estimate, planned
+
+Kind = tuple[str, str, int, bool]  # cloud, accelerator as SkyPilot names it, count, spot
 
 CLOUDS = ("aws", "azure", "gcp", "lambda", "nebius", "runpod")
 OPTIMIZE = """
@@ -59,6 +63,17 @@ def bare(offer: Offer) -> Offer:
     )
 
 
+def name_cards(home: Path, kinds: Iterable[Kind]) -> None:
+    """SkyPilot's list of who has which card, beside the placed rows."""
+    clouds: dict[str, set[str]] = {}
+    for cloud, accelerator, _, _ in kinds:
+        clouds.setdefault(accelerator, set()).add(cloud)
+    lines = [f'{name},"{sorted(found)}"' for name, found in sorted(clouds.items())]
+    common = home / ".sky" / "catalogs" / "v8" / "common"
+    common.mkdir()
+    (common / "accelerators.csv").write_text("\n".join(["AcceleratorName,Clouds", *lines]) + "\n")
+
+
 def looks_cheaper_there(offer: Offer) -> bool:
     """SkyPilot looks for the cheapest zone, where we plan with the dearest; and it counts one of
     AWS's local zones, at $0.0631 for spot."""
@@ -73,12 +88,7 @@ def test_the_same_offer_as_skypilot_s_optimizer(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     offers = [bare(o) for o in skypilot.listing().offers if not looks_cheaper_there(o)]
     kinds = sorted({(o.provider, o.accelerator, o.count, o.spot) for o in offers})
-    common = home / ".sky/catalogs/v8/common"
-    common.mkdir()
-    names = sorted({accelerator for _, accelerator, _, _ in kinds})
-    clouds = {name: sorted({c for c, a, *_ in kinds if a == name}) for name in names}
-    lines = [f'{name},"{found}"' for name, found in clouds.items()]
-    (common / "accelerators.csv").write_text("\n".join(["AcceleratorName,Clouds", *lines]) + "\n")
+    name_cards(home, kinds)
     drawn = random.Random(17)
     groups = [drawn.sample(range(len(kinds)), drawn.randint(2, 8)) for _ in range(40)]
     answers = ask(sky_python, home, OPTIMIZE, msgspec.json.encode(kinds).decode(), str(groups))
