@@ -16,6 +16,7 @@ from launcher.types import Estimate
 # A share of the fastest's hours. Whatever is this near is as fast, and the one of least memory is
 # taken: the hours are not known any better.
 AS_FAST = 0.02
+MOST_ROWS = 256  # of a micro-batch that is tried: more are no faster. Assumption
 
 
 class Variant(Struct, frozen=True):
@@ -97,4 +98,4 @@ def _micro_batches(spec: ResolvedSpec, asked: Train) -> Iterator[int]:
         yield asked.micro_batch
         return
     of_one = max(1, spec.train.effective_batch // spec.processes)
-    yield from (rows for rows in range(1, of_one + 1) if of_one % rows == 0)
+    yield from (rows for rows in range(1, min(of_one, MOST_ROWS) + 1) if of_one % rows == 0)

@@ -73,6 +73,11 @@ def test_as_many_answers_at_once_as_fit() -> None:
     assert answers("A100-80GB", four) == 4
 
 
+def test_a_batch_of_any_size_is_searched_in_no_time() -> None:
+    rows, _ = taken(settled(cloud("A100-80GB", 1.8), job_with(effective_batch=2**40)))
+    assert 1 <= rows <= 256
+
+
 def test_where_nothing_fits_the_smallest_is_shown() -> None:
     job = job_with(seq_len=32_768)
     found = settled(cloud("T4", 0.5), job)
