@@ -116,7 +116,9 @@ def plan(
     planned = _planning(request, run_id, now)
     made = planned(request.job, request.budget)
     if advise:
-        made = msgspec.structs.replace(made, ways_out=ways_out(made, planned))
+        made = msgspec.structs.replace(
+            made, ways_out=ways_out(made, planned, request.exact is not None)
+        )
     continuing.require_continuable(made)
     if request.exact is not None:
         _require_same(request.exact, made)
@@ -173,7 +175,10 @@ def _planning(
     )
     found = (*local.offers, *_catalog().offers)
     if request.exact is not None:
-        found = tuple(o for o in found if o.device.kind == request.exact.device)
+        exact = request.exact
+        found = tuple(
+            o for o in found if (o.device.kind, o.count) == (exact.device, exact.processes)
+        )
     run_id = run_id or _new_run_id(job.name, now)
 
     def planned(job: JobSpec, budget: Budget) -> Plan:

@@ -49,9 +49,7 @@ def estimate(
     from launcher.comparison import comparison_text
     from launcher.errors import BadInput
 
-    if rows is not None and given["data"] is not None:
-        raise BadInput("--rows stands in for data that is not there yet: drop it, or --data")
-    given["rows"] = rows or ASSUMED_ROWS
+    given |= {"rows": rows or ASSUMED_ROWS, "rows_given": rows is not None}
     named = {"train.seq_len": seq_len, "train.micro_batch": micro_batch, "lora.r": rank}
     given["sets"] += tuple(f"{key}={value}" for key, value in named.items() if value is not None)
     if compare:

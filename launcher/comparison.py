@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from launcher.display import micro_batch, table
-from launcher.refusals import gib
+from launcher.refusals import gib, usd
+from launcher.selection import asked_for
 from launcher.types import Candidate, Estimate, Plan
 from results.receipt import dollars, duration
 
@@ -31,7 +32,12 @@ def comparison_text(plans: Sequence[Plan]) -> str:
             continue
         row = [strategy, gib(need), _against(need, base), _cards(plan)]
         if best is None or first is None:
-            largest = max(plan.candidates, key=lambda c: c.offer.device.usable_bytes)
+            asked = [c for c in plan.candidates if asked_for(c.offer, plan.budget)]
+            if not asked:
+                notes.append(f"{strategy}: no offer is left by --on or --gpu")
+                rows.append([*row, "none", *[""] * 7])
+                continue
+            largest = max(asked, key=lambda c: c.offer.device.usable_bytes)
             notes.append(f"{strategy}: not even {largest.offer.device.name}: {largest.reason}")
             rows.append([*row, "none", *[""] * 7])
             continue
@@ -63,7 +69,7 @@ def _job(best: Candidate, first: Candidate) -> list[str]:
         _against(hours, _estimate(first).hours_expected),
         dollars(cost),
         _against(cost, first.expected_microusd),
-        dollars(best.worst_microusd),
+        usd(best.worst_microusd),
     ]
 
 

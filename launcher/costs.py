@@ -35,7 +35,7 @@ def egress_bytes(estimate: Estimate) -> int:
 
 def billed_seconds(offer: Offer, hours: float) -> int:
     """Seconds on the bill for `hours` of use: rounded up, then at least the minimum."""
-    units = ceil(hours * 3600 / offer.billing_seconds)
+    units = ceil(round(hours * 3600, 3) / offer.billing_seconds)
     return max(offer.billing_minimum_seconds, units * offer.billing_seconds)
 
 
@@ -59,15 +59,21 @@ def aged(offer: Offer, today: str) -> Offer:
     return msgspec.structs.replace(offer, microusd_per_hour=price)
 
 
-def affordable_hours(candidate: Candidate, budget: Budget) -> float:
-    """Hours that the budget allows on the candidate's offer, all that it bills counted."""
+def affordable_hours(candidate: Candidate, budget: Budget, today: str) -> float:
+    """Hours that the budget allows on the candidate's offer, all that it bills counted.
+
+    At the price that it may have come to by `today`, as the worst case is; whole billed units.
+    """
     cap, estimate = budget.max_cost_microusd, candidate.estimate
     assert estimate is not None, "only an estimated candidate is priced"
-    hourly = _hourly_microusd(candidate.offer, estimate)
+    offer = aged(candidate.offer, today)
+    hourly = _hourly_microusd(offer, estimate)
     if cap is None or hourly == 0:
         return budget.max_hours
-    left = max(0, cap - _egress_microusd(candidate.offer, estimate))
-    return min(budget.max_hours, left / hourly)
+    left = max(0, cap - _egress_microusd(offer, estimate))
+    units = left * 3600 // (hourly * offer.billing_seconds)
+    seconds = units * offer.billing_seconds
+    return min(budget.max_hours, seconds / 3600)
 
 
 def _hourly_microusd(offer: Offer, estimate: Estimate) -> int:

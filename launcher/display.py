@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from jobs.spec import ExportResult, Measured, PhaseRecord, ResolvedSpec, Result, StepRecord
 from launcher.estimate.calibration import basis
-from launcher.refusals import gib
+from launcher.refusals import gib, usd
 from launcher.types import GIB, Candidate, DataFacts, Estimate, Plan, Run, View
 from results.receipt import Receipt, dollars, duration
 from results.report import (
@@ -78,7 +78,7 @@ def _candidate(c: Candidate) -> list[str]:
         duration(estimate.hours_high),
         estimate.speed,
         dollars(c.expected_microusd),
-        dollars(c.worst_microusd),
+        usd(c.worst_microusd),
         offer.as_of,
         c.reason,
     ]
@@ -163,7 +163,7 @@ def _choice(chosen: Candidate) -> str:
     assert estimate is not None, "a chosen candidate has an estimate"
     lines = [
         f"chosen: {chosen.offer.provider} {chosen.offer.instance} {chosen.offer.device.name}: "
-        f"{dollars(chosen.expected_microusd)} expected, {dollars(chosen.worst_microusd)} at worst",
+        f"{dollars(chosen.expected_microusd)} expected, {usd(chosen.worst_microusd)} at worst",
         f"step:   {_step(chosen.spec)}",
         f"memory: {_terms(estimate)}",
         "time:   "
@@ -182,11 +182,13 @@ def _choice(chosen: Candidate) -> str:
 def _step(spec: ResolvedSpec | None) -> str:
     assert spec is not None, "a chosen candidate has a spec"
     train = spec.train
-    passes = max(1, train.effective_batch // train.micro_batch)
-    times = f"{passes} × " if passes > 1 else ""
-    kept = "checkpointed" if train.activation_checkpointing else "kept"
     rows = min(train.micro_batch, train.effective_batch)
-    return f"{times}{rows} row{'s' if rows > 1 else ''} at once, activations {kept}, {spec.dtype}"
+    passes = max(1, train.effective_batch // (rows * spec.processes))
+    times = f"{passes} × " if passes > 1 else ""
+    each = f" on each of {spec.processes} GPUs" if spec.processes > 1 else ""
+    kept = "checkpointed" if train.activation_checkpointing else "kept"
+    at_once = f"{rows} row{'s' if rows > 1 else ''} at once"
+    return f"{times}{at_once}{each}, activations {kept}, {spec.dtype}"
 
 
 def _terms(estimate: Estimate) -> str:

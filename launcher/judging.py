@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from jobs.spec import JobSpec, supervised_text
+from jobs.spec import JobSpec, full_text, supervised_text
 from jobs.spec.reading import read_rows
 from jobs.spec.tables import BadTable, unit_of
 from launcher.errors import BadInput
@@ -23,29 +23,34 @@ def scan_judging(job: JobSpec, data: DataFacts) -> DataFacts:
     does not define. Nothing of the user's is run here.
     """
     settings = job.eval
-    rows, golden = _golden(settings.golden) if settings.golden is not None else (0, None)
+    rows, longest, golden = 0, 0, None
+    if settings.golden is not None:
+        rows, longest, golden = _golden(settings.golden)
     return msgspec.structs.replace(
         data,
         golden_rows=rows,
+        longest_judged_characters=max(data.longest_judged_characters, longest),
         golden_sha256=golden,
         schema_sha256=_schema(settings.schema) if settings.schema is not None else None,
         metrics_sha256=_own_metrics(settings.metrics),
     )
 
 
-def _golden(path: str) -> tuple[int, str]:
-    rows = 0
+def _golden(path: str) -> tuple[int, int, str]:
+    """Rows, characters of the longest, and the file's digest."""
+    rows = longest = 0
     try:
         for found in read_rows(path):
             if not supervised_text(found.row).strip():
                 why = "the answer is empty or missing"
                 raise BadTable(why, found.number, unit_of(path))
             rows += 1
+            longest = max(longest, len(full_text(found.row)))
     except BadTable as error:
         raise BadInput(f"{path}{error.place}: {error.why}") from None
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror or error}") from None
-    return rows, _sha256(_read(path))
+    return rows, longest, _sha256(_read(path))
 
 
 def _schema(path: str) -> str:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from jobs.spec import EvalRecord, Record, Result, StepRecord
 from launcher.estimate.calibration import card_name
+from launcher.estimate.moments import WITHOUT_GRADIENTS
 from launcher.types import CALIBRATION, Candidate, Estimate, Measurement
 
 # jobs/memory.py's names of its counters.
@@ -46,7 +47,7 @@ def measurement(
     estimated = _same_counter(estimate, chosen.offer.device.kind, result.memory_metric)
     room = spec.train.effective_batch * spec.train.seq_len
     cut_short = result.failure is not None and result.failure.reason == "OUT_OF_MEMORY"
-    answering = any(t.name == "evaluation" and t.bytes for t in estimate.memory)
+    answering = any(t.name in WITHOUT_GRADIENTS and t.bytes for t in estimate.memory)
     full = steps.most_tokens >= FULL_SHARE * room and not cut_short and not answering
     peak = result.peak_memory_bytes or None
     if peak is None or estimated is None or not (full or peak > estimated):

@@ -150,7 +150,7 @@ def _kinds(offers: Iterable[Offer]) -> Iterable[_Kind]:
     return found.values()
 
 
-# All that a job or its bill can tell.
+# All that a job, its bill or its worst case can tell.
 _kind_of = attrgetter(
     "provider",
     "device.name",
@@ -167,6 +167,7 @@ _kind_of = attrgetter(
     "download_mb_s",
     "interruptions_per_hour",
     "enabled",
+    "as_of",  # an old price may have risen, a fresh one has not
 )
 
 

@@ -1,17 +1,19 @@
 """What can be checked before anything is rented or started."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-from jobs.spec import JobSpec, full_text, replayed, supervised_text
+from jobs.spec import JobSpec, full_text, supervised_text
+from jobs.spec import replayed as draws
 from jobs.spec.reading import Found, read_rows
 from jobs.spec.splits import Arranged, Identity, arrange, identity, warnings_of
 from jobs.spec.tables import BadTable, unit_of
 from launcher.errors import BadInput
 from launcher.types import TOKENS_PER_CHARACTER, DataFacts
 
-QUANTILES = 32  # intervals that the rows' lengths are told in
+GROUPS = 64  # that the rows' lengths are told in
 
 
 class _Item(NamedTuple):
@@ -60,7 +62,9 @@ def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> D
     digests = {name: scan.sha256 for name, scan in scans.items()}
     train, validation = found.sets["train"], found.sets["validation"]
     test = found.sets.get("test", [])
-    replay, replay_characters, replay_sha256 = _replay(job, len(train))
+    replayed, replay_sha256 = _replay(job, len(train))
+    lengths = [item.characters for item in train] + replayed
+    judging = [item.characters for item in (*validation, *test)]
     shapes: dict[str, int] = {}
     for scan in scans.values():
         for shape, count in scan.shapes.items():
@@ -68,11 +72,12 @@ def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> D
     return DataFacts(
         train_path=job.data.train,
         validation_path=job.data.validation,
-        train_rows=len(train) + replay,
+        train_rows=len(lengths),
         validation_rows=len(validation),
-        train_characters=_characters(train) + replay_characters,
-        longest_characters=max(item.characters for item in train),
-        row_characters=_quantiles(item.characters for item in train),
+        train_characters=sum(lengths),
+        longest_characters=max(lengths),
+        longest_judged_characters=max(judging, default=0),
+        row_characters=_grouped(lengths),
         validation_characters=_characters(validation),
         sha256=digests["train"],
         validation_sha256=digests.get("validation"),
@@ -83,25 +88,28 @@ def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> D
         repeated_rows=sum(count.rows for count in found.repeated.values()),
         left_out_rows=sum(count.rows for count in found.left_out.values()),
         warnings=warnings_of(found),
-        replay_rows=replay,
+        replay_rows=len(replayed),
         replay_sha256=replay_sha256,
     )
 
 
-def _replay(job: JobSpec, new_rows: int) -> tuple[int, int, str | None]:
-    """Rows and characters that the old file adds to the mix, at most: those whose question stands
-    among the new ones are left out by the job, which reads both."""
+def _replay(job: JobSpec, new_rows: int) -> tuple[list[int], str | None]:
+    """Characters of the rows that the old file adds to the mix, at most: those whose question
+    stands among the new ones are left out by the job, which reads both. Which of them are drawn is
+    the job's to say; here they are taken evenly from the shortest to the longest."""
     if job.data.replay is None:
-        return 0, 0, None
+        return [], None
     old = _Scan(job.data.replay, job)
-    count = min(replayed(new_rows, job.data.replay_share), len(old.items))
-    return count, round(_characters(old.items) * count / len(old.items)), old.sha256
+    lengths = sorted(item.characters for item in old.items)
+    count = min(draws(new_rows, job.data.replay_share), len(lengths))
+    return [lengths[len(lengths) * (2 * i + 1) // (2 * count)] for i in range(count)], old.sha256
 
 
-def _quantiles(lengths: Iterable[int]) -> tuple[int, ...]:
-    ordered = sorted(lengths)
-    last = len(ordered) - 1
-    return tuple(ordered[round(last * i / QUANTILES)] for i in range(QUANTILES + 1))
+def _grouped(lengths: list[int]) -> tuple[float, ...]:
+    """Their means in at most GROUPS groups of as many rows, the shortest first."""
+    ordered, groups = sorted(lengths), min(GROUPS, len(lengths))
+    bounds = [len(ordered) * i // groups for i in range(groups + 1)]
+    return tuple(sum(ordered[start:end]) / (end - start) for start, end in pairwise(bounds))
 
 
 def _characters(items: Sequence[_Item]) -> int:

@@ -60,6 +60,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     pilot: int | None = None
     task: str | None = None
     rows: int | None = None  # of full length, assumed where no data is given: estimates alone
+    rows_given: bool = False  # and not the default
 
     @property
     def given(self) -> bool:
@@ -102,9 +103,13 @@ def load(recipe: str | None, flags: Flags, today: str | None = None) -> Request:
     sources = {key: label for key, _ in leaves(tree)}
     settings = [*_against_defaults(tree, label), *_lay_flags(tree, flags, sources)]
     _absolute_files(tree, Path.cwd())  # those of --set; the recipe's are absolute already
-    assumed = flags.rows if "data" not in tree else None
+    data = tree.get("data", {})
+    given = not isinstance(data, dict) or "train" in data
+    assumed = None if given else flags.rows
+    if given and flags.rows_given:
+        raise BadInput("--rows stands in for data that is not there yet, and here there is some")
     if assumed is not None:
-        tree["data"] = {"train": f"{assumed} assumed rows"}
+        tree["data"] = {**data, "train": f"{assumed} assumed rows"}
     latest = {setting.key: setting for setting in settings}  # one line a key: who won, over whom
     parsed = convert(tree, Recipe, sources, label)
     files, said = dated.todays(parsed.data, sources, today or date.today().isoformat())

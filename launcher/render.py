@@ -72,7 +72,7 @@ def task(
 
 def timeout_seconds(plan: Plan, candidate: Candidate) -> int:
     """Seconds the job may run: --max-hours, or what the cap pays for."""
-    return int(affordable_hours(candidate, plan.budget) * 3600)
+    return int(affordable_hours(candidate, plan.budget, plan.created_at[:10]) * 3600)
 
 
 def _resources(plan: Plan, candidate: Candidate) -> dict[str, Any]:

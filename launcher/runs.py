@@ -126,7 +126,7 @@ def deadline(made: Plan) -> datetime:
     Counted from the plan, at all that the chosen offer bills; a later attempt does not move it.
     """
     chosen = require_choice(made)
-    hours = affordable_hours(chosen, made.budget)
+    hours = affordable_hours(chosen, made.budget, made.created_at[:10])
     return datetime.fromisoformat(made.created_at) + timedelta(hours=hours)
 
 

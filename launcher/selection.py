@@ -16,7 +16,7 @@ def names_gpu(text: str, offer: Offer) -> bool:
     """Whether `NAME` or `NAME:COUNT` means this offer. A family (`A100`) means all its sizes, and
     a card of this machine goes by the name its driver gives."""
     name, _, number = text.partition(":")
-    if number and number != str(offer.count):
+    if number and int(number) != offer.count:
         return False
     device = offer.device
     if name.lower() in _KINDS:
@@ -73,7 +73,7 @@ def require_known(
     if gpu is None:
         return
     name, colon, number = gpu.partition(":")
-    if colon and (not number.isdigit() or int(number) < 1):
+    if colon and (not number.isdecimal() or int(number) < 1):
         raise BadInput(f"--gpu {gpu}: the count after the colon is a whole number from 1")
     if name.lower() not in _KINDS and not any(names_gpu(name, o) for o in offers):
         require_cards(name)

@@ -33,9 +33,12 @@ def counted(job: JobSpec, data: DataFacts) -> DataFacts:
     identity = _tokenizer(job)
     if identity is None or not environment.is_ready():
         return data
-    key = hashlib.sha256(f"{identity} {data.sha256}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{identity} {data.sha256} {job.regression}".encode()).hexdigest()[:32]
     kept = paths.token_counts_folder() / f"{key}.json"
-    found = _read(kept) or _count(job, kept)
+    try:
+        found = _read(kept) or _count(job, kept)
+    except OSError:  # no place to count in: the plan does without
+        return data
     if found is None:
         return data
     slope, intercept = fitted(found.rows)
@@ -89,9 +92,10 @@ def _cached(model_id: str, revision: str | None) -> Path | None:
 
 def _read(kept: Path) -> _Counted | None:
     try:
-        return msgspec.json.decode(kept.read_bytes(), type=_Counted)
+        found = msgspec.json.decode(kept.read_bytes(), type=_Counted)
     except (OSError, msgspec.DecodeError):
         return None
+    return found if found.rows else None
 
 
 def _count(job: JobSpec, kept: Path) -> _Counted | None:
@@ -112,7 +116,7 @@ def _count(job: JobSpec, kept: Path) -> _Counted | None:
                 stderr=subprocess.DEVNULL,
             )
         found = _read(answer) if code == 0 else None
-        if found is not None and found.rows:
+        if found is not None:
             answer.replace(kept)
             return found
     return None

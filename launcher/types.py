@@ -95,9 +95,10 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     validation_rows: int
     train_characters: int  # all text of the training rows, template not counted
     longest_characters: int  # of one row
-    # Characters of a training row at evenly spaced quantiles, the shortest first and the longest
-    # last; empty: not known.
-    row_characters: tuple[int, ...] = ()
+    longest_judged_characters: int = 0  # of one row that is asked or measured, not trained on
+    # Mean characters of the training rows in groups of as many, the shortest first; empty: not
+    # known. Of n rows in g groups the i-th ends at row n * (i + 1) // g.
+    row_characters: tuple[float, ...] = ()
     validation_characters: int
     sha256: str  # of the training file
     validation_sha256: str | None = None
@@ -156,6 +157,16 @@ class TimeTerm(Struct, frozen=True, kw_only=True):
 CALIBRATION = "calibration"
 
 
+AROUND_THE_WORK = (
+    "provision",
+    "image pull",
+    "set up",
+    "model download",
+    "upload",
+    "interruptions",
+)
+
+
 class Estimate(Struct, frozen=True, kw_only=True):
     """VRAM (RAM on a CPU), disk and time of one job on one device, every term visible."""
 
@@ -189,6 +200,11 @@ class Estimate(Struct, frozen=True, kw_only=True):
     def export_bytes(self) -> int:
         """What `launch export` adds to the disk."""
         return sum(t.bytes for t in self.export)
+
+    @property
+    def hours_at_work(self) -> float:
+        """Expected hours of what the card decides: not those that the offer adds around it."""
+        return sum(t.expected_hours for t in self.time if t.name not in AROUND_THE_WORK)
 
     @property
     def hours_low(self) -> float:

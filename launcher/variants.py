@@ -13,8 +13,8 @@ from msgspec import Struct
 from jobs.spec import JobSpec, ResolvedSpec, Train
 from launcher.types import Estimate
 
-# A share of the fastest's hours. Whatever is this near is as fast, and the one of least memory is
-# taken: the hours are not known any better.
+# A share of the fastest's hours at work. Whatever is this near is as fast, and the one of least
+# memory is taken: the hours are not known any better.
 AS_FAST = 0.02
 MOST_ROWS = 256  # of a micro-batch that is tried: more are no faster. Assumption
 
@@ -62,8 +62,8 @@ def settle(
             if _bytes(one) > usable_bytes:
                 break  # more rows need more
             fitting.append(one)
-    fastest = min(v.estimate.hours_expected for v in fitting)
-    near = [v for v in fitting if v.estimate.hours_expected <= fastest * (1 + AS_FAST)]
+    fastest = min(v.estimate.hours_at_work for v in fitting)
+    near = [v for v in fitting if v.estimate.hours_at_work <= fastest * (1 + AS_FAST)]
     return Settled(min(near, key=_bytes), _bytes(smallest))
 
 

@@ -1,4 +1,4 @@
-"""Pure: when nothing is chosen, what would change that, each tried by planning again."""
+"""Pure: when nothing is chosen, what would change that: higher limits, or a plan made anew."""
 
 from collections.abc import Callable, Iterator
 from math import ceil
@@ -13,6 +13,7 @@ from launcher.selection import asked_for
 from launcher.types import MICROUSD, Budget, Candidate, Estimate, Offer, Plan
 
 SHOWN = 3
+LONGEST_HOURS = 10_000.0  # that --max-hours takes
 SHORTEST = 128  # tokens; shorter rows teach little. Assumption.
 
 Replan = Callable[[JobSpec, Budget], Plan]
@@ -25,16 +26,17 @@ class _Way(Struct, frozen=True):
     offer: Offer
 
 
-def ways_out(plan: Plan, replan: Replan) -> tuple[str, ...]:
+def ways_out(plan: Plan, replan: Replan, fixed: bool = False) -> tuple[str, ...]:
     """The nearest ways out, at most three and cheapest first; empty when something is chosen.
 
-    `replan` makes the same plan for another job or budget. Where nothing helps, the least that the
-    job needs is said.
+    `replan` makes the same plan for another job or budget; a `fixed` job stays as it is. Where
+    nothing helps, the least that the job needs is said.
     """
     if plan.chosen is not None:
         return ()
     ways = sorted(
-        (*_limits(plan), *_changes(plan, replan)), key=lambda w: (w.worst_microusd, w.hours_high)
+        (*_limits(plan), *_changes(plan, replan, fixed)),
+        key=lambda w: (w.worst_microusd, w.hours_high),
     )
     nearest: dict[tuple[str, str, str], _Way] = {}
     for way in ways:
@@ -54,6 +56,8 @@ def _limits(plan: Plan, also: str = "") -> Iterator[_Way]:
         if estimate is None or not asked_for(offer, plan.budget):
             continue
         if blocked(offer, estimate, plan.budget) is not None:
+            continue
+        if estimate.hours_high > LONGEST_HOURS:
             continue
         flags = " ".join(_higher(candidate, estimate, plan.budget))
         if flags:
@@ -82,9 +86,10 @@ class _Try(Struct, frozen=True):
     budget: Budget
 
 
-def _changes(plan: Plan, replan: Replan) -> Iterator[_Way]:
+def _changes(plan: Plan, replan: Replan, fixed: bool) -> Iterator[_Way]:
     """Of each kind of change the smallest that does."""
-    for kind in (_strategies, _settings, _shorter, _spot, _anywhere):
+    of_the_job = () if fixed else (_strategies, _settings, _shorter)
+    for kind in (*of_the_job, _spot, _anywhere):
         for one in kind(plan.job, plan.budget):
             changed = replan(one.job, one.budget)
             found = changed.chosen
@@ -92,7 +97,8 @@ def _changes(plan: Plan, replan: Replan) -> Iterator[_Way]:
                 yield _way(found, found.estimate, one.how)
                 break
             if kind is _anywhere:  # elsewhere, and for more
-                yield from _limits(changed, one.how.removesuffix(" it fits") + ", ")
+                elsewhere = _limits(changed, one.how.removesuffix(" it fits") + ", ")
+                yield from (way for way in elsewhere if not asked_for(way.offer, plan.budget))
 
 
 def _strategies(job: JobSpec, budget: Budget) -> Iterator[_Try]:

@@ -86,7 +86,9 @@ def refresh(say: Callable[[str], None], now: datetime) -> Refreshed:
     after = _known(merge.offers())
     try:
         enabled.keep(check)
-        _file().write_bytes(msgspec.msgpack.encode(after))
+        aside = _file().with_name(f"{_file().name}.{os.getpid()}")
+        aside.write_bytes(msgspec.msgpack.encode(after))
+        aside.replace(_file())
     except OSError as error:
         raise OutsideFailed(f"cannot keep what SkyPilot answered: {error}") from None
     return compared(before, after, check, answer.unread, against)

@@ -73,7 +73,15 @@ def listing() -> Listing:
 
 
 def _kept(provider: str, path: Path) -> Kept:
-    status = path.stat()
+    try:
+        status = path.stat()
+        return _read_or_kept(provider, path, status)
+    except OSError as error:
+        reason = f"not read: {error.strerror or error}"
+        return Kept(("", 0, 0, 0), (), (Dropped(provider, "", "", "", reason, _source(provider)),))
+
+
+def _read_or_kept(provider: str, path: Path, status: os.stat_result) -> Kept:
     key = (str(path), status.st_mtime_ns, status.st_size, _rules_changed_ns())
     store = paths.catalog_folder() / f"{provider}.msgpack"
     try:

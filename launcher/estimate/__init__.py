@@ -25,9 +25,14 @@ def estimate(
     `calibration` is what finished runs of the same strategy on the same card measured. Raises
     `BadInput` where PEFT cannot put LoRA's adapters on the model.
     """
-    plain = _plain(spec, shape, data, offer)
+    found = _plain(spec, shape, data, offer)
     card = calibration.get((card_name(offer.device), spec.strategy))
-    return plain if card is None else calibrated(plain, card, offer.device, spec.strategy)
+    if card is not None:
+        found = calibrated(found, card, offer.device, spec.strategy)
+    if offer.spot and offer.interruptions_per_hour is not None:
+        lost = hours.interruptions(offer.interruptions_per_hour, found.time)
+        found = msgspec.structs.replace(found, time=(*found.time, lost))
+    return found
 
 
 def _plain(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offer) -> Estimate:
@@ -35,7 +40,8 @@ def _plain(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offer)
     published = shape.parameters
     if spec.regression is not None:
         shape = msgspec.structs.replace(shape, outputs=len(spec.regression.dimensions))
-    longest = data.longest_characters * data.tokens_per_character
+    asked = max(data.longest_characters, data.longest_judged_characters)
+    longest = asked * data.tokens_per_character
     longest += data.template_tokens_per_row
     if spec.regression is not None:  # texts are cut, questions are not (jobs/evaluate.py _answer)
         longest = min(longest, spec.train.seq_len)

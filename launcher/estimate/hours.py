@@ -8,8 +8,7 @@ The constants come from published runs; `benchmarks/throughput_residuals.py` pri
 against this model. On a CPU they come from `benchmarks/cpu_rate.py`.
 """
 
-import math
-from math import ceil
+from math import ceil, expm1
 from typing import NamedTuple
 
 from jobs.spec import ResolvedSpec
@@ -100,8 +99,8 @@ LOAD_BYTES_PER_SECOND = Span(2e9, 8e8, 2e8)
 # What several processes reach of as many times one's rate: gradients of adapters are small, and are
 # exchanged while the backward pass goes on. Assumption, not measured.
 TOGETHER = Span(1.0, 0.93, 0.75)
-# Interruptions of the work in one go, beyond which the figure says no more: 21 times the work.
-_HOPELESS = 4.6
+# Interruptions of the work in one go, beyond which the figure says no more: 13,000 times the work.
+_HOPELESS = 12.0
 # How much of max_new_tokens an answer uses. Assumption; a batch runs to its longest.
 ANSWER_SHARE = Span(0.2, 0.6, 1.0)
 
@@ -307,7 +306,7 @@ def pilot(shape: ModelShape, spec: ResolvedSpec, device: Device, work: Work) -> 
         return Span(0.0, 0.0, 0.0), ""
     rows = min(settings.examples, spec.train.effective_batch)
     passes = settings.steps * ceil(rows / min(spec.train.micro_batch, rows)) + settings.examples
-    tokens = max(1, round(work.train_tokens / work.micro_steps))
+    tokens = max(1, round(work.padded_tokens / work.micro_steps))
     seconds = step_seconds(shape, spec, device, tokens) * passes
     if spec.eval.generate:
         seconds = seconds.plus(_answering(shape, spec, device, settings.examples))
@@ -351,36 +350,33 @@ def terms(
         size = Span(upload_bytes, upload_bytes, upload_bytes)
         seconds = _over(size, network * UPLOAD_SHARE)
         found.append(("upload", seconds, f"{upload_bytes / 1e6:.0f} MB of results"))
-    if offer.spot and offer.interruptions_per_hour is not None:
-        found.append(("interruptions", *interruptions(offer.interruptions_per_hour, found)))
     return tuple(_term(*f) for f in found)
 
 
-def interruptions(
-    per_hour: tuple[float, float, float], found: list[tuple[str, Span, str]]
-) -> tuple[Span, str]:
-    """Seconds of work that is lost and done again when a machine may be taken at any time.
+def interruptions(per_hour: tuple[float, float, float], work: tuple[TimeTerm, ...]) -> TimeTerm:
+    """Work that is lost and done again when a machine may be taken at any time.
 
-    With interruptions at a constant rate r and nothing that outlives the machine, T seconds of work
+    With interruptions at a constant rate r and nothing that outlives the machine, T hours of work
     take (e^(r T) - 1) / r on average (Ross, Introduction to Probability Models, 12th edition,
     section 5.2: the exponential has no memory).
     """
-    whole = Span(0.0, 0.0, 0.0)
-    for _, seconds, _ in found:
-        whole = whole.plus(seconds)
-    lost = (
-        seconds * (_lengthened(rate / 3600 * seconds) - 1)
-        for rate, seconds in zip(per_hour, whole, strict=True)
-    )
     low, expected, high = per_hour
-    why = f"{expected:g} an hour ({low:g}-{high:g}), all of it begun again"
-    return Span(*lost), why
+    low_hours = sum(t.low_hours for t in work)
+    expected_hours = sum(t.expected_hours for t in work)
+    high_hours = sum(t.high_hours for t in work)
+    return TimeTerm(
+        name="interruptions",
+        low_hours=low_hours * (_lengthened(low * low_hours) - 1),
+        expected_hours=expected_hours * (_lengthened(expected * expected_hours) - 1),
+        high_hours=high_hours * (_lengthened(high * high_hours) - 1),
+        why=f"{expected:g} an hour ({low:g}-{high:g}), all of it begun again",
+    )
 
 
 def _lengthened(expected: float) -> float:
     """How many times as long work takes that meets so many interruptions in one go."""
     held = min(expected, _HOPELESS)
-    return math.expm1(held) / held if held else 1.0
+    return expm1(held) / held if held else 1.0
 
 
 def _over(size: Span, rate: Span) -> Span:

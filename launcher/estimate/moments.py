@@ -29,6 +29,8 @@ LOSS_TILE_BYTES = 8 * 4 + 1
 # transformers loss_utils.py ForCausalLMLoss: in the backward pass the log-softmax that it kept, its
 # gradient and the logits' gradient, all fp32; the 16-bit logits are gone with the model's output.
 PLAIN_LOSS_BYTES = 12
+# The moments of evaluation: how much of them a job meets hangs on its rows and answers.
+WITHOUT_GRADIENTS = ("evaluation", "fitting the head", "prompts", "last token")
 
 
 class Moment(Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """How much there is to do: a job's data in tokens and steps. Pure."""
 
+from itertools import pairwise
 from math import ceil
 
 from msgspec import Struct
@@ -54,17 +55,20 @@ def mean_longest(spec: ResolvedSpec, data: DataFacts, rows: int) -> float:
     """Tokens of the longest among `rows` training rows drawn at random, on average.
 
     The mean of the greatest of n draws is the integral of Q(u) × n u^(n - 1) over u from 0 to 1,
-    Q the quantile function: here straight between the quantiles that are known.
+    Q the quantile function: here even within the groups that are known.
     """
-    known = data.row_characters
+    known, count = data.row_characters, data.train_rows
     if not known:
-        return row_tokens(spec, data, data.train_rows, data.train_characters) / data.train_rows
-    tokens = [row_tokens(spec, data, 1, characters) for characters in known]
-    steps = len(tokens) - 1
-    return sum(
-        (tokens[i] + tokens[i + 1]) / 2 * (((i + 1) / steps) ** rows - (i / steps) ** rows)
-        for i in range(steps)
-    )
+        return row_tokens(spec, data, count, data.train_characters) / count
+    ends = [count * (i + 1) // len(known) / count for i in range(len(known))]
+    shares = [end**rows - start**rows for start, end in pairwise([0.0, *ends])]
+    return sum(_tokens(spec, data, c) * share for c, share in zip(known, shares, strict=True))
+
+
+def _tokens(spec: ResolvedSpec, data: DataFacts, characters: float) -> float:
+    """Of one row, as far as it is trained on."""
+    whole = characters * data.tokens_per_character + data.template_tokens_per_row
+    return min(whole, spec.train.seq_len)
 
 
 def row_tokens(spec: ResolvedSpec, data: DataFacts, rows: int, characters: int) -> int:

@@ -1,9 +1,18 @@
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
-from launcher.costs import DISK_FLOOR_GIB, billed_seconds, cost_microusd, disk_gib
-from launcher.types import GIB
-from tests.unit.launcher.planning import an_estimate, cloud
+from launcher.costs import (
+    DISK_FLOOR_GIB,
+    affordable_hours,
+    aged,
+    billed_seconds,
+    cost_microusd,
+    disk_gib,
+)
+from launcher.types import GIB, Budget, Candidate
+from tests.unit.launcher.planning import an_estimate, cloud, dollars
 
 ESTIMATE = an_estimate(9.0, (0.5, 1.0, 2.0))
 
@@ -47,3 +56,25 @@ def test_a_large_model_rents_a_larger_disk():
 
 def test_this_machine_costs_nothing():
     assert cost_microusd(cloud("RTX4090", 0), ESTIMATE, 100.0) == 0
+
+
+@given(
+    usd=some.floats(0.01, 60.0),
+    cap=some.floats(0.1, 100.0),
+    as_of=some.sampled_from(["2026-11-21", "2026-06-01", "2024-01-01"]),
+    unit=some.sampled_from([1, 60, 3600]),
+)
+def test_the_hours_that_a_cap_affords_cost_no_more_than_it(usd, cap, as_of, unit):
+    offer = cloud("RTX4090", usd, as_of=as_of, billing_seconds=unit,
+                  microusd_per_gib_disk_hour=137, microusd_per_gib_egress=90_000)  # fmt: skip
+    candidate = Candidate(
+        offer=offer, spec=None, estimate=ESTIMATE, expected_microusd=0, worst_microusd=0,
+        verdict="possible", reason="",
+    )  # fmt: skip
+    budget = Budget(max_cost_microusd=dollars(cap), max_hours=1e4)
+    hours = affordable_hours(candidate, budget, "2026-11-21")
+    risen = aged(offer, "2026-11-21")
+    if hours:
+        assert cost_microusd(risen, ESTIMATE, hours) <= dollars(cap)
+    more = hours + 2 * unit / 3600
+    assert cost_microusd(risen, ESTIMATE, more) > dollars(cap) or more >= 1e4

@@ -5,6 +5,7 @@ import pytest
 
 from jobs.spec import EvalRecord, Failure, PhaseRecord, Record, Result, StepRecord
 from launcher.estimate.calibration import calibrate, calibrated
+from launcher.estimate.moments import WITHOUT_GRADIENTS
 from launcher.measuring import ALLOCATED, RESIDENT, measurement
 from launcher.types import GIB, Candidate, Measurement, MemoryTerm, Plan
 
@@ -104,8 +105,9 @@ def test_a_low_peak_counts_only_where_the_rows_were_full(chosen: Candidate) -> N
     assert taken(chosen, short, peak_memory_bytes=6 * GIB).memory_bytes == 6 * GIB
 
 
-def test_a_low_peak_of_answers_says_nothing(chosen: Candidate) -> None:
-    term = MemoryTerm(name="evaluation", bytes=1, why="16 answers at once")
+@pytest.mark.parametrize("name", WITHOUT_GRADIENTS)
+def test_a_low_peak_of_an_evaluation_says_nothing(chosen: Candidate, name: str) -> None:
+    term = MemoryTerm(name=name, bytes=1, why="16 answers at once")
     estimate = msgspec.structs.replace(chosen.estimate, memory=(*chosen.estimate.memory, term))
     answering = msgspec.structs.replace(chosen, estimate=estimate)
     assert taken(answering, steps(1, 10), peak_memory_bytes=4 * GIB).memory_bytes is None

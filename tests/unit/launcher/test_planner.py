@@ -4,6 +4,7 @@ import pytest
 from jobs.spec import Model
 from launcher.catalog.offers import embedded_offers
 from launcher.errors import BadInput
+from launcher.estimate import estimate
 from launcher.estimate.shapes import shape_of
 from launcher.types import Budget
 from tests.unit.launcher.planning import (
@@ -182,6 +183,29 @@ def test_an_old_price_may_have_risen_by_the_time_it_is_paid():
     today, three_months, years = map(worst, ("2026-11-21", "2026-08-23", "2020-01-01"))
     assert three_months / today == pytest.approx(1.29, abs=0.001)
     assert years / today == pytest.approx(1.5, abs=0.001)
+
+
+def test_an_old_cheap_price_does_not_hide_a_fresh_one():
+    old = cloud("RTX4090", 0.60, as_of="2026-01-01", region="a")
+    fresh = cloud("RTX4090", 0.62, region="b")
+    made = planned([old, fresh], Budget(max_cost_microusd=dollars(1.3)))
+    assert made.chosen is not None
+    assert made.chosen.offer.region == "b"
+
+
+def test_the_plan_does_not_hang_on_the_order_of_the_offers():
+    small, _ = shape_of(Model(id="Qwen/Qwen2.5-7B"))
+    found = [o for o in embedded_offers() if o.device.name in ("L40S", "A100-80GB", "L4")]
+    plans = [
+        planned(order, TEN, shape=small, estimator=estimate)
+        for order in (found, found[::-1], sorted(found, key=lambda o: o.provider))
+    ]
+    taken = [
+        {(c.offer.instance, c.offer.spot): (c.spec and c.spec.train, c.worst_microusd)
+         for c in made.candidates}
+        for made in plans
+    ]  # fmt: skip
+    assert taken[0] == taken[1] == taken[2]
 
 
 def test_where_it_is_not_known_whether_one_may_rent_is_said():

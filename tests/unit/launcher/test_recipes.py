@@ -173,3 +173,13 @@ def test_set_says_more_of_what_model_and_data_replace(tmp_path: Path) -> None:
     job = load(str(recipe), flags).job
     assert (job.model.id, job.model.init, job.model.revision) == ("org/new", "pretrained", "abc")
     assert (job.data.test, job.data.validation) == (None, str(tmp_path / "held.jsonl"))
+
+
+def test_assumed_rows_are_refused_beside_data(recipe) -> None:
+    with pytest.raises(BadInput, match="--rows stands in for data"):
+        recipe(BASE, rows=5, rows_given=True)
+
+
+def test_other_data_keys_leave_the_rows_assumed(recipe) -> None:
+    request = recipe("model: a/b\ndata: {validation_share: 0.2}\n", rows=5)
+    assert (request.assumed_rows, request.job.data.validation_share) == (5, 0.2)

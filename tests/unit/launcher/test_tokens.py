@@ -1,10 +1,14 @@
 """Tokens per character and per row, from what a tokenizer counted."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.spec import Model
+from launcher import tokens
 from launcher.tokens import fitted
+from tests.unit.launcher.planning import DATA, JOB
 
 CHARACTERS = st.lists(st.integers(1, 10_000), min_size=2, max_size=50, unique=True)
 
@@ -23,3 +27,17 @@ def test_what_cannot_be_told_apart_keeps_the_total(rows) -> None:
     slope, intercept = fitted(rows)
     assert intercept == 0
     assert slope * sum(x for x, _ in rows) == pytest.approx(sum(y for _, y in rows))
+
+
+@pytest.mark.parametrize("kept", ['{"rows": []}', '{"rows": [[1', ""])
+def test_a_plan_does_without_a_count_that_cannot_be_had(tmp_path, monkeypatch, kept) -> None:
+    """No place to count in, and a kept file that is nothing."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "tokenizer.json").write_text("{}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tokens.environment, "is_ready", lambda: True)
+    (tmp_path / "cache" / "loralift").mkdir(parents=True)
+    (tmp_path / "cache" / "loralift" / "tokens").write_text(kept)  # a file in the folder's place
+    job = msgspec.structs.replace(JOB, model=Model(id=str(model)))
+    assert tokens.counted(job, DATA) == DATA

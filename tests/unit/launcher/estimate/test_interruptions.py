@@ -6,7 +6,9 @@ import msgspec
 import pytest
 
 from launcher.estimate import estimate
-from launcher.estimate.hours import Span, interruptions
+from launcher.estimate.calibration import Card, Factor
+from launcher.estimate.hours import interruptions
+from launcher.types import TimeTerm
 from tests.unit.launcher.estimate.test_estimate import (
     FACTS,
     QWEN_7B,
@@ -29,10 +31,9 @@ def simulated_seconds(rate_per_hour: float, work: float, runs: int) -> float:
 
 @pytest.mark.parametrize(("rate", "hours"), [(0.1, 1.0), (0.1, 8.0), (0.5, 4.0)])
 def test_it_is_what_a_simulation_takes(rate: float, hours: float) -> None:
-    work = Span(hours * 3600, hours * 3600, hours * 3600)
-    lost, _ = interruptions((rate, rate, rate), [("training", work, "")])
+    lost = interruptions((rate, rate, rate), (training(hours),))
     took = simulated_seconds(rate, hours * 3600, 20_000)
-    assert lost.expected + hours * 3600 == pytest.approx(took, rel=0.03)
+    assert (lost.expected_hours + hours) * 3600 == pytest.approx(took, rel=0.03)
 
 
 def test_a_spot_offer_shows_it_and_another_does_not() -> None:
@@ -47,6 +48,24 @@ def test_a_spot_offer_shows_it_and_another_does_not() -> None:
 
 
 def test_a_job_that_would_never_end_is_a_number_still() -> None:
-    year = Span(3e7, 3e7, 3e7)
-    lost, _ = interruptions((1.0, 1.0, 1.0), [("training", year, "")])
-    assert 10 < lost.high / 3e7 < 100
+    lost = interruptions((1.0, 1.0, 1.0), (training(8000.0),))
+    assert 1e7 < lost.high_hours < 1e9
+
+
+def test_runs_that_took_longer_lose_more() -> None:
+    """Calibrated hours are what may be lost."""
+    spec, shape, plain = spec_for(QWEN_7B), shape_for(QWEN_7B), offer_for(RTX_4090)
+    spot = msgspec.structs.replace(plain, spot=True, interruptions_per_hour=(0.0, 0.01, 0.2))
+    slow = Factor(runs=5, expected=3.0, centre=3.0, lowest=2.9, highest=3.1)
+    known = {("RTX4090", spec.strategy): Card(runs=5, memory=None, training=slow)}
+    found = estimate(spec, shape, FACTS, spot, known)
+    (lost,) = [t for t in found.time if t.name == "interruptions"]
+    work = tuple(t for t in found.time if t.name != "interruptions")
+    assert lost == interruptions((0.0, 0.01, 0.2), work)
+    assert any(t.name == "calibration" for t in work)
+
+
+def training(hours: float) -> TimeTerm:
+    return TimeTerm(
+        name="training", low_hours=hours, expected_hours=hours, high_hours=hours, why=""
+    )

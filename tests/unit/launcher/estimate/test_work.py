@@ -1,12 +1,16 @@
 """Tokens and steps of a job's data."""
 
+import json
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.spec import Data, Model, ResolvedSpec, ResolvedTrain
+from jobs.spec import Data, JobSpec, Model, ResolvedSpec, ResolvedTrain
 from launcher.estimate.work import mean_longest, work_of
+from launcher.preflight import scan_data
 from launcher.types import DataFacts
 from tests.unit.launcher.planning import DATA
 
@@ -25,7 +29,7 @@ def spec_with(**train: object) -> ResolvedSpec:
 
 
 def rows_of(*characters: int, rows: int = 1000) -> DataFacts:
-    """Rows whose lengths lie straight between the given quantiles, a token a character."""
+    """Rows in groups of these mean lengths, a token a character."""
     return msgspec.structs.replace(
         DATA,
         train_rows=rows,
@@ -38,7 +42,7 @@ def rows_of(*characters: int, rows: int = 1000) -> DataFacts:
 
 @pytest.mark.parametrize("rows", [1, 2, 8])
 def test_the_longest_of_some_even_lengths(rows: int) -> None:
-    even = rows_of(*range(0, 1001, 10))
+    even = rows_of(*range(5, 1000, 10))
     exact = 1000 * rows / (rows + 1)  # the mean of the greatest of n draws from 0 to 1000
     assert mean_longest(spec_with(), even, rows) == pytest.approx(exact, rel=0.001)
 
@@ -68,3 +72,35 @@ def test_the_mean_longest_grows_with_the_rows_and_never_passes_the_longest(chara
     few, more = (mean_longest(spec, data, n) for n in (rows, rows + 1))
     assert few <= more * (1 + 1e-9)
     assert more <= min(2048, characters[-1]) + 1e-6
+
+
+def test_a_few_long_rows_among_many_count_whole(tmp_path: Path) -> None:
+    lengths = [100] * 970 + [8000] * 30
+    facts = scan_data(completions(tmp_path / "rows.jsonl", lengths))
+    spec = spec_with(seq_len=10_000)
+    whole = facts.train_characters * facts.tokens_per_character
+    whole += facts.train_rows * facts.template_tokens_per_row
+    assert work_of(spec, facts).train_tokens == pytest.approx(whole, rel=1e-4)
+
+
+def test_replayed_rows_have_lengths_of_their_own(tmp_path: Path) -> None:
+    job = completions(tmp_path / "new.jsonl", [100] * 1000)
+    completions(tmp_path / "old.jsonl", [7000] * 500)
+    replay = {"replay": str(tmp_path / "old.jsonl"), "replay_share": 0.5}
+    mixed = msgspec.structs.replace(job, data=msgspec.structs.replace(job.data, **replay))
+    facts = scan_data(mixed)
+    spec = spec_with(seq_len=10_000)
+    assert facts.replay_rows == 500
+    new = work_of(spec, scan_data(job)).train_tokens
+    old = 500 * (7000 * facts.tokens_per_character + facts.template_tokens_per_row)
+    assert work_of(spec, facts).train_tokens == pytest.approx(new + old, rel=0.01)
+
+
+def completions(path: Path, lengths: list[int]) -> JobSpec:
+    """A file of rows as long as these, each with a question of its own."""
+    rows = [
+        {"prompt": f"{path.stem} {i} ".ljust(length - 2, "x"), "completion": "ok"}
+        for i, length in enumerate(lengths)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return JobSpec(model=Model(id="a/b"), data=Data(train=str(path)))
