@@ -38,7 +38,7 @@ def common(job: ResolvedSpec, run_folder: Path) -> dict[str, Any]:
     """What every task's trainer is told."""
     train = job.train
     processes = ranks().count
-    micro = min(train.micro_batch, train.effective_batch)
+    micro = train.rows_at_once
     if train.effective_batch % (micro * processes):
         shared = f" x {processes} processes" if processes > 1 else ""
         raise BadInput(

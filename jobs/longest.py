@@ -27,7 +27,7 @@ def run(a: Attempt, trial: Trial, answer: Callable[[], object] | None) -> None:
     if sharded(a.job):
         return
     a.progress.enter("longest_batch")
-    micro = min(a.job.train.micro_batch, a.job.train.effective_batch) * a.ranks.count
+    micro = a.job.train.rows_at_once * a.ranks.count
     rows, tokens = longest(trial.tuner.train_dataset, micro)
     what = f"{micro // a.ranks.count} rows of up to {tokens:,} tokens"
     try:

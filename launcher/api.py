@@ -27,7 +27,7 @@ from launcher.judging import scan_judging
 from launcher.ledger import measurements
 from launcher.planner import Estimator
 from launcher.runs import cancel, require_choice, resume, submit
-from launcher.selection import in_regions, names_gpu, on_providers, require_known
+from launcher.selection import asked_for, in_regions, require_known
 from launcher.types import Budget, DataFacts, ModelFacts, Plan
 from launcher.watching import exists, follow, logs, runs, spent, stamp, status, utc_now
 from launcher.ways_out import ways_out
@@ -75,11 +75,11 @@ def offers(
     found = (*survey(today).offers, *listing.offers)
     require_known(found, providers, gpu, regions)
     with_spot = {(offer.provider, offer.instance) for offer in found if offer.spot}
+    asked = Budget(providers=providers, gpu=gpu)
     taken = tuple(
         offer
         for offer in found
-        if on_providers(providers, offer)
-        and (gpu is None or names_gpu(gpu, offer))
+        if asked_for(offer, asked)
         and in_regions(regions, offer)
         and (not spot or (offer.provider, offer.instance) in with_spot)
         and (max_hourly_microusd is None or offer.microusd_per_hour <= max_hourly_microusd)

@@ -4,11 +4,11 @@ Spend is ceil(rate × billed seconds / 3600), and billed seconds are rounded up 
 granularity and minimum; disk is billed as long as the machine, egress once.
 """
 
-from datetime import date
 from math import ceil
 
 import msgspec
 
+from launcher.catalog.merge import age_days
 from launcher.types import GIB, MIB, Budget, Candidate, Estimate, Offer
 
 # Root disk of a rented machine: SkyPilot's images and drivers need some 50 GB; the default of
@@ -53,8 +53,7 @@ def aged(offer: Offer, today: str) -> Offer:
     """
     if not offer.microusd_per_hour:
         return offer
-    days = max(0, (date.fromisoformat(today) - date.fromisoformat(offer.as_of)).days)
-    rise = min(DRIFT_A_DAY * days, DRIFT_AT_MOST)
+    rise = min(DRIFT_A_DAY * max(0, age_days(offer, today)), DRIFT_AT_MOST)
     price = ceil(offer.microusd_per_hour * (1 + rise))
     return msgspec.structs.replace(offer, microusd_per_hour=price)
 

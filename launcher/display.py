@@ -86,8 +86,7 @@ def _candidate(c: Candidate) -> list[str]:
 
 def micro_batch(spec: ResolvedSpec) -> str:
     """The micro-batch, and whether activations are checkpointed."""
-    train = spec.train
-    rows = min(train.micro_batch, train.effective_batch)
+    train, rows = spec.train, spec.train.rows_at_once
     return f"{rows} ckpt" if train.activation_checkpointing else str(rows)
 
 
@@ -181,8 +180,7 @@ def _choice(chosen: Candidate) -> str:
 
 def _step(spec: ResolvedSpec | None) -> str:
     assert spec is not None, "a chosen candidate has a spec"
-    train = spec.train
-    rows = min(train.micro_batch, train.effective_batch)
+    train, rows = spec.train, spec.train.rows_at_once
     passes = max(1, train.effective_batch // (rows * spec.processes))
     times = f"{passes} × " if passes > 1 else ""
     each = f" on each of {spec.processes} GPUs" if spec.processes > 1 else ""

@@ -26,6 +26,14 @@ def environments_folder() -> Path:
     return _xdg("XDG_CACHE_HOME", ".cache") / "envs"
 
 
+def write_aside(path: Path, content: bytes) -> None:
+    """Write a whole file or none, whoever else writes it at the same time. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    aside.write_bytes(content)
+    aside.replace(path)
+
+
 def token_counts_folder() -> Path:
     """What the models' tokenizers counted, by tokenizer and data."""
     return _xdg("XDG_CACHE_HOME", ".cache") / "tokens"

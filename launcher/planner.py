@@ -7,13 +7,13 @@ expected cost of a finished job, then by its hours; caps are compared with the w
 """
 
 from collections.abc import Callable, Iterable
-from datetime import date
 from operator import attrgetter
 
 import msgspec
 from msgspec import Struct
 
 from jobs.spec import JobSpec, ResolvedSpec, Strategy
+from launcher.catalog.merge import age_days
 from launcher.catalog.providers import LOCAL, display_name
 from launcher.costs import aged, cost_microusd
 from launcher.errors import BadInput
@@ -308,7 +308,7 @@ def _warnings(candidates: tuple[Candidate, ...], today: str) -> tuple[str, ...]:
     offer = candidates[0].offer
     if not offer.microusd_per_hour:
         return ()
-    days = (date.fromisoformat(today) - date.fromisoformat(offer.as_of)).days
+    days = age_days(offer, today)
     where = display_name(offer.provider)
     found = []
     if days > STALE_DAYS:

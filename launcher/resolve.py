@@ -3,9 +3,10 @@
 A refusal is one line for people, with what the card has and what was asked.
 """
 
+import msgspec
+
 from jobs.spec import (
     Dtype,
-    Evaluation,
     JobSpec,
     Optimizer,
     Quantization,
@@ -48,7 +49,7 @@ def resolve(job: JobSpec, strategy: Strategy, offer: Offer, run_id: str) -> Reso
     shared = _sharing_refusal(job.train, offer.count)
     if shared is not None:
         return shared
-    fields = {f: getattr(job, f) for f in JobSpec.__struct_fields__}
+    fields = msgspec.structs.asdict(job)
     fields.update(
         run_id=run_id,
         processes=offer.count,
@@ -64,7 +65,7 @@ def resolve(job: JobSpec, strategy: Strategy, offer: Offer, run_id: str) -> Reso
 
 def _train(job: JobSpec, device: Device, dtype: str) -> ResolvedTrain:
     """As the recipe says; what it leaves open to the plan at its smallest, see variants.py."""
-    fields = {f: getattr(job.train, f) for f in Train.__struct_fields__}
+    fields = msgspec.structs.asdict(job.train)
     fields.update(optimizer=_optimizer(job, device), tf32=_tf32(job, device, dtype))
     if job.train.micro_batch == "auto":
         fields["micro_batch"] = 1
@@ -75,7 +76,7 @@ def _train(job: JobSpec, device: Device, dtype: str) -> ResolvedTrain:
 
 def _evaluation(job: JobSpec) -> ResolvedEvaluation:
     """As the recipe says; with the fewest answers at once where it says nothing."""
-    fields = {f: getattr(job.eval, f) for f in Evaluation.__struct_fields__}
+    fields = msgspec.structs.asdict(job.eval)
     if job.eval.batch == "auto":
         fields["batch"] = 1
     return ResolvedEvaluation(**fields)

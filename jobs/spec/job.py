@@ -125,6 +125,11 @@ class ResolvedTrain(Train, frozen=True, kw_only=True, forbid_unknown_fields=True
     micro_batch: PositiveInt = 1
     activation_checkpointing: bool = True
 
+    @property
+    def rows_at_once(self) -> int:
+        """Rows per forward pass: no more than a step has."""
+        return min(self.micro_batch, self.effective_batch)
+
 
 class Tier(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A class of texts: those whose overall score is at least `min`, and below the next tier's."""

@@ -1,6 +1,5 @@
 """Where SkyPilot may rent, as of the last time it was asked: a dated file, never a guess."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -37,11 +36,7 @@ def last_check() -> Check | None:
 
 def keep(check: Check) -> None:
     """Write the answer down for every later command. Raises OSError."""
-    path = _file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    aside.write_bytes(msgspec.json.format(msgspec.json.encode(check)))
-    aside.replace(path)
+    paths.write_aside(_file(), msgspec.json.format(msgspec.json.encode(check)))
 
 
 def marked(offers: Iterable[Offer], check: Check | None) -> tuple[Offer, ...]:

@@ -76,7 +76,7 @@ def offer(
         provider=provider.id,
         instance=price.instance,
         region=price.region,
-        device=_device(price.card),
+        device=device(price.card),
         count=price.count,
         microusd_per_hour=high,
         spot=price.spot,
@@ -100,7 +100,8 @@ def offer(
 
 
 @cache
-def _device(name: str) -> Device:
+def device(name: str) -> Device:
+    """A rented card of the table. Raises KeyError where the table does not hold it."""
     card = _card(name)
     return Device(
         kind="cuda",

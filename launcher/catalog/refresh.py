@@ -86,9 +86,7 @@ def refresh(say: Callable[[str], None], now: datetime) -> Refreshed:
     after = _known(merge.offers())
     try:
         enabled.keep(check)
-        aside = _file().with_name(f"{_file().name}.{os.getpid()}")
-        aside.write_bytes(msgspec.msgpack.encode(after))
-        aside.replace(_file())
+        paths.write_aside(_file(), msgspec.msgpack.encode(after))
     except OSError as error:
         raise OutsideFailed(f"cannot keep what SkyPilot answered: {error}") from None
     return compared(before, after, check, answer.unread, against)

@@ -9,6 +9,7 @@ package changes: 50,000 rows take a tenth of a second to read and 9 to 27 ms to 
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -92,23 +93,14 @@ def _read_or_kept(provider: str, path: Path, status: os.stat_result) -> Kept:
         pass  # not kept yet, or by another version
     prices, dropped = read(provider, path.read_text(encoding="utf-8", errors="replace"))
     kept = Kept(key, prices, dropped)
-    _store(store, msgspec.msgpack.encode(kept))
+    with suppress(OSError):  # a home that cannot be written to: read anew each time
+        paths.write_aside(store, msgspec.msgpack.encode(kept))
     return kept
 
 
 def _rules_changed_ns() -> int:
     here = Path(__file__).parent
     return max(entry.stat().st_mtime_ns for entry in os.scandir(here) if entry.name.endswith(".py"))
-
-
-def _store(path: Path, content: bytes) -> None:
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(content)
-        aside.replace(path)
-    except OSError:
-        return  # a home that cannot be written to: read anew each time
 
 
 def read(provider: str, text: str) -> tuple[tuple[Price, ...], tuple[Dropped, ...]]:

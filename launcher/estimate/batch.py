@@ -73,8 +73,8 @@ def batch_of(spec: ResolvedSpec, window: Window | None = None) -> Batch:
     masking_utils.py _ignore_causal_mask_sdpa). Where only some slide, a mask is counted for all:
     up to 0.7 % of the peak too much (Gemma 3, docs/measured/oracle.csv). Regression does not pack.
     """
-    rows, length = min(spec.train.micro_batch, spec.train.effective_batch), spec.train.seq_len
-    if spec.train.packing and spec.regression is None:
+    rows, length = spec.train.rows_at_once, spec.train.seq_len
+    if spec.packs:
         return Batch(rows=1, length=rows * length, masked=True)
     return Batch(rows=rows, length=length, masked=masked(rows, length, window))
 

@@ -30,7 +30,7 @@ def work_of(spec: ResolvedSpec, data: DataFacts) -> Work:
     longest: they come in no order of length.
     """
     train_rows = data.train_rows
-    micro_batch = min(spec.train.micro_batch, spec.train.effective_batch)
+    micro_batch = spec.train.rows_at_once
     train_tokens = train_rows * mean_longest(spec, data, 1)
     padded = train_rows * mean_longest(spec, data, 1 if spec.packs else micro_batch)
     validation_tokens = row_tokens(spec, data, data.validation_rows, data.validation_characters)

@@ -6,12 +6,11 @@ from collections.abc import Callable
 import msgspec
 
 from jobs.spec import Data, JobSpec, Model, ResolvedSpec
-from launcher.catalog.gpus import gpu
+from launcher.catalog.priced import device as card
 from launcher.estimate.shapes import ModelShape, from_config
 from launcher.planner import plan
 from launcher.types import (
     GIB,
-    MIB,
     MICROUSD,
     Budget,
     DataFacts,
@@ -79,20 +78,11 @@ def estimator(
 
 
 def cloud(name: str, usd_per_hour: float, provider: str = "runpod", **changes: object) -> Offer:
-    card = gpu(name)
     offer = Offer(
         provider=provider,
         instance=f"1x_{name}_SECURE",
         region="any",
-        device=Device(
-            kind="cuda",
-            name=card.name,
-            usable_bytes=card.usable_bytes,
-            total_bytes=card.total_mib * MIB,
-            compute_capability=card.compute_capability,
-            dense_16bit_tflops=card.dense_16bit_tflops,
-            bandwidth_gb_s=card.bandwidth_gb_s,
-        ),
+        device=card(name),
         count=1,
         microusd_per_hour=round(usd_per_hour * MICROUSD),
         spot=False,
