@@ -28,7 +28,7 @@ from launcher import planner
 from launcher.catalog.offers import embedded_offers
 from launcher.estimate.shapes import shape_of
 from launcher.types import MICROUSD, Budget, DataFacts, ModelFacts, Offer
-from tests.integration.test_planner_skypilot import OPTIMIZE, name_cards
+from tests.integration.skypilot import OPTIMIZE, name_cards
 from tests.unit.launcher.catalog import real_rows
 
 SIZES = (12_500, 50_000, 200_000)

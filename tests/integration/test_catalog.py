@@ -7,7 +7,6 @@ network namespace of its own that has none.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,9 +18,8 @@ from launcher.catalog import skypilot
 from launcher.catalog.providers import PROVIDERS, UNPRICED
 from launcher.catalog.refresh import VARIABLE
 from tests.integration.command import LAUNCH
+from tests.integration.skypilot import ask, offline
 from tests.unit.launcher.catalog.real_rows import FOLDER, place
-
-OFFLINE = ["unshare", "--user", "--map-root-user", "--net"]
 
 FEATURES = """
 import json, sys
@@ -57,31 +55,6 @@ print(json.dumps(answers))
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place(tmp_path_factory.mktemp("home"))
-
-
-def offline() -> list[str]:
-    works = shutil.which("unshare") is not None and (
-        subprocess.run([*OFFLINE, "true"], capture_output=True).returncode == 0
-    )
-    return OFFLINE if works else []
-
-
-def ask(python: str, home: Path, program: str, *arguments: str):
-    """The JSON that SkyPilot's last line of output is."""
-    done = subprocess.run(
-        [*offline(), python, "-c", program, *arguments],
-        cwd=home,
-        env={
-            "HOME": str(home),
-            "PATH": "/usr/bin:/bin",
-            "SKYPILOT_DISABLE_USAGE_COLLECTION": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @dataclass

@@ -5,46 +5,17 @@ and nothing but the machine is billed. SkyPilot runs in a process of its own, wi
 """
 
 import random
-from collections.abc import Iterable
-from pathlib import Path
 
 import msgspec
 import pytest
 
 from launcher.catalog import skypilot
 from launcher.types import MICROUSD, Budget, Estimate, Offer
-from tests.integration.test_catalog import ask
+from tests.integration.skypilot import OPTIMIZE, ask, name_cards
 from tests.unit.launcher.catalog.real_rows import place
 from tests.unit.launcher.planning import an_estimate, planned
 
-Kind = tuple[str, str, int, bool]  # cloud, accelerator as SkyPilot names it, count, spot
-
 CLOUDS = ("aws", "azure", "gcp", "lambda", "nebius", "runpod")
-OPTIMIZE = """
-import json, sys
-from unittest import mock
-import sky
-from sky import check, optimizer
-from sky.clouds import CloudCapability
-from sky.utils import registry
-wanted = json.loads(sys.argv[1])
-clouds = [registry.CLOUD_REGISTRY.from_str(name) for name in sorted({w[0] for w in wanted})]
-answers = []
-with mock.patch.object(check, "get_cached_enabled_clouds_or_refresh", return_value=clouds):
-    for group in json.loads(sys.argv[2]):
-        task = sky.Task(run="true")
-        task.set_resources({
-            sky.Resources(infra=cloud, accelerators={gpu: count}, use_spot=spot)
-            for cloud, gpu, count, spot in (wanted[i] for i in group)
-        })
-        dag = sky.Dag()
-        dag.add(task)
-        optimizer.Optimizer.optimize(dag, quiet=True)
-        best = task.best_resources
-        answers.append([str(best.cloud).lower(), best.accelerators, best.use_spot,
-                        best.get_cost(3600)])
-print(json.dumps(answers))
-"""
 
 
 def one_hour(spec: object, shape: object, data: object, offer: Offer) -> Estimate:
@@ -61,17 +32,6 @@ def bare(offer: Offer) -> Offer:
         microusd_per_gib_egress=0,
         interruptions_per_hour=(0.0, 0.0, 0.0) if offer.spot else None,
     )
-
-
-def name_cards(home: Path, kinds: Iterable[Kind]) -> None:
-    """SkyPilot's list of who has which card, beside the placed rows."""
-    clouds: dict[str, set[str]] = {}
-    for cloud, accelerator, _, _ in kinds:
-        clouds.setdefault(accelerator, set()).add(cloud)
-    lines = [f'{name},"{sorted(found)}"' for name, found in sorted(clouds.items())]
-    common = home / ".sky" / "catalogs" / "v8" / "common"
-    common.mkdir()
-    (common / "accelerators.csv").write_text("\n".join(["AcceleratorName,Clouds", *lines]) + "\n")
 
 
 def looks_cheaper_there(offer: Offer) -> bool:

@@ -1,7 +1,6 @@
 """Rendered tasks through SkyPilot's own parser, which refuses what it does not know."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import msgspec
@@ -11,6 +10,7 @@ from launcher import paths
 from launcher.catalog.offers import embedded_offers
 from launcher.render import task
 from launcher.types import Budget
+from tests.integration.skypilot import output
 from tests.unit.launcher.planning import JOB, dollars, estimator, planned
 
 # Many tasks in one child: SkyPilot takes seconds to import.
@@ -31,20 +31,8 @@ for path in sys.argv[1:]:
 
 
 def parse(python: str, files: list[Path], folder: Path) -> list[dict]:
-    done = subprocess.run(
-        [python, "-c", PROGRAM, *map(str, files)],
-        cwd=folder,
-        env={
-            "HOME": str(folder),
-            "PATH": "/usr/bin:/bin",
-            "SKYPILOT_DISABLE_USAGE_COLLECTION": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    lines = output(python, folder, PROGRAM, *map(str, files))
+    return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 @pytest.fixture
