@@ -1,14 +1,11 @@
 """What we say that answering needs, against the storages of a real generate() on a CPU."""
 
-import os
-import subprocess
-
-import msgspec
 import pytest
 
 from launcher.estimate.batch import Batch, Widths
 from launcher.estimate.inference import Asked, first_token, last_token, layers_at_work
 from launcher.estimate.shapes import from_config
+from tests.integration.measured import measured
 from tests.integration.test_kept_activations import CASES, COUNT
 
 # Storages, as that file counts them.
@@ -44,15 +41,7 @@ print(json.dumps({{name: answer(case) for name, case in json.load(sys.stdin).ite
 @pytest.fixture(scope="module")
 def real(train_python: str) -> dict[str, int]:
     """The most bytes at once beside the weights, by case."""
-    done = subprocess.run(
-        [train_python, "-P", "-c", ANSWER],
-        input=msgspec.json.encode(CASES),
-        capture_output=True,
-        check=False,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    return msgspec.json.decode(done.stdout.splitlines()[-1], type=dict[str, int])
+    return measured(train_python, ANSWER, CASES, dict[str, int])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -3,8 +3,6 @@
 Storages are counted as operations make them and as they go; weights are left out.
 """
 
-import os
-import subprocess
 from typing import Any
 
 import msgspec
@@ -13,6 +11,7 @@ import pytest
 from launcher.estimate.activations import layer_at_work, shared_by_layers
 from launcher.estimate.batch import Batch, Widths
 from launcher.estimate.shapes import from_config
+from tests.integration.measured import measured
 
 COUNT = """
 import json, sys, warnings, weakref
@@ -133,15 +132,7 @@ CASES = cases()
 @pytest.fixture(scope="module")
 def real(train_python: str) -> dict[str, tuple[int, int]]:
     """Bytes kept by whole layers, and the most at once with checkpoints, by case."""
-    done = subprocess.run(
-        [train_python, "-P", "-c", COUNT],
-        input=msgspec.json.encode(CASES),
-        capture_output=True,
-        check=False,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    return msgspec.json.decode(done.stdout.splitlines()[-1], type=dict[str, tuple[int, int]])
+    return measured(train_python, COUNT, CASES, dict[str, tuple[int, int]])
 
 
 @pytest.mark.parametrize("name", CASES)
