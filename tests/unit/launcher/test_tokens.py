@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from jobs.spec import Model
 from launcher import tokens
+from launcher.executors import environment
 from launcher.tokens import fitted
 from tests.unit.launcher.planning import DATA, JOB
 
@@ -36,8 +37,9 @@ def test_a_plan_does_without_a_count_that_cannot_be_had(tmp_path, monkeypatch, k
     model.mkdir()
     (model / "tokenizer.json").write_text("{}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(tokens.environment, "is_ready", lambda: True)
-    (tmp_path / "cache" / "loralift").mkdir(parents=True)
+    environment.folder().mkdir(parents=True)
+    (environment.folder() / "ready").touch()
+    assert environment.is_ready()
     (tmp_path / "cache" / "loralift" / "tokens").write_text(kept)  # a file in the folder's place
     job = msgspec.structs.replace(JOB, model=Model(id=str(model)))
     assert tokens.counted(job, DATA) == DATA
