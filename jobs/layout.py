@@ -31,6 +31,7 @@ LOCK_VARIABLE = "LORALIFT_LOCK_FD"  # names the open lock file that a launcher h
 RANKS_VARIABLE = "LORALIFT_RANKS"  # set for the processes that jobs/distributed.py starts
 
 PLAN = "plan.json"  # launcher's Plan
+TASK = "task.yaml"  # the SkyPilot task as it was submitted
 RECEIPT = "receipt.json"  # estimate against actual
 REPORT = "report.md"
 SUMS = "SHA256SUMS"  # written last: a run without it is not whole

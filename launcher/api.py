@@ -6,7 +6,7 @@ A run is a plan, then a submit: `plan` touches nothing, and what it returns is e
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 
@@ -23,13 +23,15 @@ from launcher.errors import BadInput, OutsideFailed
 from launcher.estimate import estimate, shapes
 from launcher.estimate.calibration import calibrate
 from launcher.executors import EXECUTORS
+from launcher.guard import spent
 from launcher.judging import scan_judging
 from launcher.ledger import measurements
 from launcher.planner import Estimator
+from launcher.reconciling import ledger, stamp, utc_now
 from launcher.runs import cancel, require_choice, resume, submit
 from launcher.selection import asked_for, in_regions, require_known
 from launcher.types import Budget, DataFacts, ModelFacts, Plan
-from launcher.watching import exists, follow, logs, runs, spent, stamp, status, utc_now
+from launcher.watching import exists, follow, logs, runs, status
 from launcher.ways_out import ways_out
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "compare",
     "exists",
     "follow",
+    "guard",
     "logs",
     "offers",
     "plan",
@@ -49,6 +52,15 @@ __all__ = [
     "submit",
     "utc_now",
 ]
+
+
+def guard(*, watch: bool = False) -> Iterator[str]:
+    """Hold every run's cap from here: what was found and done, in lines; with `watch` until
+    nothing may cost money any more."""
+    from launcher import guard
+
+    book = ledger()
+    return guard.watch(book) if watch else guard.round_of(book)
 
 
 # What `compare` lays side by side.
@@ -147,15 +159,17 @@ def _scanned(request: recipes.Request) -> DataFacts:
     return tokens.counted(job, scan_judging(job, preflight.scan_data(job)))
 
 
-def _machine(now: datetime) -> tuple[Survey, Estimator]:
+def _machine(now: datetime, collect_minutes: int) -> tuple[Survey, Estimator]:
     """What this machine has to train on, and an estimator that knows what its runs measured."""
     local = survey(now.date().isoformat())
     try:
         found = measurements(paths.ledger_file())
     except OutsideFailed as error:
         problem = f"{error}; estimates are not calibrated"
-        return Survey(local.offers, (*local.problems, problem)), estimate
-    return local, partial(estimate, calibration=calibrate(found))
+        plain = partial(estimate, collect_minutes=collect_minutes)
+        return Survey(local.offers, (*local.problems, problem)), plain
+    known = calibrate(found)
+    return local, partial(estimate, calibration=known, collect_minutes=collect_minutes)
 
 
 def _planning(
@@ -163,7 +177,7 @@ def _planning(
 ) -> Callable[[JobSpec, Budget], Plan]:
     """A planner for this request's model and data on today's offers, for any job and budget."""
     data = _scanned(request)
-    local, estimator = _machine(now)
+    local, estimator = _machine(now, request.budget.collect_minutes)
     job = request.job
     shape, source = shapes.shape_of(job.model)
     model = ModelFacts(

@@ -15,7 +15,7 @@ from launcher.errors import GATE_FAILED_EXIT, BadInput, LaunchError
 from launcher.options import JSON_FLAG, flags, job_flags
 
 if TYPE_CHECKING:
-    from launcher.types import Plan
+    from launcher.types import Candidate, Plan
 
 INTERRUPTED_EXIT = 130
 ENDED_BADLY_EXITS = {"BAD_INPUT": 2, "BUDGET_EXCEEDED": 3}  # else 1
@@ -86,6 +86,7 @@ def train(
         return
     click.echo(_shown(made, show), err=as_json)
     choice = api.require_choice(made)
+    _require_a_way_home(choice, detach)
     if choice.worst_microusd and not yes:
         _confirm(made)
     api.submit(made, Path(store or "runs"), say)
@@ -101,6 +102,19 @@ def _refuse_what_is_not_there_yet(recipe: tuple[str, ...], hub: str | None, stor
         )
     if "://" in store:
         raise BadInput(f"--store {store}: only folders in this version; give a DIR")
+
+
+def _require_a_way_home(choice: "Candidate", detach: bool) -> None:
+    """Results of a rented machine need somebody who fetches them."""
+    if choice.offer.executor != "skypilot":
+        return
+    if detach or choice.offer.spot:
+        what = "--detach" if detach else "spot"
+        raise BadInput(
+            f"{what} on {choice.offer.provider}: the results would lie on a machine that may go "
+            "before anybody fetches them\nstay with the run (leave --detach and --spot away), or "
+            "train with --on local"
+        )
 
 
 def _shown(made: "Plan", show: str) -> str:

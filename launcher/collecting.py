@@ -9,11 +9,12 @@ from jobs.spec import Result, StepRecord, encode
 from launcher.display import offers_table
 from launcher.errors import BadInput, OutsideFailed
 from launcher.executors import executor
+from launcher.guard import spent
 from launcher.ledger import Collected, Ledger, Measured
 from launcher.measuring import measurement
+from launcher.reconciling import ledger, reconcile, stamp, utc_now
 from launcher.runs import require_choice
 from launcher.types import CALIBRATION, Plan, Run
-from launcher.watching import ledger, reconcile, spent, stamp, utc_now
 from results.collect import CollectError, verify
 from results.collect import collect as bring_home
 from results.receipt import Line, Receipt

@@ -186,6 +186,20 @@ def cancel(run_id: str) -> None:
 
 
 @click.command()
+@click.option("--watch", is_flag=True, help="Go on, a round a minute, while anything may cost.")
+def guard(watch: bool) -> None:
+    """Hold every run's cap from here: fetch what has ended, end what it no longer pays for.
+
+    For cron, or for any terminal: `* * * * * launch guard` holds the cap of every run whose
+    launcher is gone.
+    """
+    from launcher import api
+
+    for line in api.guard(watch=watch):
+        click.echo(line)
+
+
+@click.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--store", metavar="DIR", help="Somewhere else than the run was started with.")
 def collect(run_id: str, store: str | None) -> None:
@@ -285,4 +299,17 @@ def predict(run: str, file: str, as_json: bool, **given: Any) -> None:
     sys.exit(code)
 
 
-ALL = (cancel, collect, doctor, estimate, export, logs, offers, predict, report, runs, status)
+ALL = (
+    cancel,
+    collect,
+    doctor,
+    estimate,
+    export,
+    guard,
+    logs,
+    offers,
+    predict,
+    report,
+    runs,
+    status,
+)

@@ -22,8 +22,8 @@ from jobs.spec import (
     template_sha256,
 )
 from launcher.errors import BadInput
+from launcher.reconciling import ledger
 from launcher.types import Plan
-from launcher.watching import ledger
 
 HUB = "hub:"
 _ADAPTER_CONFIG = "adapter_config.json"

@@ -9,6 +9,8 @@ from math import ceil
 import msgspec
 
 from launcher.catalog.merge import age_days
+from launcher.catalog.providers import LOCAL
+from launcher.estimate.hours import teardown
 from launcher.types import GIB, MIB, Budget, Candidate, Estimate, Offer
 
 # Root disk of a rented machine: SkyPilot's images and drivers need some 50 GB; the default of
@@ -42,7 +44,7 @@ def billed_seconds(offer: Offer, hours: float) -> int:
 def cost_microusd(offer: Offer, estimate: Estimate, hours: float) -> int:
     """Micro-dollars for one finished job that keeps the offer's machine for `hours`."""
     seconds = billed_seconds(offer, hours)
-    compute = -(-_hourly_microusd(offer, estimate) * seconds // 3600)
+    compute = -(-hourly_microusd(offer, estimate) * seconds // 3600)
     return compute + _egress_microusd(offer, estimate)
 
 
@@ -66,7 +68,7 @@ def affordable_hours(candidate: Candidate, budget: Budget, today: str) -> float:
     cap, estimate = budget.max_cost_microusd, candidate.estimate
     assert estimate is not None, "only an estimated candidate is priced"
     offer = aged(candidate.offer, today)
-    hourly = _hourly_microusd(offer, estimate)
+    hourly = hourly_microusd(offer, estimate)
     if cap is None or hourly == 0:
         return budget.max_hours
     left = max(0, cap - _egress_microusd(offer, estimate))
@@ -75,7 +77,18 @@ def affordable_hours(candidate: Candidate, budget: Budget, today: str) -> float:
     return min(budget.max_hours, seconds / 3600)
 
 
-def _hourly_microusd(offer: Offer, estimate: Estimate) -> int:
+def job_hours(candidate: Candidate, budget: Budget, today: str) -> float:
+    """Hours from the request until the job must have been told to stop: what is left of the
+    affordable ones when the end of a rented machine is paid for."""
+    hours = affordable_hours(candidate, budget, today)
+    if candidate.offer.provider == LOCAL:
+        return hours
+    at_most, _ = teardown(budget.collect_minutes)
+    return max(0.0, hours - at_most.high / 3600)
+
+
+def hourly_microusd(offer: Offer, estimate: Estimate) -> int:
+    """What an hour of the machine costs, its disk included."""
     return offer.microusd_per_hour + offer.microusd_per_gib_disk_hour * disk_gib(estimate)
 
 

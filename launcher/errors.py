@@ -4,6 +4,7 @@ LaunchError
 ├── BadInput        exit 2: a recipe, a flag, a data file or a model folder is wrong
 ├── NothingFits     exit 3: no offer fits the model, the cap or the hours
 └── OutsideFailed   exit 4: a system outside this program failed
+    └── NoCapacity  the provider has none of it now; the next offer may be had
 
 A run that fails is no error of the launcher but an outcome: exit 1, or 5 when it trained and a
 gate failed.
@@ -26,3 +27,7 @@ class NothingFits(LaunchError):
 
 class OutsideFailed(LaunchError):
     exit_code = 4
+
+
+class NoCapacity(OutsideFailed):
+    pass

@@ -86,6 +86,7 @@ MIGRATIONS = (
         PRIMARY KEY (run_id, attempt)
     );
     """,
+    "ALTER TABLE attempts ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0;",
 )
 MEASUREMENTS_SINCE = 2  # the version that first has them
 
@@ -103,12 +104,14 @@ class AttemptStarted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="a
     handle: str
     provider: str
     instance: str
-    microusd_per_hour: int
+    microusd_per_hour: int  # of the whole machine, its disk included
+    candidate: int = 0  # which of the plan's it is
 
 
 class MachineChanged(Struct, frozen=True, kw_only=True, tag_field="kind", tag="machine_changed"):
     attempt: int
     state: MachineState
+    at: str | None = None  # when it did, where that is earlier than its being noticed
 
 
 class StateChanged(Struct, frozen=True, kw_only=True, tag_field="kind", tag="state_changed"):
@@ -244,15 +247,15 @@ class Ledger:
                 )
             case AttemptStarted() as a:
                 run(
-                    "INSERT INTO attempts VALUES (?, ?, ?, ?, ?)",
-                    (run_id, a.attempt, at, a.executor, a.handle),
+                    "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)",
+                    (run_id, a.attempt, at, a.executor, a.handle, a.candidate),
                 )
                 run(
                     "INSERT INTO machines VALUES (?, ?, ?, ?, ?, 'REQUESTED', ?, NULL)",
                     (run_id, a.attempt, a.provider, a.instance, a.microusd_per_hour, at),
                 )
-            case MachineChanged(attempt=attempt, state=state):
-                gone = at if state == "GONE" else None
+            case MachineChanged(attempt=attempt, state=state, at=since):
+                gone = (since or at) if state == "GONE" else None
                 run(
                     "UPDATE machines SET state = ?, gone_at = ? WHERE run_id = ? AND attempt = ?",
                     (state, gone, run_id, attempt),
@@ -287,7 +290,7 @@ class Ledger:
             return None
         attempts = self._db.execute(
             "SELECT a.attempt, a.started_at, a.executor, a.handle, m.provider, m.instance, "
-            "m.microusd_per_hour, m.state, m.gone_at FROM attempts a "
+            "m.microusd_per_hour, m.state, m.gone_at, a.candidate FROM attempts a "
             "JOIN machines m USING (run_id, attempt) WHERE a.run_id = ? ORDER BY a.attempt",
             (run_id,),
         ).fetchall()

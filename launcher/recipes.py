@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from jobs.spec import JobSpec, ResolvedSpec
 from launcher import dated, hub_data, paths
 from launcher.errors import BadInput
-from launcher.types import DATA_FILES, MICROUSD, Budget, Setting
+from launcher.types import COLLECT_MINUTES, DATA_FILES, MICROUSD, Budget, Setting
 from launcher.validate import convert, get
 from launcher.yaml_tree import Tree, leaves, put, read_tree, value_of
 
@@ -36,6 +36,7 @@ class RecipeBudget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     spot: bool = False
     providers: tuple[str, ...] = ()
     gpu: str | None = None
+    collect_minutes: Annotated[int, Meta(ge=1, le=120)] = COLLECT_MINUTES
 
 
 class Recipe(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -339,4 +340,5 @@ def _budget(limits: RecipeBudget) -> Budget:
         spot=limits.spot,
         providers=limits.providers,
         gpu=limits.gpu,
+        collect_minutes=limits.collect_minutes,
     )

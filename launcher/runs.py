@@ -1,17 +1,26 @@
 """Acting on runs: submit, resume, cancel. The ledger is written before each act."""
 
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
-from launcher.costs import affordable_hours
-from launcher.errors import BadInput, LaunchError, NothingFits
-from launcher.executors import executor
-from launcher.executors.base import Say
-from launcher.ledger import AttemptStarted, Ledger, MachineChanged, RunCreated, StateChanged
-from launcher.types import Candidate, Plan, Run
-from launcher.watching import ending, ledger, reconcile, stamp, utc_now
+from launcher import render
+from launcher.catalog.providers import PROVIDERS
+from launcher.costs import hourly_microusd
+from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits, OutsideFailed
+from launcher.executors import EXECUTORS, executor
+from launcher.executors.base import Executor, Order, Say
+from launcher.guard import clock, clock_of, rest, spent
+from launcher.ledger import (
+    AttemptStarted,
+    Event,
+    Ledger,
+    MachineChanged,
+    RunCreated,
+    StateChanged,
+)
+from launcher.reconciling import finish, ledger, reconcile, stamp, utc_now
+from launcher.types import Attempt, Candidate, Plan, Run
 from results.collect import require_free_place
 
 
@@ -23,7 +32,7 @@ def submit(made: Plan, store: Path, say: Say) -> str:
     OutsideFailed.
     """
     chosen = require_choice(made)
-    runner = executor(chosen.offer.executor or "")  # before anything is written
+    executor(chosen.offer.executor or "")  # before anything is written
     store = store.absolute()
     try:
         require_free_place(store, made.run_id)
@@ -36,11 +45,46 @@ def submit(made: Plan, store: Path, say: Say) -> str:
         made.run_id,
         stamp(utc_now()),
         RunCreated(plan=made, store=str(store)),
-        _attempt(1, chosen, runner.handle(made.run_id)),
+        _attempt(1, made, 0),
         StateChanged(attempt=1, state="PROVISIONING"),
     )
-    _start(book, made, chosen, 1, say)
+    _start_somewhere(book, made, say)
     return made.run_id
+
+
+def _start_somewhere(book: Ledger, made: Plan, say: Say) -> None:
+    """Start the attempt that the ledger knows; where there is no capacity, go on down the plan."""
+    fallbacks = [made.candidates.index(c) for c in made.fallbacks]
+    while True:
+        run = book.run(made.run_id)
+        try:
+            _start(book, made, run, say)
+            return
+        except NoCapacity as error:
+            index = _next(made, fallbacks, spent(run, utc_now()))
+            if index is None:
+                raise
+            say(f"{error}; going on with the plan")
+        number = len(run.attempts) + 1
+        book.append(
+            made.run_id,
+            stamp(utc_now()),
+            _attempt(number, made, index),
+            StateChanged(attempt=number, state="PROVISIONING"),
+        )
+
+
+def _next(made: Plan, fallbacks: list[int], spent_microusd: int) -> int | None:
+    """The next that the rest of the cap pays for at its worst; taken off the list."""
+    left = rest(made.budget, spent_microusd).max_cost_microusd
+    while fallbacks:
+        index = fallbacks.pop(0)
+        candidate = made.candidates[index]
+        if candidate.offer.executor in EXECUTORS and (
+            left is None or candidate.worst_microusd <= left
+        ):
+            return index
+    return None
 
 
 def resume(run_id: str, say: Say) -> str:
@@ -56,23 +100,24 @@ def resume(run_id: str, say: Say) -> str:
     if run.state == "SUCCEEDED":
         raise BadInput(f"run {run_id} has succeeded; results in {run.folder or run.store}")
     made = book.plan(run_id)
-    chosen = require_choice(made)
-    if deadline(made) <= utc_now():
+    last = run.attempts[-1]
+    due = clock(made, made.candidates[last.candidate], spent(run, utc_now()), utc_now())
+    if due.stop_at <= utc_now():
         raise BadInput(
-            f"the time or money of run {run_id} is used up ({stamp(deadline(made))}); "
+            f"the time or money of run {run_id} is used up ({stamp(due.stop_at)}); "
             "start a new run from its recipe"
         )
     number = len(run.attempts) + 1
-    runner = executor(chosen.offer.executor or "")
-    handle = runner.handle(run_id)
-    runner.clear(handle)  # before the ledger speaks of a new attempt, nothing of the old is left
+    attempt = _attempt(number, made, last.candidate)
+    # Before the ledger speaks of a new attempt, nothing of the old is left.
+    executor(last.executor).clear(attempt.handle)
     book.append(
         run_id,
         stamp(utc_now()),
-        _attempt(number, chosen, handle),
+        attempt,
         StateChanged(attempt=number, state="PROVISIONING"),
     )
-    _start(book, made, chosen, number, say)
+    _start(book, made, book.run(run_id), say)
     return run_id
 
 
@@ -84,50 +129,66 @@ def require_choice(made: Plan) -> Candidate:
     return made.chosen
 
 
-def _attempt(number: int, chosen: Candidate, handle: str) -> AttemptStarted:
+def _attempt(number: int, made: Plan, index: int) -> AttemptStarted:
+    candidate = made.candidates[index]
+    offer, estimate = candidate.offer, candidate.estimate
+    assert estimate is not None, "what can be started has an estimate"
+    name = offer.executor or ""
     return AttemptStarted(
         attempt=number,
-        executor=chosen.offer.executor or "",
-        handle=handle,
-        provider=chosen.offer.provider,
-        instance=chosen.offer.instance,
-        microusd_per_hour=chosen.offer.microusd_per_hour,
+        executor=name,
+        handle=executor(name).handle(made.run_id, number),
+        provider=offer.provider,
+        instance=offer.instance,
+        microusd_per_hour=hourly_microusd(offer, estimate),
+        candidate=index,
     )
 
 
-def _start(book: Ledger, made: Plan, chosen: Candidate, number: int, say: Say) -> None:
-    assert chosen.spec is not None, "a chosen candidate has a spec"
-    spec = msgspec.structs.replace(chosen.spec, deadline=stamp(deadline(made)))
-    runner = executor(chosen.offer.executor or "")
-    up = (
-        MachineChanged(attempt=number, state="UP"),
-        StateChanged(attempt=number, state="RUNNING"),
+def _start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
+    """Start the run's latest attempt, which stands in the ledger as PROVISIONING."""
+    last = run.attempts[-1]
+    candidate, runner = made.candidates[last.candidate], executor(last.executor)
+    assert candidate.spec is not None, "what can be started has a spec"
+    due = clock_of(made, run)
+    spec = msgspec.structs.replace(candidate.spec, deadline=stamp(due.stop_at))
+    rented = candidate.offer.provider in PROVIDERS
+    order = Order(
+        spec=spec,
+        offer=candidate.offer,
+        task=render.task(made, msgspec.structs.replace(candidate, spec=spec)) if rented else None,
+        up_by=due.end_at if rented else None,
     )
     try:
-        runner.submit(spec, chosen.offer, say)
+        runner.submit(last.handle, order, say)
     except BaseException as error:  # an interrupt too: the ledger must say what is
-        if runner.look(runner.handle(made.run_id)).alive:
-            book.append(made.run_id, stamp(utc_now()), *up)  # it came after the job was started
-            raise
-        message = str(error) if isinstance(error, LaunchError) else repr(error)
-        book.append(
-            made.run_id,
-            stamp(utc_now()),
-            MachineChanged(attempt=number, state="GONE"),
-            StateChanged(attempt=number, state="FAILED", reason="SETUP_FAILED", message=message),
-        )
+        book.append(made.run_id, stamp(utc_now()), *_unstarted(runner, last, error))
         raise
+    up: list[Event] = [MachineChanged(attempt=last.attempt, state="UP")]
+    if not rented or runner.look(last.handle).started:
+        up.append(StateChanged(attempt=last.attempt, state="RUNNING"))
     book.append(made.run_id, stamp(utc_now()), *up)
 
 
-def deadline(made: Plan) -> datetime:
-    """When the job must have stopped: the hours allowed, or those that the cap can pay.
-
-    Counted from the plan, at all that the chosen offer bills; a later attempt does not move it.
-    """
-    chosen = require_choice(made)
-    hours = affordable_hours(chosen, made.budget, made.created_at[:10])
-    return datetime.fromisoformat(made.created_at) + timedelta(hours=hours)
+def _unstarted(runner: Executor, attempt: Attempt, error: BaseException) -> tuple[Event, ...]:
+    """What is so after a submit that was broken off."""
+    number = attempt.attempt
+    try:
+        sight = runner.look(attempt.handle)
+    except OutsideFailed:  # nobody can say: the next look will
+        return (MachineChanged(attempt=number, state="UNKNOWN"),)
+    if sight.alive:  # it came after the job was started
+        up = MachineChanged(attempt=number, state="UP")
+        return (up, StateChanged(attempt=number, state="RUNNING"))
+    message = str(error) if isinstance(error, LaunchError) else repr(error)
+    failed = StateChanged(
+        attempt=number,
+        state="FAILED",
+        reason="NO_CAPACITY" if isinstance(error, NoCapacity) else "SETUP_FAILED",
+        message=message,
+    )
+    machine = MachineChanged(attempt=number, state="UNKNOWN" if sight.billed else "GONE")
+    return (machine, failed)
 
 
 def cancel(run_id: str) -> Run:
@@ -143,14 +204,13 @@ def cancel(run_id: str) -> Run:
     runner = executor(last.executor)
     runner.cancel(last.handle)
     seen = runner.look(last.handle)
-    how = ending(seen, last.attempt)
     if seen.result is None:
-        how = StateChanged(
+        cancelled = StateChanged(
             attempt=last.attempt,
             state="CANCELLED",
             reason="CANCELLED",
             message="cancelled; the job left no result",
         )
-    gone = MachineChanged(attempt=last.attempt, state="GONE")
-    book.append(run_id, stamp(utc_now()), gone, how)
+        book.append(run_id, stamp(utc_now()), cancelled)
+    finish(book, run, last, seen)
     return book.run(run_id)

@@ -14,6 +14,9 @@ from jobs.spec import DeviceKind, JobSpec, Record, ResolvedSpec, Result, Strateg
 MICROUSD = 1_000_000
 GIB = 1024**3
 MIB = 1024**2
+# How long a rented machine waits for its results to be fetched before it goes by itself; a
+# launcher that is there fetches them at once and ends it.
+COLLECT_MINUTES = 5
 TOKENS_PER_CHARACTER = 0.25  # where no tokenizer was asked. Assumption, of English text
 DATA_FILES = (
     "train",
@@ -31,6 +34,7 @@ class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     spot: bool = False
     providers: tuple[str, ...] = ()  # empty: any
     gpu: str | None = None  # NAME or NAME:COUNT
+    collect_minutes: int = COLLECT_MINUTES
 
 
 class Device(Struct, frozen=True, kw_only=True):
@@ -163,6 +167,7 @@ AROUND_THE_WORK = (
     "set up",
     "model download",
     "upload",
+    "teardown",
     "interruptions",
 )
 
@@ -330,6 +335,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     microusd_per_hour: int
     machine: MachineState
     gone_at: str | None
+    candidate: int = 0  # which of the plan's it is
 
     def seconds(self, now: datetime) -> float:
         """How long its machine was held: from the request until it was gone, or to `now`."""
@@ -363,3 +369,4 @@ class View(Struct, frozen=True, kw_only=True):
     log_tail: str
     spent_microusd: int
     folder: str  # where its files are now
+    unseen: str = ""  # why its job could not be looked at

@@ -10,7 +10,7 @@ from launcher.estimate.calibration import NONE, Calibration, calibrated, card_na
 from launcher.estimate.evidence import evidence
 from launcher.estimate.tensors import ModelShape
 from launcher.estimate.work import work_of
-from launcher.types import DataFacts, Estimate, Offer
+from launcher.types import COLLECT_MINUTES, DataFacts, Estimate, Offer
 
 
 def estimate(
@@ -19,13 +19,15 @@ def estimate(
     data: DataFacts,
     offer: Offer,
     calibration: Calibration = NONE,
+    collect_minutes: int = COLLECT_MINUTES,
 ) -> Estimate:
     """Memory terms in bytes and time terms in hours of `spec` on `offer`.
 
-    `calibration` is what finished runs of the same strategy on the same card measured. Raises
+    `calibration` is what finished runs of the same strategy on the same card measured;
+    `collect_minutes` is how long a rented machine waits for its results to be fetched. Raises
     `BadInput` where PEFT cannot put LoRA's adapters on the model.
     """
-    found = _plain(spec, shape, data, offer)
+    found = _plain(spec, shape, data, offer, collect_minutes)
     card = calibration.get((card_name(offer.device), spec.strategy))
     if card is not None:
         found = calibrated(found, card, offer.device, spec.strategy)
@@ -35,7 +37,9 @@ def estimate(
     return found
 
 
-def _plain(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offer) -> Estimate:
+def _plain(
+    spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offer, collect_minutes: int
+) -> Estimate:
     """What follows from spec, model and card alone."""
     published = shape.parameters
     if spec.regression is not None:
@@ -71,6 +75,7 @@ def _plain(spec: ResolvedSpec, shape: ModelShape, data: DataFacts, offer: Offer)
             download_bytes=download,
             weight_bytes=files,
             upload_bytes=upload,
+            collect_minutes=collect_minutes,
         ),
         train_tokens=work.train_tokens,
         parameters_total=shape.parameters,

@@ -18,7 +18,7 @@ from launcher.estimate.batch import Widths, micro_tokens
 from launcher.estimate.evidence import evidence
 from launcher.estimate.tensors import ModelShape
 from launcher.estimate.work import Work
-from launcher.types import Device, Offer, TimeTerm
+from launcher.types import COLLECT_MINUTES, Device, Offer, TimeTerm
 
 
 class Span(NamedTuple):
@@ -92,6 +92,13 @@ CPU_16BIT_SLOWDOWN = Span(2.0, 8.0, 20.0)
 IMAGE_BYTES = Span(4e9, 6e9, 8e9)
 SET_UP_SECONDS = Span(15.0, 60.0, 180.0)
 UPLOAD_SHARE = 0.25
+
+# The end of a rented machine. The job gives itself 120 s to finish its step and save (jobs/stop.py)
+# and is killed half a minute later; SkyPilot's autodown looks every 60 s (0.14.1, sky/skylet); `sky
+# down` took 40 s on Slurm (November 2026, 2 cores), two minutes at most are assumed elsewhere.
+JOB_GRACE_SECONDS = 150.0
+AUTODOWN_POLL_SECONDS = 60.0
+DOWN_SECONDS = Span(20.0, 60.0, 120.0)
 # Starting Python with torch, transformers, peft and trl: about 10 s (measured, November 2026).
 IMPORT_SECONDS = Span(6.0, 10.0, 25.0)
 # Reading weights from the local disk and placing them, bytes per second. Assumption.
@@ -322,8 +329,9 @@ def terms(
     download_bytes: int,
     weight_bytes: int,
     upload_bytes: int,
+    collect_minutes: int = COLLECT_MINUTES,
 ) -> tuple[TimeTerm, ...]:
-    """Every term from the request to the last uploaded byte."""
+    """Every term from the request until nothing is billed any more."""
     found: list[tuple[str, Span, str]] = []
     local = offer.provider == "local"
     network = Span(*(max(r, 0.01) * 1e6 for r in offer.download_mb_s))
@@ -350,7 +358,19 @@ def terms(
         size = Span(upload_bytes, upload_bytes, upload_bytes)
         seconds = _over(size, network * UPLOAD_SHARE)
         found.append(("upload", seconds, f"{upload_bytes / 1e6:.0f} MB of results"))
+        found.append(("teardown", *teardown(collect_minutes)))
     return tuple(_term(*f) for f in found)
+
+
+def teardown(collect_minutes: int) -> tuple[Span, str]:
+    """Seconds from the job's end, or from its deadline, until its machine is gone.
+
+    At best the launcher is there and ends it at once; at worst the job takes all its grace, nobody
+    comes, and the machine waits its minutes and then ends itself.
+    """
+    alone = JOB_GRACE_SECONDS + 60 * collect_minutes + AUTODOWN_POLL_SECONDS + DOWN_SECONDS.high
+    why = f"fetched and ended; high: {collect_minutes} min unfetched, then by itself"
+    return Span(DOWN_SECONDS.low, DOWN_SECONDS.expected, alone), why
 
 
 def interruptions(per_hour: tuple[float, float, float], work: tuple[TimeTerm, ...]) -> TimeTerm:

@@ -7,7 +7,10 @@ from launcher.errors import BadInput
 from launcher.executors.base import Executor
 
 # name → module:class
-EXECUTORS = {"process": "launcher.executors.process:ProcessExecutor"}
+EXECUTORS = {
+    "process": "launcher.executors.process:ProcessExecutor",
+    "skypilot": "launcher.executors.skypilot:SkyPilotExecutor",
+}
 
 
 @cache

@@ -1,7 +1,8 @@
-"""What every executor does. A handle is a URL that finds the job again from any process."""
+"""What every executor does. A handle is a URL that finds an attempt's job from any process."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -13,35 +14,59 @@ from launcher.types import Offer
 Say = Callable[[str], None]  # one line of progress for people
 
 
-class Sight(Struct, frozen=True, kw_only=True):
-    """What can be seen of a job now."""
+class Order(Struct, frozen=True, kw_only=True):
+    """All that an executor needs to start an attempt."""
 
-    alive: bool
+    spec: ResolvedSpec
+    offer: Offer
+    task: str | None  # the SkyPilot task; None on this machine
+    up_by: datetime | None  # the machine must be there by then, or the attempt is given up
+
+
+class Sight(Struct, frozen=True, kw_only=True):
+    """What can be seen of a job, and of the machine under it, now."""
+
+    alive: bool  # asked for, starting or working
     started: bool  # the job itself has begun, not only its set-up
     result: Result | None
+    billed: bool  # the machine may still be there; this one's own never is
+    doing: str = ""  # before the job has begun, for people
+    gone_at: str | None = None  # when the machine went, where that is known
 
 
 class Executor(Protocol):
-    def handle(self, run_id: str) -> str:
-        """Where the run's job is or will be: known before it is started."""
+    poll_seconds: float  # between two looks
 
-    def submit(self, spec: ResolvedSpec, offer: Offer, say: Say) -> None:
+    def handle(self, run_id: str, attempt: int) -> str:
+        """Where the attempt's job is or will be: known before it is started."""
+
+    def submit(self, handle: str, order: Order, say: Say) -> None:
         """Start the job, or start it again from its last complete checkpoint.
 
-        Returns when it is started, not when it works. Raises OutsideFailed.
+        Returns when it is started, not when it works. Raises NoCapacity when the offer cannot be
+        had now, OutsideFailed otherwise.
         """
 
     def clear(self, handle: str) -> None:
         """Remove the answer of an ended attempt, so that it is not taken for the next one's."""
 
     def look(self, handle: str) -> Sight:
-        """The job's state; never blocks for long."""
+        """The job's state, its newest records in `folder`. Raises OutsideFailed when unseen."""
+
+    def stop(self, handle: str) -> None:
+        """Ask the job to finish its step and save; does not wait."""
 
     def cancel(self, handle: str) -> None:
-        """Ask the job to stop, then make it. Returns when it is gone."""
+        """Ask the job to stop, then make it. Returns when it is gone; its machine may remain."""
+
+    def bring(self, handle: str) -> None:
+        """All that the job has written is in `folder` when this returns. Raises OutsideFailed."""
+
+    def release(self, handle: str) -> None:
+        """Nothing is billed when this returns. Raises OutsideFailed when that is not sure."""
 
     def exclusive(self, handle: str) -> AbstractContextManager[None]:
         """Nobody else collects or restarts the job meanwhile. Raises OutsideFailed if one does."""
 
     def folder(self, handle: str) -> Path:
-        """The job's working folder on this machine, with whatever it has written so far."""
+        """The run's working folder on this machine, with whatever has come of it so far."""

@@ -6,20 +6,19 @@ moment at which a job runs and nobody can see it.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from jobs import layout
 from jobs.spec import ResolvedSpec, encode
 from launcher import paths
 from launcher.errors import OutsideFailed
-from launcher.executors.base import Say, Sight
+from launcher.executors.base import Order, Say, Sight
+from launcher.executors.claims import collecting, hold, is_held, wait
 from launcher.executors.environment import PYTHON_VARIABLE, training_python
 from launcher.types import Offer
 from results.records import read_result
@@ -31,26 +30,26 @@ _SCHEME = "process:"
 
 
 class ProcessExecutor:
+    poll_seconds = 0.2
+
     def __init__(self) -> None:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    def handle(self, run_id: str) -> str:
+    def handle(self, run_id: str, attempt: int) -> str:
         return f"{_SCHEME}{paths.work_folder(run_id)}"
 
     def folder(self, handle: str) -> Path:
         return Path(handle.removeprefix(_SCHEME))
 
-    def submit(self, spec: ResolvedSpec, offer: Offer, say: Say) -> None:
-        work = paths.work_folder(spec.run_id)
+    def submit(self, handle: str, order: Order, say: Say) -> None:
+        work = self.folder(handle)
         work.mkdir(parents=True, exist_ok=True)
-        with open(work / layout.LOCK, "w") as lock:
-            _hold(lock.fileno(), work, seconds=1.0)
-            self.clear(self.handle(spec.run_id))
+        with hold(work, seconds=1.0) as lock:
+            self.clear(handle)
             python = training_python(os.environ.get(PYTHON_VARIABLE), say)
-            lay_out(work, spec)
-            module = "jobs.distributed" if spec.processes > 1 else "jobs.train"
-            child = _spawn(python, module, work, offer, lock.fileno())
-            self._children[self.handle(spec.run_id)] = child
+            lay_out(work, order.spec)
+            module = "jobs.distributed" if order.spec.processes > 1 else "jobs.train"
+            self._children[handle] = _spawn(python, module, work, order.offer, lock)
 
     def clear(self, handle: str) -> None:
         for stale in (layout.RESULT, layout.PID):
@@ -61,32 +60,34 @@ class ProcessExecutor:
         if child is not None:
             child.poll()  # reap it
         work = self.folder(handle)
-        alive = _is_locked(work)  # before the result is read: a job writes it, then ends
+        alive = is_held(work)  # before the result is read: a job writes it, then ends
         started = (work / layout.PID).exists()
-        return Sight(alive=alive, started=started, result=read_result(work))
+        return Sight(alive=alive, started=started, result=read_result(work), billed=False)
 
     @contextlib.contextmanager
     def exclusive(self, handle: str) -> Iterator[None]:
-        work = self.folder(handle)
-        with contextlib.ExitStack() as stack:
-            try:
-                lock = stack.enter_context(open(work / layout.LOCK, "a"))
-            except FileNotFoundError:  # someone was faster and took the folder home
-                lock = None
-            if lock is not None:
-                _hold(lock.fileno(), work, seconds=60.0)
+        with collecting(self.folder(handle)):
             yield
+
+    def stop(self, handle: str) -> None:
+        _signal(self.folder(handle), signal.SIGTERM)
+
+    def bring(self, handle: str) -> None:
+        """It is here."""
+
+    def release(self, handle: str) -> None:
+        """This machine stays."""
 
     def cancel(self, handle: str) -> None:
         work = self.folder(handle)
-        if not _wait(lambda: (work / layout.PID).exists() or not _is_locked(work), seconds=10.0):
+        if not wait(lambda: (work / layout.PID).exists() or not is_held(work), seconds=10.0):
             raise OutsideFailed(
                 f"the job in {work} has not begun: the launcher that started it is still setting "
                 "up its environment; interrupt that one"
             )
         for what, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 10.0)):
             _signal(work, what)
-            if _wait(lambda: not self.look(handle).alive, seconds):
+            if wait(lambda: not self.look(handle).alive, seconds):
                 return
         raise OutsideFailed(f"the job in {work} does not end; its process id is in {layout.PID}")
 
@@ -133,37 +134,8 @@ def _spawn(
             raise OutsideFailed(f"cannot start {python}: {error.strerror}") from None
 
 
-def _wait(until: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (done := until()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return done
-
-
-def _hold(lock: int, work: Path, seconds: float) -> None:
-    # Someone who only looks holds it for an instant: ask again before giving up.
-    if not _wait(lambda: _lock(lock, fcntl.LOCK_EX), seconds):
-        raise OutsideFailed(f"another process is at work in {work}; wait for it, or cancel the run")
-
-
-def _lock(file: int, how: int) -> bool:
-    try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_locked(work: Path) -> bool:
-    try:
-        with open(work / layout.LOCK) as lock:
-            return not _lock(lock.fileno(), fcntl.LOCK_SH)  # those who look do not see each other
-    except FileNotFoundError:
-        return False
-
-
 def _signal(work: Path, what: signal.Signals) -> None:
-    if not _is_locked(work):  # nobody lives there: the number may be another process's by now
+    if not is_held(work):  # nobody lives there: the number may be another process's by now
         return
     with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
         os.kill(int((work / layout.PID).read_text()), what)

@@ -470,6 +470,7 @@ def test_times_are_ordered_and_complete() -> None:
         "evaluation",
         "training",
         "upload",
+        "teardown",
     ]
     assert all(0 <= t.low_hours <= t.expected_hours <= t.high_hours for t in found.time)
     assert all(t.why for t in found.time)

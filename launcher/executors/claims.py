@@ -1,0 +1,55 @@
+"""Who works in a run's folder: a lock that lives as long as its holder, and no longer."""
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from jobs import layout
+from launcher.errors import OutsideFailed
+
+
+def wait(until: Callable[[], bool], seconds: float, every: float = 0.1) -> bool:
+    """Whether it came true in time."""
+    deadline = time.monotonic() + seconds
+    while not (done := until()) and time.monotonic() < deadline:
+        time.sleep(every)
+    return done
+
+
+@contextlib.contextmanager
+def hold(work: Path, seconds: float) -> Iterator[int]:
+    """Hold the folder; gives the lock's file descriptor. Raises OutsideFailed if another does."""
+    with open(work / layout.LOCK, "a") as lock:
+        # Someone who only looks holds it for an instant: ask again before giving up.
+        if not wait(lambda: _lock(lock.fileno(), fcntl.LOCK_EX), seconds):
+            raise OutsideFailed(
+                f"another process is at work in {work}; wait for it, or cancel the run"
+            )
+        yield lock.fileno()
+
+
+@contextlib.contextmanager
+def collecting(work: Path) -> Iterator[None]:
+    """Hold the folder to take it home; one that is gone already is nobody's."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(FileNotFoundError):  # someone was faster and took it home
+            stack.enter_context(hold(work, seconds=60.0))
+        yield
+
+
+def is_held(work: Path) -> bool:
+    try:
+        with open(work / layout.LOCK) as lock:
+            return not _lock(lock.fileno(), fcntl.LOCK_SH)  # those who look do not see each other
+    except FileNotFoundError:
+        return False
+
+
+def _lock(file: int, how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,149 @@
+"""Runs in SkyPilot's environment: SkyPilot's calls for the launcher, one after the other.
+
+python -c THIS, then on stdin one JSON object a line, {"call": NAME, ARGUMENT: ...}; on stdout one
+line for each, {"answer": ...} or {"error": {"kinds": [class names], "message": ...}}. It ends with
+its input. Imports SkyPilot and the standard library alone; what SkyPilot prints goes to stderr.
+"""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import sky
+from sky.utils import common
+
+RUN = "~/loralift/run"
+
+
+def launch(cluster: str, task: str) -> str:
+    """Ask for the machine and the job; the request's id, at once."""
+    return str(sky.launch(sky.Task.from_yaml(task), cluster_name=cluster))
+
+
+def requests(cluster: str) -> list[dict[str, Any]]:
+    """What was asked to launch there, the newest first."""
+    found = sky.api_status(all_status=True, cluster_name=cluster)
+    launches = [r for r in found if r.name.removeprefix("sky.") == "launch"]
+    launches.sort(key=lambda r: -r.created_at)
+    return [{"id": r.request_id, "status": r.status, "said": r.status_msg} for r in launches]
+
+
+def outcome(request: str) -> None:
+    """Wait for a request to end; its error is raised here."""
+    sky.get(request)
+
+
+def abort(request: str) -> None:
+    sky.get(sky.api_cancel([request]))
+
+
+def status(cluster: str) -> dict[str, Any]:
+    """The cluster as SkyPilot sees it now, and its last job."""
+    found = sky.get(sky.status([cluster], refresh=common.StatusRefreshMode.AUTO))
+    if not found:
+        return {"cluster": None, "job": None, "said": None}
+    record = found[0]
+    job = None
+    if record["status"].value == "UP":
+        (last,) = sky.get(sky.job_status(cluster)).values()
+        job = last.value if last is not None else None
+    said = record.get("init_status_reason") or record.get("last_event")
+    return {"cluster": record["status"].value, "job": job, "said": said}
+
+
+def read(cluster: str, files: dict[str, int]) -> dict[str, str]:
+    """The bytes of files of the run's folder from an offset on, as base64; absent ones left out.
+
+    A file that is shorter than its offset was replaced: its name ends in `!`, all of it follows.
+    """
+    lines = [f"cd {RUN} 2>/dev/null || exit 0"]
+    for name, offset in files.items():
+        quoted = shlex.quote(name)
+        lines.append(
+            f"if [ -f {quoted} ]; then n=$(stat -c %s {quoted}); o={offset}; m=; "
+            f'[ "$n" -ge "$o" ] || {{ o=0; m=!; }}; '
+            f'echo "@@ {name}$m $(tail -c +$((o + 1)) {quoted} | head -c {READ_AT_MOST} '
+            '| base64 -w0)"; fi'
+        )
+    done, out = on_machine(cluster, "\n".join(lines))
+    if done != 0:
+        raise RuntimeError(f"the machine's files cannot be read: {out[-300:]}")
+    parts = [line.split(" ") for line in out.splitlines() if line.startswith("@@ ")]
+    return {name: content for _, name, content in parts}
+
+
+READ_AT_MOST = 4_000_000  # bytes of a file in one answer
+
+
+def run(cluster: str, command: str) -> list[Any]:
+    """A command on the machine: [exit code, what it printed]."""
+    return list(on_machine(cluster, command))
+
+
+def pull(cluster: str, source: str, target: str) -> None:
+    """Files of the machine to this one, by rsync."""
+    machine(cluster).rsync(source, target, up=False, stream_logs=False, max_retry=3)
+
+
+def down(cluster: str) -> None:
+    """Take the machine down; it is gone when this returns."""
+    try:
+        sky.get(sky.down(cluster))
+    except sky.exceptions.ClusterDoesNotExist:
+        return
+
+
+def cost(cluster: str) -> dict[str, Any] | None:
+    """SkyPilot's own account: dollars, duration × catalog price, and until when (Unix time)."""
+    found = [r for r in sky.get(sky.cost_report(days=365)) if r["name"] == cluster]
+    if not found:
+        return None
+    latest = max(found, key=lambda r: r["launched_at"] or 0)
+    ends = [end for _, end in latest.get("usage_intervals") or [] if end]
+    return {
+        "usd": float(latest["total_cost"]),
+        "seconds": int(latest["duration"] or 0),
+        "until": max(ends, default=None),
+    }
+
+
+def machine(cluster: str) -> Any:
+    found = sky.get(sky.status([cluster]))
+    if not found or found[0]["handle"] is None:
+        raise sky.exceptions.ClusterDoesNotExist(f"there is no cluster {cluster}")
+    return found[0]["handle"].get_command_runners()[0]
+
+
+def on_machine(cluster: str, command: str) -> tuple[int, str]:
+    runner = machine(cluster)
+    code, out, err = runner.run(
+        command, require_outputs=True, stream_logs=False, separate_stderr=True
+    )
+    return code, out if code == 0 else out + err
+
+
+CALLS: dict[str, Callable[..., Any]] = {
+    call.__name__: call
+    for call in (launch, requests, outcome, abort, status, read, run, pull, down, cost)
+}
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # SkyPilot talks; nobody but us writes answers
+    for line in sys.stdin:
+        question = json.loads(line)
+        try:
+            said = {"answer": CALLS[question.pop("call")](**question)}
+        except Exception as error:
+            kinds = [kind.__name__ for kind in type(error).__mro__]
+            said = {"error": {"kinds": kinds, "message": str(error)}}
+        answers.write(json.dumps(said) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The ledger brought up to what can be seen of runs: what ended is written down, what it left is
+brought to this machine, and what it ran on is given back."""
+
+from datetime import UTC, datetime, timedelta
+
+from launcher import paths
+from launcher.executors import executor
+from launcher.executors.base import Executor, Sight
+from launcher.ledger import Ledger, MachineChanged, StateChanged
+from launcher.types import Attempt, Reason, Run, RunState
+
+# Between the ledger's entry and the lock that the job holds, a run looks dead to others.
+SUBMIT_GRACE_SECONDS = 30.0
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def stamp(at: datetime) -> str:
+    """How times are written: UTC, ISO 8601, milliseconds."""
+    return at.isoformat(timespec="milliseconds")
+
+
+def ledger() -> Ledger:
+    return Ledger(paths.ledger_file())
+
+
+_ENDINGS: dict[str, tuple[RunState, Reason]] = {
+    "BAD_INPUT": ("FAILED", "BAD_INPUT"),
+    "OUT_OF_MEMORY": ("FAILED", "OUT_OF_MEMORY"),
+    "DEADLINE": ("FAILED", "BUDGET_EXCEEDED"),
+    "CANCELLED": ("CANCELLED", "CANCELLED"),
+    "PILOT_FAILED": ("FAILED", "PILOT_FAILED"),
+    "PREEMPTED": ("FAILED", "PREEMPTED"),
+    "ERROR": ("FAILED", "ERROR"),
+}
+
+
+def open_machines(run: Run) -> tuple[Attempt, ...]:
+    """The attempts whose machines may still be billed."""
+    return tuple(attempt for attempt in run.attempts if attempt.machine != "GONE")
+
+
+def reconcile(book: Ledger, run: Run) -> Run:
+    """Look at what is still open of a run, finish what has ended, and return the run anew.
+
+    Raises OutsideFailed where something cannot be seen, brought or ended; what is certain is in
+    the ledger by then.
+    """
+    for attempt in open_machines(run):
+        latest = attempt.attempt == len(run.attempts)
+        _reconcile(book, run, attempt, latest)
+    return book.run(run.run_id)
+
+
+def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool) -> None:
+    runner, number = executor(attempt.executor), attempt.attempt
+    sight = runner.look(attempt.handle)
+    if sight.alive:
+        news: list[MachineChanged | StateChanged] = []
+        if latest and run.state == "PROVISIONING" and sight.started:
+            news.append(StateChanged(attempt=number, state="RUNNING"))
+        if attempt.machine == "REQUESTED" and sight.started:
+            news.append(MachineChanged(attempt=number, state="UP"))
+        if news:
+            book.append(run.run_id, stamp(utc_now()), *news)
+        return
+    age = utc_now() - datetime.fromisoformat(attempt.started_at)
+    young = age < timedelta(seconds=SUBMIT_GRACE_SECONDS)
+    if run.state == "PROVISIONING" and sight.result is None and young:
+        return
+    finish(book, run, attempt, sight)
+
+
+def finish(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> None:
+    """The job is over: say so, bring what it left, give its machine back. Raises OutsideFailed."""
+    runner, number = executor(attempt.executor), attempt.attempt
+    over = ending(sight, number)
+    if not sight.billed:
+        gone = MachineChanged(attempt=number, state="GONE", at=_not_before(sight, attempt))
+        book.append(run.run_id, stamp(utc_now()), gone, over)
+        return
+    ends = MachineChanged(attempt=number, state="ENDING")
+    book.append(run.run_id, stamp(utc_now()), ends, over)
+    give_back(book, run.run_id, attempt, runner)
+
+
+def give_back(book: Ledger, run_id: str, attempt: Attempt, runner: Executor) -> None:
+    """Bring what is on the machine, then end it. Raises OutsideFailed, the machine kept, when
+    something cannot be brought: the guard ends it in time."""
+    with runner.exclusive(attempt.handle):
+        if book.run(run_id).attempts[attempt.attempt - 1].machine == "GONE":
+            return  # someone was faster
+        runner.bring(attempt.handle)
+        runner.release(attempt.handle)
+        gone = MachineChanged(attempt=attempt.attempt, state="GONE")
+        book.append(run_id, stamp(utc_now()), gone)
+
+
+def _not_before(sight: Sight, attempt: Attempt) -> str | None:
+    """When the machine went; never before it was asked for."""
+    return max(sight.gone_at, attempt.started_at) if sight.gone_at is not None else None
+
+
+def ending(sight: Sight, attempt: int) -> StateChanged:
+    """What became of a job that is no longer alive, read from what it left."""
+    result = sight.result
+    if result is None:
+        state = f" ({sight.doing})" if sight.doing else ""
+        return StateChanged(
+            attempt=attempt,
+            state="FAILED",
+            reason="LOST",
+            message=f"the job ended without leaving a result{state}: it was killed (by hand, or by "
+            "the system for want of memory), or its machine was restarted or is gone",
+        )
+    if result.failure is not None:
+        run_state, reason = _ENDINGS[result.failure.reason]
+        message = result.failure.message
+        return StateChanged(attempt=attempt, state=run_state, reason=reason, message=message)
+    failed = [gate.metric for gate in result.gates if not gate.passed]
+    if failed:
+        message = f"gates failed: {', '.join(failed)}"
+        return StateChanged(
+            attempt=attempt, state="SUCCEEDED", reason="GATE_FAILED", message=message
+        )
+    return StateChanged(attempt=attempt, state="SUCCEEDED")
