@@ -15,10 +15,10 @@ from jobs import layout
 from jobs.spec import ResolvedSpec
 from jobs.spec.tables import extension
 from launcher import paths
-from launcher.catalog.providers import PROVIDERS
+from launcher.catalog.providers import CLUSTERS, PROVIDERS
 from launcher.costs import affordable_hours, disk_gib
 from launcher.errors import BadInput
-from launcher.types import DATA_FILES, MICROUSD, Candidate, Plan
+from launcher.types import DATA_FILES, GIB, MICROUSD, Candidate, Offer, Plan
 
 TEMPLATE = "train.yaml"
 _RUN = PurePosixPath("~/loralift/run")
@@ -53,7 +53,8 @@ def task(
     tree = yaml.safe_load((template or paths.packaged("sky") / TEMPLATE).read_text("utf-8"))
     travelling, mounts = _travelling(spec)
     tree["name"] = plan.run_id
-    tree["resources"].update(_resources(plan, candidate))
+    resources = {**tree["resources"], **_resources(plan, candidate)}
+    tree["resources"] = {key: value for key, value in resources.items() if value is not None}
     if spec.nodes > 1:
         tree["num_nodes"] = spec.nodes
     tree["envs"].update(
@@ -78,17 +79,35 @@ def timeout_seconds(plan: Plan, candidate: Candidate) -> int:
 def _resources(plan: Plan, candidate: Candidate) -> dict[str, Any]:
     offer = candidate.offer
     assert candidate.estimate is not None
-    spelled = PROVIDERS[offer.provider].accelerators
-    name = offer.accelerator or spelled.get(offer.device.name, offer.device.name)
-    real_region = offer.region.replace("-", "").isalnum() and offer.region != "any"
     return {
-        "infra": f"{offer.provider}/{offer.region}" if real_region else offer.provider,
-        "accelerators": f"{name}:{offer.count}",
+        "infra": _infra(offer),
+        **_computer(offer),
         "disk_size": disk_gib(candidate.estimate),
         "use_spot": offer.spot,
-        "max_hourly_cost": offer.microusd_per_hour / MICROUSD,
+        # SkyPilot takes no limit of zero, which an owner who set no price would need.
+        "max_hourly_cost": offer.microusd_per_hour / MICROUSD or None,
         "labels": {"loralift-run": plan.run_id},
     }
+
+
+def _infra(offer: Offer) -> str:
+    if offer.provider in CLUSTERS:  # a partition has a price of its own
+        return f"{offer.provider}/{offer.instance}"
+    real_region = offer.region.replace("-", "").isalnum() and offer.region != "any"
+    return f"{offer.provider}/{offer.region}" if real_region else offer.provider
+
+
+def _computer(offer: Offer) -> dict[str, Any]:
+    device = offer.device
+    if device.kind == "cpu":  # a node taken whole
+        return {
+            "accelerators": None,
+            "cpus": device.cores,
+            "memory": device.total_bytes // GIB,
+        }
+    spelled = PROVIDERS[offer.provider].accelerators
+    name = offer.accelerator or spelled.get(device.name, device.name)
+    return {"accelerators": f"{name}:{offer.count}"}
 
 
 def _travelling(spec: ResolvedSpec) -> tuple[ResolvedSpec, dict[str, str]]:
