@@ -5,6 +5,7 @@ travels in an environment variable, so the text is whole and `sky launch` takes 
 holds no secret.
 """
 
+from math import ceil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,12 +19,15 @@ from launcher import paths
 from launcher.catalog.providers import CLUSTERS, PROVIDERS
 from launcher.costs import affordable_hours, disk_gib
 from launcher.errors import BadInput
-from launcher.types import DATA_FILES, GIB, MICROUSD, Candidate, Offer, Plan
+from launcher.types import DATA_FILES, GIB, MICROUSD, Candidate, Estimate, Offer, Plan
 
 TEMPLATE = "train.yaml"
 _RUN = PurePosixPath("~/loralift/run")
 _CODE = "~/loralift/code/jobs"
 _LOCK = "~/loralift/requirements.lock"
+# What SkyPilot asks a cluster for where a task does not say: 4 CPUs a GPU, 4 GiB a CPU
+# (_DEFAULT_MEMORY_CPU_RATIO_WITH_GPU of sky/clouds/slurm.py and kubernetes.py, 0.14.1).
+CLUSTER_GIB_A_GPU = 16
 
 HEADER = """\
 # {run_id}: {gpu} on {provider}, rendered by launch for SkyPilot 0.14.
@@ -81,7 +85,7 @@ def _resources(plan: Plan, candidate: Candidate) -> dict[str, Any]:
     assert candidate.estimate is not None
     return {
         "infra": _infra(offer),
-        **_computer(offer),
+        **_computer(offer, candidate.estimate),
         "disk_size": disk_gib(candidate.estimate),
         "use_spot": offer.spot,
         # SkyPilot takes no limit of zero, which an owner who set no price would need.
@@ -97,17 +101,18 @@ def _infra(offer: Offer) -> str:
     return f"{offer.provider}/{offer.region}" if real_region else offer.provider
 
 
-def _computer(offer: Offer) -> dict[str, Any]:
+def _computer(offer: Offer, estimate: Estimate) -> dict[str, Any]:
     device = offer.device
-    if device.kind == "cpu":  # a node taken whole
-        return {
-            "accelerators": None,
-            "cpus": device.cores,
-            "memory": device.total_bytes // GIB,
-        }
+    if device.kind == "cpu":  # a node of a cluster, taken whole
+        memory = device.total_bytes // GIB
+        return {"accelerators": None, "cpus": device.cores, "memory": memory}
     spelled = PROVIDERS[offer.provider].accelerators
     name = offer.accelerator or spelled.get(device.name, device.name)
-    return {"accelerators": f"{name}:{offer.count}"}
+    found: dict[str, Any] = {"accelerators": f"{name}:{offer.count}"}
+    needed = ceil(estimate.host_ram_bytes / GIB)
+    if offer.provider in CLUSTERS and needed > CLUSTER_GIB_A_GPU * offer.count:
+        found["memory"] = needed  # a cluster gives no more than is asked for
+    return found
 
 
 def _travelling(spec: ResolvedSpec) -> tuple[ResolvedSpec, dict[str, str]]:

@@ -9,15 +9,13 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from launcher.catalog import skypilot
 from launcher.catalog.providers import PROVIDERS
-from launcher.catalog.refresh import VARIABLE
-from tests.integration.command import LAUNCH
+from tests.integration.offers import Offers
 from tests.integration.skypilot import ask, offline
 from tests.unit.launcher.catalog.real_rows import FOLDER, place
 
@@ -59,42 +57,6 @@ print(json.dumps(answers))
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place(tmp_path_factory.mktemp("home"))
-
-
-@dataclass
-class Offers:
-    """`launch offers` beside catalogs of its own, with or without a SkyPilot to ask."""
-
-    folder: Path
-    python: str | None = None
-
-    def __call__(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        environment = {k: v for k, v in os.environ.items() if k != VARIABLE}
-        environment |= {
-            "HOME": str(self.folder),
-            "XDG_CACHE_HOME": str(self.folder / "cache"),
-            "XDG_STATE_HOME": str(self.folder / "state"),
-            "PATH": "/usr/bin:/bin",
-        }
-        environment |= {VARIABLE: self.python} if self.python else {}
-        done = subprocess.run(
-            [*LAUNCH, "offers", *arguments],
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            stdin=subprocess.DEVNULL,
-        )
-        assert done.returncode == code, done.stderr
-        return done
-
-    def json(self, *arguments: str) -> dict:
-        return json.loads(self(*arguments, "--json").stdout)
-
-    @property
-    def catalogs(self) -> Path:
-        return self.folder / ".sky" / "catalogs" / "v8"
 
 
 @pytest.fixture
