@@ -158,7 +158,7 @@ def priced(infra: str, gpu: str, count: int, having: Iterable[Node]) -> dict[str
     up = [node for node in having if node.up]
     least = min(up or having, key=lambda node: (node.cpus, node.gib))
     cpu_only = {"cpus": int(least.cpus), "memory": int(least.gib)}
-    usd, refused = 0.0, "" if up else "its nodes are down or drained"
+    usd, refused = 0.0, "" if up else "its nodes take no jobs: down, drained or cordoned"
     if up:
         usd, refused = price(infra, {"accelerators": {gpu: count}} if count else cpu_only)
     return {

@@ -63,7 +63,7 @@ def test_a_refresh_asks_what_the_cluster_has_at_what_price(cluster):
     dropped = {(entry["gpu"], entry["reason"]) for entry in left_out}
     assert dropped == {
         ("A100", "SkyPilot finds no node that has 4 CPUs and 16 GiB for each GPU"),
-        ("A10G", "its nodes are down or drained"),
+        ("A10G", "its nodes take no jobs: down, drained or cordoned"),
         ("A4000", "GPU A4000 is not in the table"),
     }
 

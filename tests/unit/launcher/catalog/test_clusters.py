@@ -84,7 +84,7 @@ def test_a_name_of_several_cards_is_planned_as_the_least(spelled, card, doubt):
     ("one", "reason"),
     [
         (share("A4000"), "GPU A4000 is not in the table"),
-        (share(why_not="its nodes are down or drained"), "its nodes are down or drained"),
+        (share(why_not="its nodes take no jobs"), "its nodes take no jobs"),
         (share("", node_memory_gib=0.0), "its nodes are listed with 64 CPUs and 0 GiB"),
     ],
 )
