@@ -63,7 +63,7 @@ def require_known(
         if name.lower() in CLUSTERS and not any(o.provider == name.lower() for o in offers):
             raise BadInput(
                 f"--on {name}: nothing is known there to plan with\n"
-                "`launch offers --refresh` asks SkyPilot, then `launch offers --dropped` says why\n"
+                "`launch offers --refresh` asks SkyPilot what it has; --dropped: what is left out\n"
                 f"to enable it: {CLUSTERS[name.lower()]}"
             )
         if name.lower() not in known:

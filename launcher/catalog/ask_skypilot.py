@@ -30,7 +30,7 @@ MARKS = "*~#!%$@^-"  # not responding, powered down, booting, ... (man sinfo, NO
 COUNTS = (1, 2, 4, 8)
 # What SkyPilot asks of a node where a task says nothing (_DEFAULT_NUM_VCPUS_WITH_GPU and
 # _DEFAULT_MEMORY_CPU_RATIO_WITH_GPU of sky/clouds/slurm.py and kubernetes.py).
-NO_ROOM = "SkyPilot finds no node that has 4 CPUs and 16 GiB for each GPU"
+NO_ROOM = "SkyPilot saw no room for it: 4 CPUs and 16 GiB a GPU (it looks anew each half hour)"
 
 
 def main(result: str, names: list[str]) -> None:
@@ -88,7 +88,7 @@ def one_line(text: object) -> str:
 
 class Node(NamedTuple):
     partition: str
-    gpu: str  # as SkyPilot spells it
+    gpu: str  # as SkyPilot spells it; "": none
     gpus: int
     cpus: float
     gib: float
@@ -96,17 +96,18 @@ class Node(NamedTuple):
 
 
 def slurm_nodes(cluster: str) -> Iterator[Node]:
+    """sinfo's nodes as they are now: SkyPilot's list with the jobs on them needs its extra `slurm`,
+    and the one that it checks a task against is kept for half an hour."""
     partitions = slurm.get_partitions(cluster)
-    nodes = slurm.slurm_node_info(cluster)
-    if not nodes:  # so it answers when its query fails
-        raise LookupError("SkyPilot sees no node there; sky gpus list --infra slurm says why")
-    for node in nodes:
-        up = node["node_state"].rstrip(MARKS) not in AWAY
-        gpus, cpus, gib = node["total_gpus"], node["vcpu_count"], node["memory_gb"]
-        for name in node["partition"].split(","):
-            # sinfo marks the default one by a star.
-            partition = name if name in partitions else name.removesuffix("*")
-            yield Node(partition, node["gpu_type"] or "", gpus, cpus, gib, up)
+    for node in slurm._get_slurm_inventory_client(cluster).info_nodes():
+        gpu, gpus = slurm.get_gpu_type_and_count(node.gres)
+        # sinfo marks the default partition by a star.
+        partition = node.partition
+        if partition not in partitions:
+            partition = partition.removesuffix("*")
+        spelled = slurm.canonicalize_raw_gpu_name(gpu) if gpu else "GPU"
+        up = node.state.rstrip(MARKS) not in AWAY
+        yield Node(partition, spelled if gpus else "", gpus, node.cpus, node.memory_gb, up)
 
 
 def kubernetes_nodes(context: str) -> Iterator[Node]:
@@ -136,7 +137,7 @@ def shares(provider: str, cluster: str) -> Iterator[dict[str, Any]]:
     for node in nodes_of(cluster):
         # Nodes of a partition that have the same GPU stand together, others by their size.
         size = () if node.gpus else (node.cpus, node.gib)
-        groups[node.partition, node.gpu if node.gpus else "", size].append(node)
+        groups[node.partition, node.gpu, size].append(node)
     for (partition, gpu, _), nodes in sorted(groups.items()):
         most = max(node.gpus for node in nodes)
         for count in [n for n in COUNTS if n <= most] or [0]:

@@ -58,6 +58,23 @@ _VAST_NAMES = {
     "V100-32GB": "V100",
 }
 
+
+def _cluster(name: str, *capabilities: Capability) -> Provider:
+    """What somebody owns and lends; capabilities are what every cluster of the kind has."""
+    return Provider(
+        id=name,
+        capabilities=capabilities,
+        billing_seconds=1,
+        billing_minimum_seconds=0,
+        microusd_per_gib_disk_hour=0,
+        microusd_per_gib_egress=0,
+        provision_seconds=_ASSUMED_QUEUE_SECONDS,
+        download_mb_s=_ASSUMED_MB_S,
+        source="an hour costs what its owner wrote into SkyPilot's config, and nothing else does",
+        accelerators={},
+    )
+
+
 PROVIDERS: dict[str, Provider] = {
     p.id: p
     for p in (
@@ -158,43 +175,10 @@ PROVIDERS: dict[str, Provider] = {
             "what disk and traffic cost, here $0.30 per GB and month and $0.02 per GB (assumption)",
             accelerators=_VAST_NAMES,
         ),
-        Provider(
-            id="kubernetes",
-            capabilities=("autodown", "containers", "network_volumes", "bucket_mounts"),
-            billing_seconds=1,
-            billing_minimum_seconds=0,
-            microusd_per_gib_disk_hour=0,
-            microusd_per_gib_egress=0,
-            provision_seconds=_ASSUMED_QUEUE_SECONDS,
-            download_mb_s=_ASSUMED_MB_S,
-            source=_OWNERS,
-            accelerators={},
-        ),
-        Provider(
-            id="slurm",
-            # Stop and containers where Pyxis is, bucket mounts where FUSE is; no cluster is asked.
-            capabilities=("autodown",),
-            billing_seconds=1,
-            billing_minimum_seconds=0,
-            microusd_per_gib_disk_hour=0,
-            microusd_per_gib_egress=0,
-            provision_seconds=_ASSUMED_QUEUE_SECONDS,
-            download_mb_s=_ASSUMED_MB_S,
-            source=_OWNERS,
-            accelerators={},
-        ),
-        Provider(
-            id="ssh",
-            capabilities=("autodown", "containers", "bucket_mounts"),
-            billing_seconds=1,
-            billing_minimum_seconds=0,
-            microusd_per_gib_disk_hour=0,
-            microusd_per_gib_egress=0,
-            provision_seconds=_ASSUMED_QUEUE_SECONDS,
-            download_mb_s=_ASSUMED_MB_S,
-            source=_OWNERS,
-            accelerators={},
-        ),
+        _cluster("kubernetes", "autodown", "containers", "network_volumes", "bucket_mounts"),
+        # Containers and stop only where Pyxis is, bucket mounts where FUSE is.
+        _cluster("slurm", "autodown"),
+        _cluster("ssh", "autodown", "containers", "bucket_mounts"),
     )
 }
 

@@ -70,7 +70,6 @@ def stand_in(home: Path, python: str) -> str:
         programs / "scontrol",
         _answering({"partitions": partitions, "config": "SelectTypeParameters = CR_CPU_MEMORY"}),
     )
-    _program(programs / "squeue", _answering({}))
     wrapper = programs / "python"
     _program(wrapper, f'#!/bin/sh\nexport HOME={home} PATH={programs}:$PATH\nexec {python} "$@"\n')
     return str(wrapper)

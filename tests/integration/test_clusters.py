@@ -13,6 +13,7 @@ from tests.integration.offers import Offers
 from tests.integration.skypilot import offline, output
 from tests.unit.launcher.planning import JOB, dollars, estimator, planned
 
+NO_ROOM = "SkyPilot saw no room for it: 4 CPUs and 16 GiB a GPU (it looks anew each half hour)"
 # What SkyPilot's optimizer makes of tasks: where they would run and for how much an hour.
 OPTIMIZE = """
 import json, sys, yaml, sky
@@ -62,7 +63,7 @@ def test_a_refresh_asks_what_the_cluster_has_at_what_price(cluster):
     left_out = cluster.json("--on", "slurm", "--dropped")["dropped"]
     dropped = {(entry["gpu"], entry["reason"]) for entry in left_out}
     assert dropped == {
-        ("A100", "SkyPilot finds no node that has 4 CPUs and 16 GiB for each GPU"),
+        ("A100", NO_ROOM),
         ("A10G", "its nodes take no jobs: down, drained or cordoned"),
         ("A4000", "GPU A4000 is not in the table"),
     }
