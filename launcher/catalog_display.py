@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from launcher.catalog.enabled import Check, how_to_enable
 from launcher.catalog.merge import age_days
 from launcher.catalog.priced import Dropped
-from launcher.catalog.providers import LOCAL, UNPRICED
-from launcher.catalog.refresh import Known, Refreshed
+from launcher.catalog.providers import CLUSTERS, LOCAL
+from launcher.catalog.refresh import Known, Moved, Refreshed
 from launcher.display import table
 from launcher.refusals import gib
 from launcher.types import MICROUSD, Offer
@@ -95,7 +95,7 @@ def _footer(
     if check is None:
         yield "which providers are enabled is not known: launch offers --refresh asks SkyPilot"
         return
-    shown = {offer.provider for offer in offers} | set(UNPRICED)
+    shown = {offer.provider for offer in offers} | set(CLUSTERS)
     yield f"enabled as of {check.checked_at[:10]}: {', '.join(check.enabled) or 'none'}"
     for provider, how in how_to_enable(check):
         if provider in shown:
@@ -120,7 +120,7 @@ def refreshed_text(found: Refreshed) -> str:
     lines.append(f"enabled: {', '.join(check.enabled) or 'none'}")
     lines += [f"  to enable {provider}: {how}" for provider, how in how_to_enable(check)]
     for provider, why in found.unread.items():
-        lines.append(f"WARNING {provider}: its catalog could not be brought up to date: {why}")
+        lines.append(f"WARNING {provider}: what it has could not be read anew: {why}")
     lines.append(
         f"against {found.against}: {len(found.moved)} prices moved, {found.appeared} are new, "
         f"{found.gone} are gone"
@@ -134,7 +134,7 @@ def refreshed_text(found: Refreshed) -> str:
         rows.append([
             new.provider, new.instance, new.region, f"{new.count}× {new.gpu}",
             "spot" if new.spot else "on demand", _dollars(moved.old), _dollars(new),
-            f"{moved.percent:+.1f} %", f"{moved.old.as_of} → {new.as_of}",
+            _change(moved), f"{moved.old.as_of} → {new.as_of}",
         ])  # fmt: skip
     more = len(found.moved) - _SHOWN_MOVES
     return text + table(rows, right=(5, 6, 7)) + (f"{more} more\n" if more > 0 else "")
@@ -142,3 +142,7 @@ def refreshed_text(found: Refreshed) -> str:
 
 def _dollars(known: Known) -> str:
     return f"{known.microusd_per_hour / MICROUSD:.3f}"
+
+
+def _change(moved: Moved) -> str:
+    return f"{moved.percent:+.1f} %" if moved.old.microusd_per_hour else "from nothing"

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from jobs.spec import JobSpec, ResolvedSpec, Strategy
 from launcher.catalog.merge import age_days
-from launcher.catalog.providers import LOCAL, display_name
+from launcher.catalog.providers import CLUSTERS, LOCAL, display_name
 from launcher.costs import aged, cost_microusd
 from launcher.errors import BadInput
 from launcher.estimate import estimate as real_estimate
@@ -54,7 +54,8 @@ STALE_DAYS = 30
 class _Kind(Struct):
     """Offers that a job cannot tell apart but by their price: one provider's, one card, one count.
 
-    SkyPilot itself fails over among them.
+    SkyPilot itself fails over among them. A cluster's partitions are apart: each has its own price,
+    which SkyPilot holds no limit against, so that it is told which to take.
     """
 
     cheapest: Offer
@@ -140,6 +141,8 @@ def _kinds(offers: Iterable[Offer]) -> Iterable[_Kind]:
     found: dict[tuple[object, ...], _Kind] = {}
     for offer in offers:
         key = _kind_of(offer)
+        if offer.provider in CLUSTERS:
+            key = (*key, offer.instance)
         kind = found.get(key)
         if kind is None:
             found[key] = _Kind(offer)

@@ -5,6 +5,7 @@ travels in an environment variable, so the text is whole and `sky launch` takes 
 holds no secret.
 """
 
+from math import ceil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,15 +16,18 @@ from jobs import layout
 from jobs.spec import ResolvedSpec
 from jobs.spec.tables import extension
 from launcher import paths
-from launcher.catalog.providers import PROVIDERS
+from launcher.catalog.providers import CLUSTERS, PROVIDERS
 from launcher.costs import affordable_hours, disk_gib
 from launcher.errors import BadInput
-from launcher.types import DATA_FILES, MICROUSD, Candidate, Plan
+from launcher.types import DATA_FILES, GIB, MICROUSD, Candidate, Estimate, Offer, Plan
 
 TEMPLATE = "train.yaml"
 _RUN = PurePosixPath("~/loralift/run")
 _CODE = "~/loralift/code/jobs"
 _LOCK = "~/loralift/requirements.lock"
+# What SkyPilot asks a cluster for where a task does not say: 4 CPUs a GPU, 4 GiB a CPU
+# (_DEFAULT_MEMORY_CPU_RATIO_WITH_GPU of sky/clouds/slurm.py and kubernetes.py, 0.14.1).
+CLUSTER_GIB_A_GPU = 16
 
 HEADER = """\
 # {run_id}: {gpu} on {provider}, rendered by launch for SkyPilot 0.14.
@@ -53,7 +57,8 @@ def task(
     tree = yaml.safe_load((template or paths.packaged("sky") / TEMPLATE).read_text("utf-8"))
     travelling, mounts = _travelling(spec)
     tree["name"] = plan.run_id
-    tree["resources"].update(_resources(plan, candidate))
+    resources = {**tree["resources"], **_resources(plan, candidate)}
+    tree["resources"] = {key: value for key, value in resources.items() if value is not None}
     if spec.nodes > 1:
         tree["num_nodes"] = spec.nodes
     tree["envs"].update(
@@ -78,17 +83,36 @@ def timeout_seconds(plan: Plan, candidate: Candidate) -> int:
 def _resources(plan: Plan, candidate: Candidate) -> dict[str, Any]:
     offer = candidate.offer
     assert candidate.estimate is not None
-    spelled = PROVIDERS[offer.provider].accelerators
-    name = offer.accelerator or spelled.get(offer.device.name, offer.device.name)
-    real_region = offer.region.replace("-", "").isalnum() and offer.region != "any"
     return {
-        "infra": f"{offer.provider}/{offer.region}" if real_region else offer.provider,
-        "accelerators": f"{name}:{offer.count}",
+        "infra": _infra(offer),
+        **_computer(offer, candidate.estimate),
         "disk_size": disk_gib(candidate.estimate),
         "use_spot": offer.spot,
-        "max_hourly_cost": offer.microusd_per_hour / MICROUSD,
+        # SkyPilot takes no limit of zero, which an owner who set no price would need.
+        "max_hourly_cost": offer.microusd_per_hour / MICROUSD or None,
         "labels": {"loralift-run": plan.run_id},
     }
+
+
+def _infra(offer: Offer) -> str:
+    if offer.provider in CLUSTERS:  # a partition has a price of its own
+        return f"{offer.provider}/{offer.instance}"
+    real_region = offer.region.replace("-", "").isalnum() and offer.region != "any"
+    return f"{offer.provider}/{offer.region}" if real_region else offer.provider
+
+
+def _computer(offer: Offer, estimate: Estimate) -> dict[str, Any]:
+    device = offer.device
+    if device.kind == "cpu":  # a node of a cluster, taken whole
+        memory = device.total_bytes // GIB
+        return {"accelerators": None, "cpus": device.cores, "memory": memory}
+    spelled = PROVIDERS[offer.provider].accelerators
+    name = offer.accelerator or spelled.get(device.name, device.name)
+    found: dict[str, Any] = {"accelerators": f"{name}:{offer.count}"}
+    needed = ceil(estimate.host_ram_bytes / GIB)
+    if offer.provider in CLUSTERS and needed > CLUSTER_GIB_A_GPU * offer.count:
+        found["memory"] = needed  # a cluster gives no more than is asked for
+    return found
 
 
 def _travelling(spec: ResolvedSpec) -> tuple[ResolvedSpec, dict[str, str]]:

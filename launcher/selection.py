@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from launcher.catalog.gpus import cards_called, require_cards
 from launcher.catalog.merge import covers
 from launcher.catalog.priced import ANYWHERE
-from launcher.catalog.providers import LOCAL, PROVIDERS, UNPRICED
+from launcher.catalog.providers import CLUSTERS, LOCAL, PROVIDERS
 from launcher.errors import BadInput
 from launcher.types import Budget, Offer
 
-_KINDS = ("cpu", "mps")  # --gpu cpu: this machine's processor
+_KINDS = ("cpu", "mps")  # --gpu cpu: a processor, of this machine or of a cluster
 
 
 def names_gpu(text: str, offer: Offer) -> bool:
@@ -60,10 +60,11 @@ def require_known(
     """Raises `BadInput` with the nearest names when one of these names nothing we know."""
     known = sorted({LOCAL, *PROVIDERS, *(o.provider for o in offers)})
     for name in providers:
-        if name.lower() in UNPRICED:
+        if name.lower() in CLUSTERS and not any(o.provider == name.lower() for o in offers):
             raise BadInput(
-                f"--on {name}: SkyPilot rents there, but there is no price list to plan with; "
-                f"to enable it: {UNPRICED[name.lower()]}"
+                f"--on {name}: nothing is known there to plan with\n"
+                "`launch offers --refresh` asks SkyPilot what it has; --dropped: what is left out\n"
+                f"to enable it: {CLUSTERS[name.lower()]}"
             )
         if name.lower() not in known:
             near = _nearest(name, known, 1)

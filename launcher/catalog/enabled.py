@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from launcher import paths
-from launcher.catalog.providers import TO_ENABLE, UNPRICED
+from launcher.catalog.providers import CLUSTERS, TO_ENABLE
 from launcher.types import Offer
 
 
@@ -53,7 +53,7 @@ def _marked(offer: Offer, check: Check | None) -> Offer:
 
 def how_to_enable(check: Check) -> Iterator[tuple[str, str]]:
     """(provider, what to do) for each that was not enabled, priced ones first."""
-    for provider in sorted(check.disabled, key=lambda name: (name in UNPRICED, name)):
+    for provider in sorted(check.disabled, key=lambda name: (name in CLUSTERS, name)):
         yield provider, TO_ENABLE.get(provider, check.disabled[provider])
 
 

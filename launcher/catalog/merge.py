@@ -5,19 +5,22 @@ from datetime import date
 from fnmatch import fnmatchcase
 
 from launcher import paths
+from launcher.catalog import clusters
 from launcher.catalog import offers as embedded
 from launcher.catalog.priced import ANYWHERE, Dropped, Listing
 from launcher.types import Offer
 
 
 def offers() -> Listing:
-    """What the embedded snapshot and SkyPilot's catalogs on this machine offer, and leave out."""
+    """What the embedded snapshot, SkyPilot's catalogs on this machine and the clusters that it
+    found offer, and leave out."""
     listings = [embedded.snapshot()]
     if paths.skypilot_catalogs().is_dir():
         from launcher.catalog import skypilot  # 5 ms, where there is something to read
 
         listings.append(skypilot.listing())
-    return merged(listings)
+    priced, found = merged(listings), clusters.listing()
+    return Listing((*priced.offers, *found.offers), (*priced.dropped, *found.dropped))
 
 
 def merged(listings: Iterable[Listing]) -> Listing:

@@ -40,7 +40,11 @@ class Provider(Struct, frozen=True, kw_only=True):
 _ALL: tuple[Capability, ...] = ("stop", "autodown", "spot", "containers", "bucket_mounts")
 _ASSUMED_VM_SECONDS = (90.0, 240.0, 900.0)  # assumption: boot and SkyPilot's own set-up
 _ASSUMED_POD_SECONDS = (60.0, 180.0, 900.0)  # assumption: pod image pull included
+_ASSUMED_QUEUE_SECONDS = (30.0, 120.0, 1800.0)  # assumption: the queue, then SkyPilot's set-up
 _ASSUMED_MB_S = (200.0, 80.0, 20.0)  # assumption
+_OWNERS = (
+    "the owner's own machines: an hour costs what SkyPilot's config says, and nothing else does"
+)
 
 _VAST_NAMES = {
     "A100-40GB": "A100",
@@ -53,6 +57,23 @@ _VAST_NAMES = {
     "V100-16GB": "V100",
     "V100-32GB": "V100",
 }
+
+
+def _cluster(name: str, *capabilities: Capability) -> Provider:
+    """What somebody owns and lends; capabilities are what every cluster of the kind has."""
+    return Provider(
+        id=name,
+        capabilities=capabilities,
+        billing_seconds=1,
+        billing_minimum_seconds=0,
+        microusd_per_gib_disk_hour=0,
+        microusd_per_gib_egress=0,
+        provision_seconds=_ASSUMED_QUEUE_SECONDS,
+        download_mb_s=_ASSUMED_MB_S,
+        source="an hour costs what its owner wrote into SkyPilot's config, and nothing else does",
+        accelerators={},
+    )
+
 
 PROVIDERS: dict[str, Provider] = {
     p.id: p
@@ -154,13 +175,17 @@ PROVIDERS: dict[str, Provider] = {
             "what disk and traffic cost, here $0.30 per GB and month and $0.02 per GB (assumption)",
             accelerators=_VAST_NAMES,
         ),
+        _cluster("kubernetes", "autodown", "containers", "network_volumes", "bucket_mounts"),
+        # Containers and stop only where Pyxis is, bucket mounts where FUSE is.
+        _cluster("slurm", "autodown"),
+        _cluster("ssh", "autodown", "containers", "bucket_mounts"),
     )
 }
 
 LOCAL = "local"
-# SkyPilot knows these too, without a price list: what they have is asked of them when they are
-# enabled (`sky check`), and their hours cost what their owner says.
-UNPRICED = {
+# Those without a price list, and what enables them: what they have is asked of them when they are
+# (`launch offers --refresh`), and their hours cost what their owner says.
+CLUSTERS = {
     "kubernetes": "a context in ~/.kube/config (kubectl get nodes must work), then sky check",
     "slurm": "a login node in ~/.slurm/config, then sky check slurm",
     "ssh": "machines in ~/.sky/ssh_node_pools.yaml, then sky ssh up",
@@ -188,7 +213,7 @@ TO_ENABLE = {
     "nebius": "nebius iam get-access-token > ~/.nebius/NEBIUS_IAM_TOKEN.txt",
     "runpod": "pip install 'skypilot[runpod]' && runpod config",
     "vast": "pip install 'skypilot[vast]' && echo KEY > ~/.config/vastai/vast_api_key",
-    **UNPRICED,
+    **CLUSTERS,
 }
 
 

@@ -9,16 +9,17 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from launcher import paths
-from launcher.catalog import enabled, merge
+from launcher.catalog import clusters, enabled, merge
 from launcher.catalog import offers as embedded
 from launcher.catalog.priced import Listing
-from launcher.catalog.providers import PROVIDERS, UNPRICED
+from launcher.catalog.providers import PROVIDERS
 from launcher.errors import OutsideFailed
 from launcher.types import Offer
 
@@ -44,8 +45,8 @@ class Known(Struct, frozen=True):
     as_of: str
 
     @property
-    def key(self) -> tuple[str, str, str, bool]:
-        return self.provider, self.instance, self.region, self.spot
+    def key(self) -> tuple[str, str, str, bool, str, int]:
+        return self.provider, self.instance, self.region, self.spot, self.gpu, self.count
 
 
 class Moved(Struct, frozen=True):
@@ -56,12 +57,15 @@ class Moved(Struct, frozen=True):
 
     @property
     def percent(self) -> float:
+        """Infinite where the owner of a cluster asked for nothing before."""
+        if not self.old.microusd_per_hour:
+            return inf
         return 100 * (self.new.microusd_per_hour / self.old.microusd_per_hour - 1)
 
 
 class Refreshed(Struct, frozen=True):
     check: enabled.Check
-    unread: dict[str, str]  # provider → why its catalog could not be brought up to date
+    unread: dict[str, str]  # provider or cluster → why it could not be read anew
     moved: tuple[Moved, ...]  # largest change first
     appeared: int
     gone: int
@@ -83,9 +87,12 @@ def refresh(say: Callable[[str], None], now: datetime) -> Refreshed:
         enabled=tuple(answer.enabled),
         disabled=answer.disabled,
     )
-    after = _known(merge.offers())
     try:
         enabled.keep(check)
+        clusters.keep(
+            clusters.Asked(asked_at=check.checked_at, skypilot=answer.version, shares=answer.shares)
+        )
+        after = _known(merge.offers())
         paths.write_aside(_file(), msgspec.msgpack.encode(after))
     except OSError as error:
         raise OutsideFailed(f"cannot keep what SkyPilot answered: {error}") from None
@@ -134,6 +141,7 @@ class _Answer(Struct, frozen=True):
     enabled: list[str]
     disabled: dict[str, str]
     unread: dict[str, str]
+    shares: tuple[clusters.Share, ...]
 
 
 def _answer(python: str) -> _Answer:
@@ -141,7 +149,7 @@ def _answer(python: str) -> _Answer:
     environment["SKYPILOT_DISABLE_USAGE_COLLECTION"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "answer.json"
-        command = [python, "-c", _PROGRAM.read_text(), str(result), *PROVIDERS, *UNPRICED]
+        command = [python, "-c", _PROGRAM.read_text(), str(result), *PROVIDERS]
         try:
             done = subprocess.run(
                 command,

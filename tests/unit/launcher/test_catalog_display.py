@@ -78,7 +78,7 @@ def test_moves_are_shown_old_and_new():
     text = refreshed_text(found)
     assert "against the last refresh: 1 prices moved, 0 are new, 0 are gone" in text
     assert cells(text, "aws")[-4:] == ["1.000", "1.290", "+29.0 %", "2026-11-01 → 2026-11-01"]
-    assert "WARNING gcp: its catalog could not be brought up to date: no network" in text
+    assert "WARNING gcp: what it has could not be read anew: no network" in text
 
 
 @pytest.mark.parametrize("count", [0, 41])

@@ -244,6 +244,16 @@ def test_an_unknown_name_is_bad_input(budget, message):
     assert message in str(error.value)
 
 
+def test_partitions_of_a_cluster_are_candidates_of_their_own():
+    night, day = (
+        cloud("RTX4090", usd, "slurm", instance=f"lab/{name}", region="lab")
+        for name, usd in (("night", 0.2), ("day", 0.5))
+    )
+    made = planned([day, night], TEN)
+    assert made.chosen.offer == night
+    assert [c.offer for c in made.fallbacks] == [day]
+
+
 def test_offers_of_one_kind_are_one_candidate_at_the_cheapest_price():
     prices = {"a": 900_000, "b": 500_000, "c": 700_000}
     zones = [replace(RTX4090, region=r, microusd_per_hour=usd) for r, usd in prices.items()]

@@ -8,8 +8,8 @@ from jobs.spec import Data, Model, ResolvedSpec
 from launcher import paths
 from launcher.errors import BadInput
 from launcher.render import task, timeout_seconds
-from launcher.types import Budget
-from tests.unit.launcher.planning import JOB, TEN, cloud, dollars, local, planned
+from launcher.types import GIB, Budget
+from tests.unit.launcher.planning import JOB, SEVEN_B, TEN, cloud, dollars, local, planned
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "task-runpod-4090.yaml"
 
@@ -74,6 +74,41 @@ def test_spot_only_where_the_offer_is_spot():
     resources = yaml.safe_load(rendered(made))["resources"]
     assert resources["use_spot"] is True
     assert resources["max_hourly_cost"] == 0.513
+
+
+NODE = {"provider": "slurm", "instance": "lab/gpu-a", "region": "lab"}
+
+
+def test_a_partition_of_a_cluster_is_named_with_its_gpu_as_spelled_there():
+    offer = cloud("H100-PCIe", 0.0, **NODE, accelerator="H100-80GB")
+    resources = yaml.safe_load(rendered(planned([offer], TEN)))["resources"]
+    assert (resources["infra"], resources["accelerators"]) == ("slurm/lab/gpu-a", "H100-80GB:1")
+    assert "max_hourly_cost" not in resources  # SkyPilot takes none of zero
+    assert "memory" not in resources
+
+
+def test_a_job_that_needs_more_memory_than_a_cluster_gives_asks_for_it():
+    def hungry(*arguments):
+        return msgspec.structs.replace(SEVEN_B(*arguments), host_ram_bytes=40 * GIB + 1)
+
+    offer = cloud("RTX4090", 0.5, **NODE, accelerator="RTX4090")
+    made = planned([offer], TEN, estimator=hungry)
+    assert yaml.safe_load(rendered(made))["resources"]["memory"] == 41
+    four = msgspec.structs.replace(offer, count=4)
+    made = planned([four], TEN, estimator=hungry)
+    assert "memory" not in yaml.safe_load(rendered(made))["resources"]
+
+
+def test_a_node_without_gpus_is_asked_for_whole():
+    cpu = local("cpu", 64).device
+    device = msgspec.structs.replace(cpu, cores=16, total_bytes=64 * GIB)
+    offer = cloud("T4", 0.01, **NODE)
+    long = Budget(max_cost_microusd=dollars(10), max_hours=1000)
+    made = planned([msgspec.structs.replace(offer, device=device)], long)
+    resources = yaml.safe_load(rendered(made))["resources"]
+    assert (resources["cpus"], resources["memory"]) == (16, 64)
+    assert "accelerators" not in resources
+    assert resources["max_hourly_cost"] == 0.01
 
 
 @pytest.mark.parametrize(

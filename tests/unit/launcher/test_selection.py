@@ -81,7 +81,7 @@ def test_where_a_catalog_names_every_region_a_pattern_knows_no_others():
 
 
 def test_a_provider_without_prices_says_how_it_is_enabled():
-    with pytest.raises(BadInput, match=r"no price list.*~/.slurm/config"):
+    with pytest.raises(BadInput, match=r"--refresh(.|\n)*~/.slurm/config"):
         require_known([A100], ("slurm",), None)
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from launcher import paths
 from launcher.catalog.enabled import Check, how_to_enable, keep, last_check, marked
-from launcher.catalog.providers import PROVIDERS, TO_ENABLE, UNPRICED
+from launcher.catalog.providers import PROVIDERS, TO_ENABLE
 from tests.unit.launcher.planning import cloud
 
 CHECK = Check(
@@ -46,4 +46,4 @@ def test_what_to_do_names_those_with_prices_first():
 
 
 def test_each_provider_says_how_it_is_enabled():
-    assert set(TO_ENABLE) == {*PROVIDERS, *UNPRICED}
+    assert set(TO_ENABLE) == set(PROVIDERS)

@@ -1,7 +1,7 @@
 import pytest
 
 from launcher.catalog.gpus import find
-from launcher.catalog.providers import DISPLAY_NAMES, LOCAL, PROVIDERS, UNPRICED, display_name
+from launcher.catalog.providers import CLUSTERS, DISPLAY_NAMES, LOCAL, PROVIDERS, display_name
 
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=lambda p: p.id)
@@ -19,6 +19,7 @@ def test_every_row_is_consistent(provider):
 
 
 def test_every_provider_has_a_name_for_people():
-    assert {*PROVIDERS, *UNPRICED} == set(DISPLAY_NAMES)
+    assert set(PROVIDERS) == set(DISPLAY_NAMES)
+    assert set(CLUSTERS) < set(PROVIDERS)
     assert display_name("nobody") == "nobody"
     assert LOCAL not in PROVIDERS

@@ -1,6 +1,8 @@
 import re
 import sys
+from math import inf
 
+import msgspec
 import pytest
 
 from launcher.catalog import refresh as module
@@ -25,6 +27,13 @@ def test_what_moved_stands_by_its_size():
     )
     assert [(m.new.instance, round(m.percent, 1)) for m in found.moved] == [("b", -50), ("a", 10)]
     assert (found.appeared, found.gone) == (1, 1)
+
+
+def test_a_first_price_of_an_owner_is_a_move_and_counts_are_apart():
+    two = msgspec.structs.replace(known(2.0), count=2)
+    found = compared([known(0), two], [known(1.0), two], CHECK, {}, "the last refresh")
+    assert [(m.new.count, m.percent) for m in found.moved] == [(1, inf)]
+    assert (found.appeared, found.gone) == (0, 0)
 
 
 def test_without_skypilot_it_says_what_to_install(monkeypatch):
