@@ -4,6 +4,7 @@ Spend is ceil(rate × billed seconds / 3600), and billed seconds are rounded up 
 granularity and minimum; disk is billed as long as the machine, egress once.
 """
 
+from datetime import datetime, timedelta
 from math import ceil
 
 import msgspec
@@ -73,6 +74,15 @@ def affordable_hours(candidate: Candidate, budget: Budget, today: str) -> float:
     units = left * 3600 // (hourly * offer.billing_seconds)
     seconds = units * offer.billing_seconds
     return min(budget.max_hours, seconds / 3600)
+
+
+def deadline(candidate: Candidate, budget: Budget, created_at: str) -> datetime:
+    """When the job must have stopped: the hours allowed, or those that the cap can pay.
+
+    Counted from the plan's making, at all that the offer bills; a later attempt does not move it.
+    """
+    hours = affordable_hours(candidate, budget, created_at[:10])
+    return datetime.fromisoformat(created_at) + timedelta(hours=hours)
 
 
 def _hourly_microusd(offer: Offer, estimate: Estimate) -> int:

@@ -1,11 +1,11 @@
 """Acting on runs: submit, resume, cancel. The ledger is written before each act."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from launcher.costs import affordable_hours
+from launcher import costs
 from launcher.errors import BadInput, LaunchError, NothingFits
 from launcher.executors import executor
 from launcher.executors.base import Say
@@ -121,13 +121,8 @@ def _start(book: Ledger, made: Plan, chosen: Candidate, number: int, say: Say) -
 
 
 def deadline(made: Plan) -> datetime:
-    """When the job must have stopped: the hours allowed, or those that the cap can pay.
-
-    Counted from the plan, at all that the chosen offer bills; a later attempt does not move it.
-    """
-    chosen = require_choice(made)
-    hours = affordable_hours(chosen, made.budget, made.created_at[:10])
-    return datetime.fromisoformat(made.created_at) + timedelta(hours=hours)
+    """When the job must have stopped on the plan's choice, see `costs.deadline`."""
+    return costs.deadline(require_choice(made), made.budget, made.created_at)
 
 
 def cancel(run_id: str) -> Run:
