@@ -32,8 +32,8 @@ def answer(run: Path, run_id: str, reason: str, message: str, stale: int | None)
     raises OSError.
     """
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        found = json.loads((run / layout.RESULT).read_bytes())
-        if result_mark(run) != stale or found.get("failure") is None:
+        succeeded = json.loads((run / layout.RESULT).read_bytes()).get("failure") is None
+        if succeeded or result_mark(run) != stale:
             return False
     metrics = Metrics(run / layout.METRICS)
     metrics.read()

@@ -41,9 +41,12 @@ class Machine:
         self.started: list[subprocess.Popen] = []
 
     def stage(self, stage: str, script: str, deadline: str, **environment: str):
-        """A shell as SkyPilot starts it: the watchdog first, then the script."""
+        """A shell as SkyPilot starts it: the watchdog first, then the script.
+
+        -S: without site-packages, since it runs before any environment is made.
+        """
         watch = (
-            f"(cd {ROOT} && {sys.executable} -m jobs.watchdog --home {self.loralift} "
+            f"(cd {ROOT} && {sys.executable} -S -m jobs.watchdog --home {self.loralift} "
             f"--deadline '{deadline}' {stage} $$) || exit\n"
         )
         settings = {
