@@ -48,6 +48,15 @@ def start(lock_file: Path, duty: dict[str, str], body: Callable[[], None]) -> No
                 raise OSError("it ended at once")
 
 
+def holder(lock_file: Path) -> Process | None:
+    """The process that lives behind this lock; None where there is none."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        said = json.loads(lock_file.read_text())
+        found = Process(said["pid"], said["started"])
+        return found if processes.alive(found) else None
+    return None
+
+
 def _held(lock: IO[str]) -> bool:
     try:
         fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

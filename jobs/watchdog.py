@@ -37,6 +37,7 @@ from jobs.processes import Process
 from jobs.stalls import Limits, Metrics, Stalls
 
 STAGES = ("setup", "run")
+LOCK = "lock"  # names the watchdog that is alive
 POLL_SECONDS = 5.0
 # After SIGTERM: the job ends itself within 120 s (jobs/stop.py). The rest is for writing.
 GRACE_SECONDS = 150.0
@@ -104,7 +105,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
             return EXIT_CODES["DEADLINE"]
         register(watch.state, given.stage, given.pid)
         duty = {"deadline": watch.deadline, "run_id": watch.run_id}
-        daemon.start(watch.state / "lock", duty, lambda: Watchdog(watch).keep())
+        daemon.start(watch.state / LOCK, duty, lambda: Watchdog(watch).keep())
         return 0
     except (OSError, ValueError) as error:
         print(f"watchdog: {error}\nnothing is started without it", file=sys.stderr)
@@ -178,7 +179,7 @@ class Watchdog:
     def keep(self) -> None:
         """Look until the run has ended, or has to be ended."""
         self._watch.log(f"watching until {self._watch.deadline}")
-        while True:
+        while not self._relieved():
             why: tuple[str, str] | None = None
             try:
                 why = self._look()
@@ -193,6 +194,13 @@ class Watchdog:
                 self._end(*why)
                 return
             time.sleep(max(0.0, min(self._watch.poll, left)))
+
+    def _relieved(self) -> bool:
+        """Whether its folder is gone with the cluster, or is another watchdog's by now."""
+        holder = daemon.holder(self._watch.state / LOCK)
+        if holder is None:
+            return not self._ours
+        return holder.pid != os.getpid()
 
     def _look(self) -> tuple[str, str] | None:
         """What is there; a reason to end it and one line on it, if there is one."""

@@ -4,24 +4,24 @@ The training environment of these tests is linked in under the lock's hash: noth
 """
 
 import hashlib
-import json
 import os
 import signal
 import subprocess
 import sys
+import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
-import psutil
 import pytest
 import yaml
 
-from jobs import layout
+from jobs import daemon, layout, processes
 from jobs.checkpoint import last_complete, step_of
 from jobs.device import PRETEND_VARIABLE, PRETENDED
 from jobs.exit_codes import EXIT_CODES
 from jobs.spec import Result
+from jobs.watchdog import LOCK
 from tests.jobs.short_job import ROOT, curve, wait_for_step, write_job
 
 TASK = yaml.safe_load((ROOT / "sky" / "train.yaml").read_text())
@@ -83,11 +83,8 @@ def machine(tmp_path):
     machine = Machine(home)
     machine.run.mkdir()
     yield machine
-    for path in (machine.home / "loralift" / "watchdog").glob("*/lock"):
-        try:
-            psutil.Process(json.loads(path.read_text())["pid"]).kill()
-        except (psutil.NoSuchProcess, ValueError):
-            continue
+    dogs = map(daemon.holder, (home / "loralift" / "watchdog").glob(f"*/{LOCK}"))
+    processes.kill(filter(None, dogs))
 
 
 SHORT = {"eval": {"generate": False, "compare_base": False}, "gates": []}
@@ -113,6 +110,77 @@ def test_from_setup_to_result(machine):
     assert PRETENDED in found.warnings
     log = (machine.run / layout.LOG).read_text()
     assert log.index("training environment: ") < log.index("step 2/")
+
+
+def test_the_environment_is_made_once_and_a_half_made_one_again(machine, tmp_path):
+    """From a wheel called torch, by pip itself; two set-ups at once."""
+    wheels = tmp_path / "wheels"
+    write_wheel(wheels, "torch", "2.0")
+    lock = machine.home / "loralift" / "requirements.lock"
+    lock.unlink()
+    lock.write_text("torch==2.0\n")
+    envs = tmp_path / "kept"
+    home = envs / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    (home / "bin").mkdir(parents=True)
+    (home / "left").touch()
+    machine.settings |= {
+        "LORALIFT_ENVS": str(envs),
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels),
+        "PATH": f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin",
+    }
+    both = [machine.stage("setup"), machine.stage("setup")]
+    assert [one.wait(300) for one in both] == [0, 0], machine.said()
+    log = (machine.run / layout.LOG).read_text()
+    assert log.count("making the training environment in ") == 1
+    assert log.count("training environment: ") == 2
+    assert not (home / "left").exists()
+    python = machine.home / "loralift" / "venv" / "bin" / "python"
+    asked = [python, "-c", "import torch; print(torch.__file__)"]
+    found = Path(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip())
+    assert found.resolve().is_relative_to(home)
+
+
+@pytest.mark.parametrize(
+    ("version", "what"),
+    [
+        ("(3, 8)", "Python >= 3.11 is needed and not here"),
+        ("(3, 11)", "apt-get install python3-venv"),
+    ],
+)
+def test_a_machine_without_what_is_needed_says_so(machine, tmp_path, version, what):
+    """A python3 that stands before the machine's own: too old, or without ensurepip and pip."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("python3.13", "python3.12", "python3.11", "python3", "python"):
+        wrapper = (
+            "#!/bin/sh\n"
+            'case "$*" in *venv* | *pip*) exit 1 ;; *version_info*) '
+            f'exec {sys.executable} -c "import sys; sys.exit({version} < (3, 11))" ;; esac\n'
+            f'exec {sys.executable} "$@"\n'
+        )
+        (tools / name).write_text(wrapper)
+        (tools / name).chmod(0o755)
+    machine.settings |= {
+        "LORALIFT_ENVS": str(tmp_path / "kept"),
+        "PATH": f"{tools}:/usr/bin:/bin",
+    }
+    assert machine.stage("setup").wait(60) == 1
+    assert what in (machine.run / layout.LOG).read_text()
+
+
+def write_wheel(folder: Path, name: str, version: str) -> None:
+    folder.mkdir()
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        for path, content in (files | {f"{info}/RECORD": record}).items():
+            wheel.writestr(path, content)
 
 
 def test_a_failing_job_s_exit_code_arrives(machine):

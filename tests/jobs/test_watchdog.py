@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jobs import layout, processes
+from jobs import daemon, layout, processes
 from jobs.exit_codes import EXIT_CODES
 from jobs.processes import Process
 from jobs.spec import Result
-from jobs.watchdog import Watch, register, shells
+from jobs.watchdog import LOCK, Watch, register, shells
 
 ROOT = Path(__file__).parents[2]
 BOUND_SECONDS = 60.0  # generous: machines are shared
@@ -40,7 +41,7 @@ class Machine:
         self.run.mkdir(parents=True)
         self.started: list[subprocess.Popen] = []
 
-    def stage(self, stage: str, script: str, deadline: str, **environment: str):
+    def stage(self, stage: str, script: str, deadline: str, stdin=None, **environment: str):
         """A shell as SkyPilot starts it: the watchdog first, then the script.
 
         -S: without site-packages, since it runs before any environment is made.
@@ -58,6 +59,7 @@ class Machine:
         process = subprocess.Popen(
             ["bash", "-c", f"cd {self.run}\n{watch}{script}"],
             env=os.environ | settings | environment,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -71,12 +73,7 @@ class Machine:
 
     def dog(self) -> Process | None:
         """The watchdog that is alive."""
-        try:
-            said = json.loads((self.watch.state / "lock").read_text())
-        except (OSError, ValueError):
-            return None
-        found = Process(said["pid"], said["started"])
-        return found if processes.alive(found) else None
+        return daemon.holder(self.watch.state / LOCK)
 
     def result(self) -> Result:
         return msgspec.json.decode((self.run / layout.RESULT).read_bytes(), type=Result)
@@ -216,6 +213,16 @@ def test_it_goes_when_the_run_has_ended(machine):
     wait_for(lambda: machine.dog() is None)
     assert "run has ended" in machine.log()
     assert not (machine.run / layout.RESULT).exists()
+
+
+def test_it_goes_with_its_folder_but_not_from_what_still_runs(machine):
+    setup = machine.stage("setup", "read _", within(600), stdin=subprocess.PIPE)
+    dog = wait_for(machine.dog)
+    shutil.rmtree(machine.watch.state)
+    time.sleep(0.5)  # some looks
+    assert processes.alive(dog)
+    setup.communicate(b"go on\n")
+    wait_for(lambda: not processes.alive(dog))
 
 
 def test_after_the_deadline_nothing_is_started(machine):

@@ -76,7 +76,7 @@ def test_deadlines_are_absolute(tmp_path):
         return watchdog.Watch(tmp_path, deadline, "r-1").seconds_left
 
     assert left("2026-01-01T01:00:00.500+01:00") == pytest.approx(
-        left("2026-01-01T00:00:00.5Z"), abs=5
+        left("2026-01-01T00:00:00.500Z"), abs=5
     )
     with pytest.raises(ValueError, match="no UTC offset"):
         left("2099-01-01T00:00:00")
