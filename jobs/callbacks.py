@@ -149,6 +149,11 @@ class Epochs(TrainerCallback):
         shown = " ".join(f"{n} {v:.4f}" for n, v in found.items() if "/" not in n)
         print(f"epoch {epoch:.2f} validation loss {loss:.4f} {shown}".rstrip(), flush=True)
 
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._progress.touch()
+
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:

@@ -20,6 +20,8 @@ from typing import Any
 import msgspec
 
 from jobs import layout
+from jobs.device import pretended
+from jobs.exit_codes import EXIT_CODES
 from jobs.outcome import BadInput, failure_of, write_aside
 from jobs.sources import read_wire
 from jobs.spec import Failure, ResolvedSpec, Result, encode
@@ -47,7 +49,7 @@ def main(arguments: list[str]) -> int:
     spec_file = Path(arguments[0]).resolve()
     folder = spec_file.parent
     try:
-        job = read_wire(spec_file, ResolvedSpec)
+        job = pretended(read_wire(spec_file, ResolvedSpec), os.environ)
         nodes = nodes_of(job, dict(os.environ))
     except BadInput:
         nodes = None  # jobs.train says it, and leaves the result
@@ -70,9 +72,10 @@ def nodes_of(job: ResolvedSpec, environment: dict[str, str]) -> Nodes:
 
     Raises `BadInput` where the two disagree, or the processes do not share out evenly.
     """
+    on_gpu = job.device == "cuda"  # a job for the processor is one process, whatever is beside it
     addresses = environment.get("SKYPILOT_NODE_IPS", "127.0.0.1").split()
     there = int(environment.get("SKYPILOT_NUM_NODES", "1"))
-    gpus = int(environment.get("SKYPILOT_NUM_GPUS_PER_NODE") or "0")
+    gpus = int(environment.get("SKYPILOT_NUM_GPUS_PER_NODE") or "0") if on_gpu else 0
     rank = int(environment.get("SKYPILOT_NODE_RANK", "0"))
     if job.processes == job.nodes == 1:
         return Nodes(there, rank, addresses[0], max(gpus, 1))
@@ -145,7 +148,7 @@ class Ranked:
                 continue
         if not reached:  # none has been started yet
             settle(self._folder, self._run_id, Failure(reason="CANCELLED", message="stopped"))
-            os._exit(1)
+            os._exit(EXIT_CODES["CANCELLED"])
 
 
 def root_of(failures: dict[int, Any]) -> Failure | None:
@@ -198,7 +201,7 @@ def settle(folder: Path, run_id: str, failure: Failure | None) -> int:
     if found.failure is None:
         return 0
     print(f"{found.failure.reason}: {found.failure.message}", flush=True)
-    return 2 if found.failure.reason == "BAD_INPUT" else 1
+    return EXIT_CODES[found.failure.reason]
 
 
 if __name__ == "__main__":

@@ -27,7 +27,13 @@ T = TypeVar("T")
 WAIT_SECONDS = 4 * 3600
 
 # What a rank may tell the others to stop for; the highest wins.
-_REASONS: tuple[FailureReason | None, ...] = (None, "CANCELLED", "PREEMPTED", "DEADLINE")
+_REASONS: tuple[FailureReason | None, ...] = (
+    None,
+    "CANCELLED",
+    "PREEMPTED",
+    "STALLED",
+    "DEADLINE",
+)
 
 
 @dataclass(frozen=True)

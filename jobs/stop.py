@@ -10,9 +10,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
 
 from jobs.outcome import BadInput, Stopped
-from jobs.spec import FailureReason
+from jobs.spec import Failure, FailureReason
 
 # How long a stop may take before the timer thread ends the job. Assumption: one optimizer step
 # and one adapter checkpoint take less on anything this is run on.
@@ -35,9 +38,14 @@ class Stop:
         self._grace_seconds = grace_seconds
         self._finishing_step = False
         self._ended = False
+        self._why: Path | None = None
 
-    def listen(self) -> None:
-        """Take SIGTERM and SIGINT as a cancellation. Main thread only."""
+    def listen(self, why: Path | None = None) -> None:
+        """Take SIGTERM and SIGINT as a cancellation. Main thread only.
+
+        `why` is a file in which who sends the signal may have left another reason: a `Failure`.
+        """
+        self._why = why
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._cancel)
 
@@ -93,7 +101,11 @@ class Stop:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _cancel(self, number: int, _frame: object) -> None:
-        self.request("CANCELLED", f"stopped by {signal.Signals(number).name}")
+        why = Failure(reason="CANCELLED", message=f"stopped by {signal.Signals(number).name}")
+        if self._why is not None:
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                why = msgspec.json.decode(self._why.read_bytes(), type=Failure)
+        self.request(why.reason, why.message)
 
     def _end_later(self, seconds: float, stopped: Stopped) -> None:
         def give_up() -> None:

@@ -1,8 +1,9 @@
 """`python -m jobs.train spec.json`: load, train, evaluate, and always leave result.json.
 
 The folder of spec.json is the run's folder; every file of jobs.layout is written there. Exit
-codes: 0 done (gates judged in the result), 1 failed, 2 bad input. A second start in the same
-folder continues from the last whole checkpoint, and does nothing when the job is done.
+codes: 0 done (gates judged in the result), else the failure's, see jobs/exit_codes.py. A second
+start in the same folder continues from the last whole checkpoint, and does nothing when the job is
+done.
 
 Started by torchrun or `accelerate launch`, each process is one rank of the job: rank 0 takes the
 lock and writes all files. `python -m jobs.distributed` starts them so that one failing ends all.
@@ -18,6 +19,8 @@ import msgspec
 
 from jobs import checkpoint, layout, notice
 from jobs.attempt import Attempt
+from jobs.device import PRETENDED, pretended, require_device
+from jobs.exit_codes import EXIT_CODES
 from jobs.memory import peak_memory
 from jobs.outcome import BadInput, Outcome, Stopped, failure_of, write_aside
 from jobs.progress import Progress
@@ -73,10 +76,12 @@ def attempt(spec_file: Path, folder: Path, me: Ranks) -> int:
 
     def give_up(stopped: Stopped) -> None:
         leave(folder, outcome, progress, failure_of(stopped), me)
-        os._exit(1)
+        os._exit(EXIT_CODES[stopped.reason])
 
     stop = Stop(give_up)
-    stop.listen()  # before all else: whatever comes from here on leaves a result
+    stop.listen(
+        folder / layout.STOP
+    )  # before all else: whatever comes from here on leaves a result
     notice.watch(stop)
     failure: Failure | None = None
     try:
@@ -84,16 +89,21 @@ def attempt(spec_file: Path, folder: Path, me: Ranks) -> int:
             print("this job is done already", flush=True)
             return 0
         if me.first:
-            (folder / layout.RESULT).unlink(missing_ok=True)
+            for earlier in (layout.RESULT, layout.STOP):
+                (folder / earlier).unlink(missing_ok=True)
         resume = checkpoint.last_complete(folder / layout.CHECKPOINTS, remove=me.first)
         outcome.resumed_from_step = checkpoint.step_of(resume) if resume is not None else 0
         metrics = folder / layout.METRICS if me.first else None
         progress = Progress(metrics, keep_to_step=outcome.resumed_from_step)
         progress.enter("load")
-        job = read_wire(spec_file, ResolvedSpec)
-        outcome.run_id = job.run_id
+        planned = read_wire(spec_file, ResolvedSpec)
+        outcome.run_id = planned.run_id
+        job = pretended(planned, os.environ)
+        if job != planned:
+            outcome.warnings.append(PRETENDED)
         require_planned(job, me)
         stop.until(job.deadline)
+        require_device(job)
         run(Attempt(job, folder, resume, progress, outcome, stop, me))
         stop.end()
         progress.enter("done")
@@ -109,7 +119,7 @@ def attempt(spec_file: Path, folder: Path, me: Ranks) -> int:
         return 0
     if not me.first and stop.agreed:  # all ranks stop, and rank 0 says why
         return 0
-    return 2 if failure.reason == "BAD_INPUT" else 1
+    return EXIT_CODES[failure.reason]
 
 
 def finished(folder: Path) -> bool:

@@ -4,6 +4,7 @@ Spend is ceil(rate × billed seconds / 3600), and billed seconds are rounded up 
 granularity and minimum; disk is billed as long as the machine, egress once.
 """
 
+from datetime import datetime, timedelta
 from math import ceil
 
 import msgspec
@@ -85,6 +86,12 @@ def job_hours(candidate: Candidate, budget: Budget, today: str) -> float:
         return hours
     at_most, _ = teardown(budget.collect_minutes)
     return max(0.0, hours - at_most.high / 3600)
+
+
+def deadline(candidate: Candidate, budget: Budget, created_at: str) -> datetime:
+    """When the job must have been told to stop that asks for its machine at `created_at`."""
+    hours = job_hours(candidate, budget, created_at[:10])
+    return datetime.fromisoformat(created_at) + timedelta(hours=hours)
 
 
 def hourly_microusd(offer: Offer, estimate: Estimate) -> int:

@@ -33,6 +33,7 @@ _ENDINGS: dict[str, tuple[RunState, Reason]] = {
     "CANCELLED": ("CANCELLED", "CANCELLED"),
     "PILOT_FAILED": ("FAILED", "PILOT_FAILED"),
     "PREEMPTED": ("FAILED", "PREEMPTED"),
+    "STALLED": ("FAILED", "STALLED"),
     "ERROR": ("FAILED", "ERROR"),
 }
 

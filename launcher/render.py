@@ -17,22 +17,20 @@ from jobs.spec import ResolvedSpec
 from jobs.spec.tables import extension
 from launcher import paths
 from launcher.catalog.providers import CLUSTERS, PROVIDERS
-from launcher.costs import affordable_hours, disk_gib
+from launcher.costs import deadline, disk_gib
 from launcher.errors import BadInput
 from launcher.types import DATA_FILES, GIB, MICROUSD, Candidate, Estimate, Offer, Plan
 
 TEMPLATE = "train.yaml"
 _RUN = PurePosixPath("~/loralift/run")
-_CODE = "~/loralift/code/jobs"
-_LOCK = "~/loralift/requirements.lock"
 # What SkyPilot asks a cluster for where a task does not say: 4 CPUs a GPU, 4 GiB a CPU
 # (_DEFAULT_MEMORY_CPU_RATIO_WITH_GPU of sky/clouds/slurm.py and kubernetes.py, 0.14.1).
 CLUSTER_GIB_A_GPU = 16
 
 HEADER = """\
 # {run_id}: {gpu} on {provider}, rendered by launch for SkyPilot 0.14.
-# The cap is held here by max_hourly_cost (a filter on the catalog's price), the job's timeout and
-# autostop alone: the watchdog over set-up and the guard off the machine are not part of it yet.
+# The cap is held on the machine: by max_hourly_cost (a filter on the catalog's price), and from
+# set-up's first line on by a watchdog that ends all at LORALIFT_DEADLINE, then by autostop.
 """
 
 
@@ -40,12 +38,13 @@ def task(
     plan: Plan,
     candidate: Candidate,
     *,
-    code: Path | None = None,
-    lock: Path | None = None,
+    store: str = "",
+    files: dict[str, str] | None = None,
     template: Path | None = None,
 ) -> str:
-    """The YAML task for one candidate. `code`, `lock` and `template` default to the project's own.
+    """The YAML task for one candidate; `store` is where results.sync brings the run, if anywhere.
 
+    `files`, from places on the machine to those here, and `template` default to the project's own.
     Raises `BadInput` for a candidate that SkyPilot does not run.
     """
     spec, offer = candidate.spec, candidate.offer
@@ -55,7 +54,9 @@ def task(
             "--show spec prints what runs"
         )
     tree = yaml.safe_load((template or paths.packaged("sky") / TEMPLATE).read_text("utf-8"))
-    travelling, mounts = _travelling(spec)
+    planned = deadline(candidate, plan.budget, plan.created_at).isoformat(timespec="seconds")
+    until = spec.deadline or planned
+    travelling, mounts = _travelling(msgspec.structs.replace(spec, deadline=until))
     tree["name"] = plan.run_id
     resources = {**tree["resources"], **_resources(plan, candidate)}
     tree["resources"] = {key: value for key, value in resources.items() if value is not None}
@@ -63,21 +64,25 @@ def task(
         tree["num_nodes"] = spec.nodes
     tree["envs"].update(
         LORALIFT_SPEC=msgspec.json.encode(travelling).decode(),
-        LORALIFT_TIMEOUT_SECONDS=str(timeout_seconds(plan, candidate)),
+        LORALIFT_DEADLINE=until,
+        LORALIFT_STORE=store,
     )
-    tree["file_mounts"] = {
-        _CODE: str(code or paths.job_code()),
-        _LOCK: str(lock or paths.packaged("images") / "requirements.lock"),
-        **mounts,
-    }
+    tree["file_mounts"] = (project_files() if files is None else files) | mounts
     card = offer.device.name
     header = HEADER.format(run_id=plan.run_id, gpu=card, provider=offer.provider)
     return header + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=10_000)
 
 
-def timeout_seconds(plan: Plan, candidate: Candidate) -> int:
-    """Seconds the job may run: --max-hours, or what the cap pays for."""
-    return int(affordable_hours(candidate, plan.budget, plan.created_at[:10]) * 3600)
+def project_files() -> dict[str, str]:
+    """What of the project travels with every task: its place on the machine → the place here."""
+    jobs, sky = paths.job_code(), paths.packaged("sky")
+    return {
+        "~/loralift/code/jobs": str(jobs),
+        "~/loralift/code/results": str(jobs.with_name("results")),
+        "~/loralift/requirements.lock": str(paths.packaged("images") / "requirements.lock"),
+        "~/loralift/setup.sh": str(sky / "setup.sh"),
+        "~/loralift/run.sh": str(sky / "run.sh"),
+    }
 
 
 def _resources(plan: Plan, candidate: Candidate) -> dict[str, Any]:
@@ -90,6 +95,7 @@ def _resources(plan: Plan, candidate: Candidate) -> dict[str, Any]:
         "use_spot": offer.spot,
         # SkyPilot takes no limit of zero, which an owner who set no price would need.
         "max_hourly_cost": offer.microusd_per_hour / MICROUSD or None,
+        "autostop": {"idle_minutes": plan.budget.collect_minutes, "down": True},
         "labels": {"loralift-run": plan.run_id},
     }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from launcher import render
-from launcher.catalog.providers import PROVIDERS
+from launcher.catalog.providers import LOCAL
 from launcher.costs import hourly_microusd
 from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits, OutsideFailed
 from launcher.executors import EXECUTORS, executor
@@ -152,7 +152,7 @@ def _start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
     assert candidate.spec is not None, "what can be started has a spec"
     due = clock_of(made, run)
     spec = msgspec.structs.replace(candidate.spec, deadline=stamp(due.stop_at))
-    rented = candidate.offer.provider in PROVIDERS
+    rented = candidate.offer.provider != LOCAL
     order = Order(
         spec=spec,
         offer=candidate.offer,

@@ -54,6 +54,7 @@ FailureReason = Literal[
     "DEADLINE",
     "CANCELLED",
     "PREEMPTED",
+    "STALLED",  # said by jobs/watchdog.py: it no longer got on
     "PILOT_FAILED",
     "ERROR",
 ]

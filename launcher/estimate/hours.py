@@ -93,10 +93,11 @@ IMAGE_BYTES = Span(4e9, 6e9, 8e9)
 SET_UP_SECONDS = Span(15.0, 60.0, 180.0)
 UPLOAD_SHARE = 0.25
 
-# The end of a rented machine. The job gives itself 120 s to finish its step and save (jobs/stop.py)
-# and is killed half a minute later; SkyPilot's autodown looks every 60 s (0.14.1, sky/skylet); `sky
-# down` took 40 s on Slurm (November 2026, 2 cores), two minutes at most are assumed elsewhere.
-JOB_GRACE_SECONDS = 150.0
+# The end of a rented machine. The watchdog looks every 5 s, gives the job 150 s to finish its step
+# and save, and what its script does last 120 s more (jobs/watchdog.py); SkyPilot's autodown looks
+# every 60 s (0.14.1, sky/skylet); `sky down` took 40 s on Slurm (November 2026, 2 cores), two
+# minutes at most are assumed elsewhere.
+JOB_GRACE_SECONDS = 275.0
 AUTODOWN_POLL_SECONDS = 60.0
 DOWN_SECONDS = Span(20.0, 60.0, 120.0)
 # Starting Python with torch, transformers, peft and trl: about 10 s (measured, November 2026).

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from launcher import paths
 from launcher.catalog.offers import embedded_offers
 from launcher.render import task
 from launcher.types import Budget
+from tests.integration.command import ROOT
 from tests.integration.skypilot import output
 from tests.unit.launcher.planning import JOB, dollars, estimator, planned
 
@@ -35,14 +35,7 @@ def parse(python: str, files: list[Path], folder: Path) -> list[dict]:
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
-@pytest.fixture
-def lock(tmp_path: Path) -> Path:
-    path = tmp_path / "requirements.lock"
-    path.write_text("torch==2.13.0\n")
-    return path
-
-
-def test_a_task_for_every_offer_of_the_catalog_parses(sky_python, tmp_path, lock):
+def test_a_task_for_every_offer_of_the_catalog_parses(sky_python, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "a"}\n')
     job = msgspec.structs.replace(JOB, data=msgspec.structs.replace(JOB.data, train=str(rows)))
@@ -56,7 +49,7 @@ def test_a_task_for_every_offer_of_the_catalog_parses(sky_python, tmp_path, lock
     files = []
     for number, candidate in enumerate(candidates):
         files.append(tmp_path / f"{number}.yaml")
-        files[-1].write_text(task(made, candidate, lock=lock))
+        files[-1].write_text(task(made, candidate))
     parsed = parse(sky_python, files, tmp_path)
     assert len(parsed) == len(candidates) >= 15
     for found, candidate in zip(parsed, candidates, strict=True):
@@ -66,15 +59,14 @@ def test_a_task_for_every_offer_of_the_catalog_parses(sky_python, tmp_path, lock
         assert found["disk"] == 100
         assert found["spot"] is candidate.offer.spot
         assert found["labels"] == {"loralift-run": "run-1"}
-        assert (found["down"], found["idle"]) == (True, 10)
+        assert (found["down"], found["idle"]) == (True, 5)
         assert "~/loralift/run/data/train.jsonl" in found["mounts"]
         assert found["setup"]
         assert found["run"]
 
 
-def test_the_template_is_a_task_by_itself(sky_python, tmp_path, lock):
-    (tmp_path / "jobs").mkdir()
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "requirements.lock").write_text("")
+def test_the_template_is_a_task_by_itself(sky_python, tmp_path):
+    for name in ("jobs", "results", "images", "sky"):  # its paths are relative to the project
+        (tmp_path / name).symlink_to(ROOT / name)
     (found,) = parse(sky_python, [paths.packaged("sky") / "train.yaml"], tmp_path)
     assert found["accelerators"] == {"RTX4090": 1}

@@ -12,6 +12,7 @@ import pytest
 
 from jobs import layout
 from jobs.checkpoint import last_complete, step_of
+from jobs.exit_codes import EXIT_CODES
 from jobs.outcome import BadInput
 from jobs.spec import ResolvedSpec
 from tests.jobs.short_job import ROOT, curve, result, start, wait_for_step, write_job
@@ -112,7 +113,7 @@ def test_a_signal_to_one_rank_stops_all_and_both_go_on_together(runs, shared):
     ranks = ranks_of(process)
     wait_for_step(folder, 2, process)
     ranks[1].send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 1, log(folder)
+    assert process.wait(timeout=60) == EXIT_CODES["CANCELLED"], log(folder)
     found = result(folder)
     assert found.failure.reason == "CANCELLED", log(folder)
     assert not any(rank.is_running() for rank in ranks.values())

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobs import layout
+from jobs.exit_codes import EXIT_CODES
 from jobs.progress import read_records
 from jobs.samples import REVIEW_COLUMNS
 from jobs.spec import PhaseRecord
@@ -344,7 +345,8 @@ def test_a_hopeless_run_ends_with_its_pilot(tmp_path, changes, what):
         changes = changes | {"deadline": at.isoformat()}
     folder = write_job(tmp_path / "hopeless", **{"pilot": PILOT} | changes)
     code, found = finish(folder)
-    assert (code, found.failure.reason) == (1, "PILOT_FAILED"), (folder / layout.LOG).read_text()
+    log = (folder / layout.LOG).read_text()
+    assert (code, found.failure.reason) == (EXIT_CODES["PILOT_FAILED"], "PILOT_FAILED"), log
     assert what in found.failure.message
     assert found.pilot.hopeless
     assert found.metrics["base"]["loss"] > 0

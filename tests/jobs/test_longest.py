@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from jobs import layout
+from jobs.exit_codes import EXIT_CODES
 from jobs.progress import read_records
 from jobs.spec import PhaseRecord
 from tests.jobs.short_job import ROOT, curve, result, write_job
@@ -78,7 +79,7 @@ def test_it_leaves_no_trace_in_the_training(tmp_path, packing):
 def test_what_does_not_fit_fails_before_anything_else(tmp_path):
     folder = with_a_long_row(tmp_path / "narrow", train=PLAIN, eval={"max_new_tokens": 8})
     code, found, log = finish(folder, NARROW)
-    assert (code, found.failure.reason) == (1, "OUT_OF_MEMORY"), log
+    assert (code, found.failure.reason) == (EXIT_CODES["OUT_OF_MEMORY"], "OUT_OF_MEMORY"), log
     assert "the longest batch does not fit: 2 rows of up to 1," in found.failure.message
     assert "lower train.micro_batch or train.seq_len" in found.failure.message
     phases = [r.phase for r in read_records(folder / layout.METRICS) if isinstance(r, PhaseRecord)]

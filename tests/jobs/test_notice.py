@@ -7,6 +7,7 @@ import pytest
 
 from jobs import layout, notice
 from jobs.checkpoint import last_complete, step_of
+from jobs.exit_codes import EXIT_CODES
 from jobs.outcome import Stopped
 from jobs.stop import Stop
 from tests.jobs.short_job import result, start, wait_for_step, write_job
@@ -47,7 +48,7 @@ def test_a_job_finishes_its_step_and_saves(tmp_path):
     process = start(folder, **{notice.NOTICE_VARIABLE: str(file)})
     wait_for_step(folder, 2, process)
     file.touch()
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=60) == EXIT_CODES["PREEMPTED"]
     found = result(folder)
     assert found.failure.reason == "PREEMPTED"
     assert step_of(last_complete(folder / layout.CHECKPOINTS)) == found.steps > 0

@@ -30,6 +30,25 @@ def test_a_signal_ends_the_job_at_once_outside_training(stop):
     assert caught.value.reason == "CANCELLED"
 
 
+def test_who_sends_the_signal_may_say_why(stop, tmp_path):
+    why = tmp_path / "stop.json"
+    stop.listen(why)
+    why.write_text('{"reason": "STALLED", "message": "no step in 900 s"}')
+    with pytest.raises(Stopped, match="no step in 900 s") as caught:
+        signal.raise_signal(signal.SIGTERM)
+    assert caught.value.reason == "STALLED"
+
+
+@pytest.mark.parametrize("said", ["", '{"reason": "BORED", "message": "x"}'])
+def test_a_reason_that_cannot_be_read_is_a_cancellation(stop, tmp_path, said):
+    why = tmp_path / "stop.json"
+    why.write_text(said)
+    stop.listen(why)
+    with pytest.raises(Stopped) as caught:
+        signal.raise_signal(signal.SIGTERM)
+    assert caught.value.reason == "CANCELLED"
+
+
 def test_in_training_it_waits_for_the_step(stop):
     stop.listen()
     reached = []

@@ -13,6 +13,7 @@ import pytest
 
 from jobs import layout
 from jobs.checkpoint import last_complete, step_of
+from jobs.exit_codes import EXIT_CODES
 from jobs.progress import read_records
 from jobs.spec import EvalRecord, PhaseRecord
 from tests.jobs.short_job import (
@@ -147,7 +148,7 @@ def test_sigterm_finishes_the_step_and_saves(whole, folders):
     process = start(folder)
     wait_for_step(folder, 2, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=60) == EXIT_CODES["CANCELLED"]
     found = result(folder)
     assert found.failure.reason == "CANCELLED"
     saved = last_complete(folder / layout.CHECKPOINTS)
@@ -160,7 +161,7 @@ def test_a_deadline_in_any_phase_leaves_a_result(folders):
     deadline = datetime.now(UTC) + timedelta(seconds=2)  # while the libraries are imported
     folder = write_job(folders / "late", deadline=deadline.isoformat())
     code, found = finish(folder)
-    assert (code, found.failure.reason) == (1, "DEADLINE")
+    assert (code, found.failure.reason) == (EXIT_CODES["DEADLINE"], "DEADLINE")
     assert list(found.seconds_by_phase) == ["load"]
 
 

@@ -1,3 +1,4 @@
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -7,15 +8,19 @@ import yaml
 from jobs.spec import Data, Model, ResolvedSpec
 from launcher import paths
 from launcher.errors import BadInput
-from launcher.render import task, timeout_seconds
+from launcher.render import project_files, task
 from launcher.types import GIB, Budget
 from tests.unit.launcher.planning import JOB, SEVEN_B, TEN, cloud, dollars, local, planned
 
-GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "task-runpod-4090.yaml"
+PROJECT = Path(__file__).resolve().parents[3]
+GOLDEN = PROJECT / "tests" / "golden" / "task-runpod-4090.yaml"
+
+ENDING = 275 + 5 * 60 + 60 + 120  # seconds: grace, waiting to be fetched, autodown, down
+FILES = {place: f"/project/{place.rpartition('/')[2]}" for place in project_files()}
 
 
 def rendered(made):
-    return task(made, made.chosen, code=Path("/project/jobs"), lock=Path("/project/lock"))
+    return task(made, made.chosen, files=FILES)
 
 
 def test_the_task_of_a_runpod_4090():
@@ -44,8 +49,7 @@ def test_the_spec_travels_with_paths_of_the_machine():
         train="data/train.jsonl.gz", validation="data/validation.json", test="data/test.csv"
     )
     assert tree["file_mounts"] == {
-        "~/loralift/code/jobs": "/project/jobs",
-        "~/loralift/requirements.lock": "/project/lock",
+        **FILES,
         "~/loralift/run/data/train.jsonl.gz": "/home/me/rows.2026-11-21.jsonl.gz",
         "~/loralift/run/data/validation.json": "/home/me/held.json",
         "~/loralift/run/data/test.csv": "/home/me/test.csv",
@@ -112,14 +116,34 @@ def test_a_node_without_gpus_is_asked_for_whole():
 
 
 @pytest.mark.parametrize(
-    ("cap", "hours", "seconds"), [(10, 8, 8 * 3600), (1.48, 8, 7200), (None, 0.5, 1800)]
+    ("cap", "hours", "seconds"), [(10, 8, 8 * 3600), (1.48, 8, 7200), (10, 0.5, 1800)]
 )
-def test_the_timeout_is_the_shorter_of_hours_and_what_the_cap_pays_for(cap, hours, seconds):
-    cap_microusd = None if cap is None else dollars(cap)
+def test_the_deadline_leaves_the_machines_end_of_hours_or_of_what_the_cap_pays_for(
+    cap, hours, seconds
+):
     made = planned(
-        [cloud("RTX4090", 0.74)], Budget(max_cost_microusd=cap_microusd, max_hours=hours)
+        [cloud("RTX4090", 0.74)], Budget(max_cost_microusd=dollars(cap), max_hours=hours)
     )
-    assert timeout_seconds(made, made.candidates[0]) == seconds
+    tree = yaml.safe_load(task(made, made.candidates[0], files=FILES))
+    until = datetime.fromisoformat(tree["envs"]["LORALIFT_DEADLINE"])
+    assert (until - datetime.fromisoformat(made.created_at)).total_seconds() == seconds - ENDING
+    spec = msgspec.json.decode(tree["envs"]["LORALIFT_SPEC"], type=ResolvedSpec)
+    assert spec.deadline == tree["envs"]["LORALIFT_DEADLINE"]
+
+
+def test_a_store_travels_by_name():
+    made = planned([cloud("RTX4090", 0.74)], TEN)
+    assert yaml.safe_load(rendered(made))["envs"]["LORALIFT_STORE"] == ""
+    tree = yaml.safe_load(task(made, made.chosen, store="s3://b/p", files=FILES))
+    assert tree["envs"]["LORALIFT_STORE"] == "s3://b/p"
+
+
+def test_what_travels_is_there_and_is_what_the_template_names():
+    assert all(Path(here).exists() for here in project_files().values())
+    template = yaml.safe_load((paths.packaged("sky") / "train.yaml").read_text())
+    assert project_files().keys() == template["file_mounts"].keys()
+    for place, here in template["file_mounts"].items():
+        assert Path(project_files()[place]).resolve() == (PROJECT / here).resolve()
 
 
 def test_this_machine_has_no_task():

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# The job in ~/loralift/run, from spec.json to result.json, and its exit code (jobs/exit_codes.py).
+# With a store, results.sync first brings what an earlier attempt left there, then works beside the
+# job. It ends by itself once the result is up.
+set -uo pipefail
+cd ~/loralift/run || exit
+python=~/loralift/venv/bin/python
+store=${LORALIFT_STORE:-}
+sync=
+export PYTHONPATH=~/loralift/code PYTHONUNBUFFERED=1 PYTHONNOUSERSITE=1
+
+printf '%s' "$LORALIFT_SPEC" >spec.json
+if [ -n "$store" ]; then
+  "$python" -P -m results.sync --store "$store" --run . --restore 2>&1 | tee -a job.log || exit
+  if [ "${SKYPILOT_NODE_RANK:-0}" = 0 ]; then
+    "$python" -P -m results.sync --store "$store" --run . --linger 300 >>sync.log 2>&1 &
+    sync=$!
+  fi
+fi
+
+# Beside the job's own deadline and the watchdog: `timeout` holds it where both fail.
+left=$("$python" -P -c 'import sys; from jobs.stop import seconds_until as left
+print(max(1, int(left(sys.argv[1])) + 1))' "$LORALIFT_DEADLINE") || exit
+timeout --preserve-status --signal=TERM --kill-after=150 "$left" \
+  "$python" -P -m jobs.distributed spec.json 2>&1 | tee -a job.log
+code=${PIPESTATUS[0]}
+
+if [ -n "$sync" ]; then # the last upload; the watchdog bounds it
+  [ -f result.json ] || kill -TERM "$sync" # killed, the job left none to wait for
+  wait "$sync" || tail -n 3 sync.log
+fi
+exit "$code"

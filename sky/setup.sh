@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# The training environment, made from requirements.lock and kept by its hash: on a machine whose
+# home stays (Slurm, SSH nodes) it is made once. ~/loralift/venv points to it.
+# LORALIFT_ENVS names another folder to keep it in.
+set -euo pipefail
+
+fail() {
+  printf '%s\n' "$@" >&2
+  exit 1
+}
+
+# SkyPilot sets a HOME of its own on Slurm, which goes with the cluster.
+real_home=$(getent passwd "$(id -u)" 2>/dev/null | cut -d: -f6 || true)
+[ -n "$real_home" ] && [ -d "$real_home" ] && [ -w "$real_home" ] || real_home=$HOME
+PATH=$PATH:$HOME/.local/bin:$real_home/.local/bin # where SkyPilot puts uv
+lock=~/loralift/requirements.lock
+
+find_python() {
+  local name path
+  for name in python3.13 python3.12 python3.11 python3 python; do
+    path=$(command -v "$name") || continue
+    if "$path" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$path"
+      return
+    fi
+  done
+  command -v uv >/dev/null && uv python install 3.12 >&2 && uv python find 3.12
+}
+
+make_venv() { # PYTHON FOLDER
+  rm -rf "$2"
+  "$1" -m venv "$2" && return
+  echo "python3-venv is missing here; trying uv, then virtualenv"
+  rm -rf "$2"
+  command -v uv >/dev/null && uv venv --seed --python "$1" "$2" && return
+  rm -rf "$2"
+  "$1" -m pip install --quiet --target "$2.virtualenv" virtualenv &&
+    PYTHONPATH=$2.virtualenv "$1" -m virtualenv "$2" && return
+  fail "no virtual environment can be made with $1: it has neither ensurepip nor pip" \
+    "apt-get install python3-venv, or take another image"
+}
+
+is_ready() {
+  [ -f "$1/ready" ] && "$1/bin/python" -c '' 2>/dev/null
+}
+
+wait_for_lock() { # someone else may be making it; touching `alive` says that this wait is no stall
+  local turn
+  for turn in $(seq 90); do
+    flock --wait 20 9 && return
+    touch ~/loralift/alive
+    echo "waiting for another set-up that makes this environment ($turn of 90)"
+  done
+  fail "another set-up holds $1 for half an hour; end it, or remove that file"
+}
+
+make_environment() {
+  local envs home python
+  envs=${LORALIFT_ENVS:-$real_home/.cache/loralift/envs}
+  home=$envs/$(sha256sum "$lock" | cut -c1-16)
+  mkdir -p "$envs"
+  exec 9>"$home.lock"
+  wait_for_lock "$home.lock"
+  if ! is_ready "$home"; then
+    python=$(find_python) ||
+      fail "Python >= 3.11 is needed and not here: $(python3 --version 2>&1)" \
+        "take an image that has it, or one where uv can fetch it"
+    echo "making the training environment in $home with $python"
+    make_venv "$python" "$home"
+    # torch first: resolved together with the rest, pip would prefer its newest build.
+    "$home/bin/python" -m pip install --disable-pip-version-check "$(grep '^torch==' "$lock")"
+    "$home/bin/python" -m pip install --disable-pip-version-check -r "$lock"
+    touch "$home/ready"
+  fi
+  ln -sfn "$home" ~/loralift/venv
+  echo "training environment: $home"
+}
+
+mkdir -p ~/loralift/run
+make_environment 2>&1 | tee -a ~/loralift/run/job.log
