@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST_SITE := build/pytest-site
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test unit jobs-test integration soak residuals oracle lock clean
+.PHONY: help demo check test unit jobs-test integration slurm-up slurm-down soak residuals oracle lock clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST) | head -2
@@ -49,6 +49,10 @@ integration: .venv/installed-test
 	$(BIN)/python -m pytest tests/integration
 
 test: unit jobs-test integration
+
+# A local Slurm cluster with pretended GPUs, as the tests have it, and a SkyPilot that uses it (root).
+slurm-up slurm-down: .venv/installed-test
+	$(BIN)/python -m tests.integration.slurm $(@:slurm-%=%)
 
 # The long ones: a pretrained model trained longer and in both strategies, a student on thousands of
 # verses, half a billion parameters in 4.5 GB of RAM, our job against a plain TRL script.

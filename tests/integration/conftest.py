@@ -6,16 +6,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
-import venv
 from pathlib import Path
 
 import pytest
 
-from launcher import paths
 from launcher.executors import environment
 from tests.integration.command import ROOT, Command
-
-SKYPILOT = "skypilot==0.14.1"  # pyproject's extra `cloud`, without any cloud's own packages
+from tests.integration.environments import kept_environment, skypilot_python
 
 # pyproject's extra `label`, the wire format's msgspec, and llama.cpp's server
 LABEL = ("openai==2.54.0", "msgspec==0.22.0", "xllamacpp==2026.10.11549")
@@ -30,7 +27,7 @@ def train_python() -> str:
 @pytest.fixture(scope="session")
 def sky_python() -> str:
     """An interpreter that has SkyPilot, which the launcher's environment does without."""
-    return kept_environment(SKYPILOT.replace("==", "-"), [SKYPILOT])
+    return skypilot_python()
 
 
 @pytest.fixture(scope="session")
@@ -40,25 +37,13 @@ def hub_python() -> str:
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *extras["hub"], *extras["parquet"]]
     digest = hashlib.sha256("\n".join([sys.version, *wanted]).encode()).hexdigest()
-    return kept_environment(f"hub-{digest[:16]}", wanted)
-
-
-def kept_environment(name: str, wanted: list[str]) -> str:
-    """The interpreter of a virtual environment that is made on first use and then kept."""
-    home = paths.environments_folder() / name
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        venv.create(home, with_pip=True, symlinks=True, clear=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, *wanted], check=True)
-        (home / "ready").touch()
-    return str(python)
+    return kept_environment(wanted, f"hub-{digest[:16]}")
 
 
 @pytest.fixture(scope="session")
 def label_python() -> str:
     """An interpreter that has what jobs.label needs, and llama.cpp's server; no torch."""
-    return kept_environment("-".join(LABEL).replace("==", "-"), list(LABEL))
+    return kept_environment(LABEL)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,130 @@
+"""What this machine must have, and what of it is used: ports, processes, lines of /etc/hosts."""
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+# command → Debian's package of it
+NEEDED = {
+    "slurmctld": "slurmctld",
+    "slurmd": "slurmd",
+    "sinfo": "slurm-client",
+    "munged": "munge",
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+    "rsync": "rsync",
+    "socat": "socat",
+    "nc": "netcat-openbsd",
+    "ps": "procps",
+}
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_HOSTS = Path("/etc/hosts")
+
+
+def lacks() -> str | None:
+    """What stands in the way of a Slurm cluster here, and the way out; None where nothing does."""
+    packages = sorted({p for c, p in NEEDED.items() if shutil.which(c, path=SYSTEM_PATH) is None})
+    if packages:
+        return f"Slurm is not installed: apt-get install {' '.join(packages)}"
+    if os.geteuid() != 0:
+        return "a cluster user can be made by root alone"
+    return None
+
+
+def program(name: str) -> str:
+    """Where a system program is: sshd, for one, insists on an absolute path."""
+    found = shutil.which(name, path=SYSTEM_PATH)
+    assert found is not None, name
+    return found
+
+
+def address() -> str:
+    """What this machine's name resolves to: SkyPilot looks for it among its nodes' addresses."""
+    return socket.gethostbyname(socket.gethostname())
+
+
+def free_port(fits: Callable[[int], bool] = lambda port: True) -> int:
+    """A free TCP port on loopback that `fits`."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if fits(port):
+            return port
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def until(what: str, holds: Callable[[], bool], seconds: float, every: float = 0.2) -> None:
+    """Wait until something `holds`. Raises TimeoutError, naming it."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(every)
+
+
+def processes(uid: int | None, mark: str) -> dict[int, str]:
+    """Processes of a user, or with `mark` in what they were started with, by id."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            theirs = uid is not None and folder.stat().st_uid == uid
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+            # sshd writes its title over its environment
+            started_with = (folder / "environ").read_bytes() + command.encode()
+        except OSError:  # it has ended, or may not be looked at
+            continue
+        if command and (theirs or mark.encode() in started_with):  # a zombie has no command
+            found[int(folder.name)] = command
+    return found
+
+
+def end(pids: Callable[[], Iterable[int]], patience_seconds: float = 10) -> None:
+    """TERM, and KILL for what is left after some seconds."""
+    for kind, seconds in ((signal.SIGTERM, patience_seconds), (signal.SIGKILL, 10)):
+        for pid in pids():
+            try:
+                os.kill(pid, kind)
+            except ProcessLookupError:
+                continue
+        try:
+            until("processes that end", lambda: not list(pids()), seconds)
+            return
+        except TimeoutError:
+            continue
+    raise TimeoutError(f"these processes do not end: {sorted(pids())}")
+
+
+def name_hosts(names: Iterable[str], mark: str) -> None:
+    """Give names this machine's address in /etc/hosts, on lines that end in `mark`."""
+    _edit_hosts(lambda lines: [*lines, *(f"{address()} {name} # {mark}" for name in names)])
+
+
+def forget_hosts(mark: str) -> None:
+    _edit_hosts(lambda lines: [line for line in lines if not line.endswith(f"# {mark}")])
+
+
+def _edit_hosts(edited: Callable[[list[str]], list[str]]) -> None:
+    # In place: in a container /etc/hosts is often a mount, which cannot be replaced.
+    with _HOSTS.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        lines = edited(file.read().splitlines())
+        file.seek(0)
+        file.write("".join(f"{line}\n" for line in lines))
+        file.truncate()

@@ -1,0 +1,79 @@
+"""Real SkyPilot on the cluster: what it launches, where, what it brings home and leaves."""
+
+import json
+from datetime import UTC, datetime
+
+from tests.integration.slurm.cluster import JOB_ENVIRONMENT, NAME, SlurmCluster
+
+TASK = {
+    "name": "look",
+    "resources": {
+        "cpus": "2+",
+        "any_of": [
+            {"infra": f"slurm/{NAME}", "accelerators": gpu} for gpu in ("A10G:1", "RTX4090:1")
+        ],
+    },
+    "setup": "mkdir ~/out; env > ~/out/setup.txt",
+    "run": "echo on $SLURMD_NODENAME; env > ~/out/run.txt",
+}
+
+# Launch a task, wait for the job's end, fetch ~/out, print what was seen.
+LAUNCH = """
+import contextlib, json, sys, time
+import sky
+name, task, folder = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+job, handle = sky.get(sky.launch(sky.Task.from_yaml_config(task), cluster_name=name))
+while not (status := sky.get(sky.job_status(name, [job]))[job]).is_terminal():
+    time.sleep(1)
+with open(folder + "/log", "w") as log, contextlib.redirect_stdout(log):
+    sky.tail_logs(name, job, follow=False, output_stream=log)
+runner = handle.get_command_runners()[0]
+runner.rsync("~/out/", folder, up=False, stream_logs=False)
+resources = handle.launched_resources
+print(json.dumps([status.value, resources.accelerators, resources.get_cost(3600)]))
+"""
+DOWN = """
+import sys
+import sky
+sky.get(sky.down(sys.argv[1]))
+"""
+
+
+def launched(slurm: SlurmCluster, name: str, folder) -> list:
+    said = slurm.sky(LAUNCH, name, json.dumps(TASK), str(folder))
+    return json.loads(said.splitlines()[-1])
+
+
+def test_the_cheaper_gpu_is_launched_and_nothing_stays(slurm: SlurmCluster, tmp_path):
+    before = datetime.now(UTC).replace(microsecond=0)
+    assert launched(slurm, "cheap", tmp_path) == ["SUCCEEDED", {"RTX4090": 1}, 0.74]
+    assert "on rtx4090" in (tmp_path / "log").read_text()
+    for environment in ("setup.txt", "run.txt"):
+        seen = dict(
+            line.split("=", 1)
+            for line in (tmp_path / environment).read_text().splitlines()
+            if "=" in line
+        )
+        assert {k: seen[k] for k in JOB_ENVIRONMENT} == JOB_ENVIRONMENT
+        assert seen["HOME"].startswith(f"{slurm.home}/.sky_clusters/cheap-")
+    assert slurm.sky_clusters() == ["cheap"]
+    (held,) = [h for h in slurm.held() if h.name.startswith("cheap-")]
+    assert (held.node, held.state, held.end) == ("rtx4090", "RUNNING", None)
+
+    slurm.sky(DOWN, "cheap")
+    assert slurm.sky_clusters() == []
+    (ended,) = [h for h in slurm.held() if h.name.startswith("cheap-")]
+    assert ended.end is not None
+    assert before <= held.start == ended.start < ended.end <= datetime.now(UTC)
+    assert set(slurm.states().values()) == {"idle"}
+    assert not list((slurm.home / ".sky_clusters").iterdir())
+
+
+def test_a_drained_node_is_passed_over(slurm: SlurmCluster, tmp_path):
+    slurm.drain("rtx4090")
+    try:
+        assert launched(slurm, "next", tmp_path) == ["SUCCEEDED", {"A10G": 1}, 1.01]
+    finally:
+        slurm.resume("rtx4090")
+        slurm.sky(DOWN, "next")
+    assert {h.node for h in slurm.held() if h.name.startswith("next-")} == {"a10g"}
