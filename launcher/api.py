@@ -140,11 +140,11 @@ def _request(recipe: str | None, flags: recipes.Flags, now: datetime) -> recipes
     return msgspec.structs.replace(request, job=continuing.settled(request.job))
 
 
-def _scanned(request: recipes.Request) -> DataFacts:
+def _scanned(request: recipes.Request, now: datetime) -> DataFacts:
     job = request.job
     if request.assumed_rows is not None:
         return preflight.assumed_data(job, request.assumed_rows)
-    return tokens.counted(job, scan_judging(job, preflight.scan_data(job)))
+    return tokens.counted(job, scan_judging(job, preflight.scan_data(job)), now)
 
 
 def _machine(now: datetime) -> tuple[Survey, Estimator]:
@@ -162,7 +162,7 @@ def _planning(
     request: recipes.Request, run_id: str | None, now: datetime
 ) -> Callable[[JobSpec, Budget], Plan]:
     """A planner for this request's model and data on today's offers, for any job and budget."""
-    data = _scanned(request)
+    data = _scanned(request, now)
     local, estimator = _machine(now)
     job = request.job
     shape, source = shapes.shape_of(job.model)
