@@ -71,7 +71,7 @@ def offers(
     `spot` keeps the instances that have a spot price. Raises BadInput with the nearest names for a
     provider, GPU or region that nobody knows.
     """
-    listing = _catalog()
+    listing = _catalog(today)
     found = (*survey(today).offers, *listing.offers)
     require_known(found, providers, gpu, regions)
     with_spot = {(offer.provider, offer.instance) for offer in found if offer.spot}
@@ -89,9 +89,9 @@ def offers(
     return Listing(taken, tuple(left_out))
 
 
-def _catalog() -> Listing:
+def _catalog(today: str) -> Listing:
     """Every price list, with what is known of where SkyPilot may rent."""
-    listing = merge.offers()
+    listing = merge.offers(today)
     return Listing(enabled.marked(listing.offers, enabled.last_check()), listing.dropped)
 
 
@@ -173,7 +173,7 @@ def _planning(
         named_parameters=named_parameters(job.model.id),
         source=source,
     )
-    found = (*local.offers, *_catalog().offers)
+    found = (*local.offers, *_catalog(now.date().isoformat()).offers)
     if request.exact is not None:
         exact = request.exact
         found = tuple(

@@ -53,7 +53,7 @@ def aged(offer: Offer, today: str) -> Offer:
     """
     if not offer.microusd_per_hour:
         return offer
-    rise = min(DRIFT_A_DAY * max(0, age_days(offer, today)), DRIFT_AT_MOST)
+    rise = min(DRIFT_A_DAY * age_days(offer, today), DRIFT_AT_MOST)
     price = ceil(offer.microusd_per_hour * (1 + rise))
     return msgspec.structs.replace(offer, microusd_per_hour=price)
 

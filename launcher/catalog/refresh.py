@@ -83,7 +83,7 @@ def refresh(say: Callable[[str], None], now: datetime) -> Refreshed:
         enabled=tuple(answer.enabled),
         disabled=answer.disabled,
     )
-    after = _known(merge.offers())
+    after = _known(merge.offers(now.date().isoformat()))
     try:
         enabled.keep(check)
         paths.write_aside(_file(), msgspec.msgpack.encode(after))
