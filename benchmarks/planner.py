@@ -1,20 +1,15 @@
-"""What planning costs: CPU seconds over growing catalogs.
+"""What planning costs: CPU seconds over growing catalogs, and beside others' dry runs.
 
-    .venv/bin/python -m benchmarks.planner [--offers N ...] [--skypilot PYTHON]
+    .venv/bin/python -m benchmarks.planner [--offers N ...] [--skypilot PYTHON] [--fitcheck PYTHON]
 
 The catalog is made up from the embedded one: its cards and providers at drawn prices in drawn
-regions. `--skypilot` names an interpreter that has SkyPilot: its optimizer then chooses among
-fourteen resources on the real rows of tests/fixtures, without its server, which `sky launch
---dryrun` would start as well. Ends with 1 when 200,000 offers take more than 0.5 s of CPU, or grow
-worse than linearly.
+regions. `--skypilot` and `--fitcheck` name interpreters of environments with skypilot==0.14.1 and
+fitcheck-llm==0.3.1; planner_peers.py says what they are asked. Ends with 1 when 200,000 offers take
+more than 0.5 s of CPU, or grow worse than linearly.
 """
 
 import argparse
-import json
-import os
 import random
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,27 +18,16 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks import planner_peers as peers
 from jobs.spec import Data, JobSpec, Model
 from launcher import planner
 from launcher.catalog.offers import embedded_offers
 from launcher.estimate.shapes import shape_of
 from launcher.types import MICROUSD, Budget, DataFacts, ModelFacts, Offer
-from tests.integration.skypilot import OPTIMIZE, name_cards
-from tests.unit.launcher.catalog import real_rows
 
 SIZES = (12_500, 50_000, 200_000)
 LIMIT_SECONDS = 0.5
 ROUNDS = 5
-# (cloud, accelerator, count, spot) of the fixtures' rows, as SkyPilot names them.
-CHOICE = (
-    ("aws", "A10G", 4, False), ("aws", "L4", 1, False), ("aws", "L40S", 8, False),
-    ("aws", "T4", 1, False), ("azure", "A10", 1, False), ("azure", "A100", 8, False),
-    ("azure", "A100-80GB", 2, False), ("azure", "T4", 1, False), ("azure", "V100", 1, False),
-    ("lambda", "A6000", 1, False), ("lambda", "V100", 8, False), ("nebius", "H100", 1, False),
-    ("runpod", "A100-80GB", 1, False), ("runpod", "A100-80GB", 2, False),
-)  # fmt: skip
-DRY_RUN = ("--model", "Qwen/Qwen2.5-7B-Instruct", "--strategy", "qlora", "--max-cost", "10",
-           "--dry-run", "--json")  # fmt: skip
 
 
 def catalog(size: int) -> list[Offer]:
@@ -102,37 +86,31 @@ def planning_seconds(offers: list[Offer]) -> float:
     return least
 
 
-def child_seconds(command: list[str], **variables: str) -> float:
-    """CPU of a whole command, user and system, the least of several."""
-    least = float("inf")
-    for _ in range(ROUNDS):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        environment = os.environ | variables
-        subprocess.run(command, check=True, capture_output=True, env=environment)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-        least = min(least, spent)
-    return least
-
-
-def skypilot_seconds(python: str) -> float:
-    """CPU of SkyPilot to choose the cheapest of CHOICE by the hour, in a process of its own."""
+def side_by_side(skypilot: str | None, fitcheck: str | None) -> None:
+    """The whole commands, each as often as ours."""
     with tempfile.TemporaryDirectory() as place:
-        home = real_rows.place(Path(place), *sorted({cloud for cloud, *_ in CHOICE}))
-        name_cards(home, CHOICE)
-        wanted, groups = json.dumps(CHOICE), json.dumps([list(range(len(CHOICE)))])
-        return child_seconds(
-            [python, "-c", OPTIMIZE, wanted, groups],
-            HOME=str(home),
-            SKY_RUNTIME_DIR=str(home),
-            SKYPILOT_DISABLE_USAGE_COLLECTION="1",
-        )
+        home = peers.seeded(Path(place))
+        ours = peers.ours_seconds(home)
+        print(f"launch --dry-run, the whole command: {ours:.3f} s of CPU")
+        if skypilot is not None:
+            client, server = peers.skypilot_seconds(skypilot, home)
+            _compared("sky launch --dryrun, client", client, ours)
+            _compared("  its warm server's share", server, ours)
+            _compared("  both", client + server, ours)
+            _compared("SkyPilot's optimizer alone", peers.optimizer_seconds(skypilot, home), ours)
+        if fitcheck is not None:
+            _compared("fitcheck, one card", peers.fitcheck_seconds(fitcheck, home), ours)
+
+
+def _compared(what: str, seconds: float, ours: float) -> None:
+    print(f"{what}: {seconds:.3f} s of CPU, {seconds / ours:.1f} times ours")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--offers", type=int, nargs="+", default=SIZES)
     parser.add_argument("--skypilot", metavar="PYTHON")
+    parser.add_argument("--fitcheck", metavar="PYTHON")
     args = parser.parse_args()
     took = {}
     for size in args.offers:
@@ -140,15 +118,7 @@ def main() -> None:
         print(
             f"{size:9,d} offers: {took[size]:.3f} s of CPU, {took[size] / size * 1e6:.2f} us each"
         )
-    ours = child_seconds([sys.executable, "-m", "launcher", *DRY_RUN])
-    print(f"launch --dry-run, the embedded catalog, the whole command: {ours:.3f} s of CPU")
-    if args.skypilot is not None:
-        theirs = skypilot_seconds(args.skypilot)
-        print(
-            f"SkyPilot's optimizer alone, over {len(CHOICE)} resources: {theirs:.3f} s of CPU, ",
-            end="",
-        )
-        print(f"{theirs / ours:.0f} times ours")
+    side_by_side(args.skypilot, args.fitcheck)
     smallest, largest = min(took), max(took)
     growth = (took[largest] / took[smallest]) / (largest / smallest)
     print(f"growth: {growth:.2f} of linear")

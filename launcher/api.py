@@ -83,7 +83,7 @@ def offers(
     `spot` keeps the instances that have a spot price. Raises BadInput with the nearest names for a
     provider, GPU or region that nobody knows.
     """
-    listing = _catalog()
+    listing = _catalog(today)
     found = (*survey(today).offers, *listing.offers)
     require_known(found, providers, gpu, regions)
     with_spot = {(offer.provider, offer.instance) for offer in found if offer.spot}
@@ -101,9 +101,9 @@ def offers(
     return Listing(taken, tuple(left_out))
 
 
-def _catalog() -> Listing:
+def _catalog(today: str) -> Listing:
     """Every price list, with what is known of where SkyPilot may rent."""
-    listing = merge.offers()
+    listing = merge.offers(today)
     return Listing(enabled.marked(listing.offers, enabled.last_check()), listing.dropped)
 
 
@@ -152,11 +152,11 @@ def _request(recipe: str | None, flags: recipes.Flags, now: datetime) -> recipes
     return msgspec.structs.replace(request, job=continuing.settled(request.job))
 
 
-def _scanned(request: recipes.Request) -> DataFacts:
+def _scanned(request: recipes.Request, now: datetime) -> DataFacts:
     job = request.job
     if request.assumed_rows is not None:
         return preflight.assumed_data(job, request.assumed_rows)
-    return tokens.counted(job, scan_judging(job, preflight.scan_data(job)))
+    return tokens.counted(job, scan_judging(job, preflight.scan_data(job)), now)
 
 
 def _machine(now: datetime, collect_minutes: int) -> tuple[Survey, Estimator]:
@@ -176,7 +176,7 @@ def _planning(
     request: recipes.Request, run_id: str | None, now: datetime
 ) -> Callable[[JobSpec, Budget], Plan]:
     """A planner for this request's model and data on today's offers, for any job and budget."""
-    data = _scanned(request)
+    data = _scanned(request, now)
     local, estimator = _machine(now, request.budget.collect_minutes)
     job = request.job
     shape, source = shapes.shape_of(job.model)
@@ -187,7 +187,7 @@ def _planning(
         named_parameters=named_parameters(job.model.id),
         source=source,
     )
-    found = (*local.offers, *_catalog().offers)
+    found = (*local.offers, *_catalog(now.date().isoformat()).offers)
     if request.exact is not None:
         exact = request.exact
         found = tuple(

@@ -4,6 +4,7 @@ Spend is ceil(rate × billed seconds / 3600), and billed seconds are rounded up 
 granularity and minimum; disk is billed as long as the machine, egress once.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from math import ceil
 
@@ -49,14 +50,26 @@ def cost_microusd(offer: Offer, estimate: Estimate, hours: float) -> int:
     return compute + _egress_microusd(offer, estimate)
 
 
+def with_electricity(offers: Iterable[Offer], budget: Budget) -> tuple[Offer, ...]:
+    """This machine's offers at what its owner says an hour of it costs; others as they are."""
+    rate = budget.local_microusd_per_hour
+    if not rate:
+        return tuple(offers)
+    return tuple(
+        msgspec.structs.replace(o, microusd_per_hour=rate) if o.provider == LOCAL else o
+        for o in offers
+    )
+
+
 def aged(offer: Offer, today: str) -> Offer:
     """The offer at the price that it may have come to since its date, for the worst case.
 
+    What one's own machine costs is no list price and does not age.
     Raises ValueError where a date is none.
     """
-    if not offer.microusd_per_hour:
+    if offer.provider == LOCAL or not offer.microusd_per_hour:
         return offer
-    rise = min(DRIFT_A_DAY * max(0, age_days(offer, today)), DRIFT_AT_MOST)
+    rise = min(DRIFT_A_DAY * age_days(offer, today), DRIFT_AT_MOST)
     price = ceil(offer.microusd_per_hour * (1 + rise))
     return msgspec.structs.replace(offer, microusd_per_hour=price)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from jobs.spec import ExportResult, Measured, PhaseRecord, ResolvedSpec, Result, StepRecord
 from launcher.estimate.calibration import basis
 from launcher.refusals import gib, usd
-from launcher.types import GIB, Candidate, DataFacts, Estimate, Plan, Run, View
+from launcher.types import GIB, MICROUSD, Budget, Candidate, DataFacts, Estimate, Plan, Run, View
 from results.receipt import Receipt, dollars, duration
 from results.report import (
     crossing_note,
@@ -106,7 +106,7 @@ def plan_text(plan: Plan) -> str:
         *([f"judged by {_judged_by(plan)}"] if job.eval.judges_answers else []),
         *([f"pilot     {_pilot(plan)}"] if job.pilot is not None else []),
         f"limits    {'no --max-cost: only what costs nothing' if cap is None else dollars(cap)}, "
-        f"{plan.budget.max_hours:g} h",
+        f"{plan.budget.max_hours:g} h{_electricity(plan.budget)}",
     ]
     if job.resume_from is not None:
         lines.append(f"goes on   from {job.resume_from}")
@@ -119,6 +119,11 @@ def plan_text(plan: Plan) -> str:
     chosen = plan.chosen
     parts.append(_choice(chosen) if chosen is not None else "nothing fits")
     return "\n\n".join(parts) + "\n"
+
+
+def _electricity(budget: Budget) -> str:
+    rate = budget.local_microusd_per_hour
+    return f"; this machine costs ${rate / MICROUSD:g} an hour" if rate else ""
 
 
 def _data(data: DataFacts) -> str:

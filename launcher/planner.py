@@ -15,7 +15,7 @@ from msgspec import Struct
 from jobs.spec import JobSpec, ResolvedSpec, Strategy
 from launcher.catalog.merge import age_days
 from launcher.catalog.providers import CLUSTERS, LOCAL, display_name
-from launcher.costs import aged, cost_microusd
+from launcher.costs import aged, cost_microusd, with_electricity
 from launcher.errors import BadInput
 from launcher.estimate import estimate as real_estimate
 from launcher.estimate.shapes import ModelShape
@@ -88,7 +88,7 @@ def plan(
     `today` is an ISO date, by default `created_at`'s. No deadline is set here.
     Raises `BadInput` for a GPU or provider that nobody knows.
     """
-    offers = tuple(offers)
+    offers = with_electricity(offers, budget)
     require_known(offers, budget.providers, budget.gpu)
     today = today or created_at[:10]
     known: dict[tuple[Device, int, Strategy], Settled] = {}

@@ -33,6 +33,8 @@ class RecipeBudget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     max_cost: Annotated[float, Meta(ge=0.0, le=1e6)] | None = None  # US dollars, the whole run
     max_hours: Annotated[float, Meta(gt=0.0, le=10_000.0)] = 8.0
+    # This machine at work, watts at the wall / 1000 x dollars for a kWh; 0: not counted
+    local_usd_per_hour: Annotated[float, Meta(ge=0.0, le=1000.0)] = 0.0
     spot: bool = False
     providers: tuple[str, ...] = ()
     gpu: str | None = None
@@ -337,6 +339,7 @@ def _budget(limits: RecipeBudget) -> Budget:
     return Budget(
         max_cost_microusd=None if cost is None else round(cost * MICROUSD),
         max_hours=limits.max_hours,
+        local_microusd_per_hour=round(limits.local_usd_per_hour * MICROUSD),
         spot=limits.spot,
         providers=limits.providers,
         gpu=limits.gpu,

@@ -31,6 +31,7 @@ class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     max_cost_microusd: int | None = None
     max_hours: float = 8.0
+    local_microusd_per_hour: int = 0  # of this machine at work: its electricity, as its owner says
     spot: bool = False
     providers: tuple[str, ...] = ()  # empty: any
     gpu: str | None = None  # NAME or NAME:COUNT

@@ -157,7 +157,7 @@ def _where(offer: Offer) -> str:
 
 
 def _at_worst(offer: Offer, worst: int, hours: float) -> str:
-    return f"{hours:.1f} h worst" if offer.provider == LOCAL else f"worst {usd(worst)}"
+    return f"worst {usd(worst)}" if worst or offer.provider != LOCAL else f"{hours:.1f} h worst"
 
 
 def _needs(plan: Plan) -> tuple[str, ...]:

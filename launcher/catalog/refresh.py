@@ -92,7 +92,7 @@ def refresh(say: Callable[[str], None], now: datetime) -> Refreshed:
         clusters.keep(
             clusters.Asked(asked_at=check.checked_at, skypilot=answer.version, shares=answer.shares)
         )
-        after = _known(merge.offers())
+        after = _known(merge.offers(now.date().isoformat()))
         paths.write_aside(_file(), msgspec.msgpack.encode(after))
     except OSError as error:
         raise OutsideFailed(f"cannot keep what SkyPilot answered: {error}") from None

@@ -1,4 +1,4 @@
-"""From a transformers config.json to a model's shape; each family is data.
+"""What each family of models decides: its layers' tensors, biases, defaults and names. Data alone.
 
 The layouts follow transformers 5.23 `models/<family>/modeling_<family>.py`; a test in
 `tests/integration/test_shapes_meta.py` holds them against the real classes on the meta device, what
@@ -7,56 +7,52 @@ is quantised against models loaded in 4 bits, and the adapters against PEFT's.
 
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from launcher.errors import BadInput
-from launcher.estimate.tensors import Attention, Kind, ModelShape, Tensor
-from launcher.estimate.vision import siglip
-from launcher.estimate.windows import window_of
+from launcher.estimate.tensors import Attention, Kind
 
 
-class _Row(Struct, frozen=True):
+class Row(Struct, frozen=True):
     """A tensor of every layer."""
 
     name: str  # within the layer, without `.weight`
-    shape: tuple[str, ...]  # by the names of `_sizes`
+    shape: tuple[str, ...]  # by the names of `configs._sizes`
     kind: Kind = "linear"
     bias: str = ""  # which of the family's biases it has
     answers_to: tuple[str, ...] = ()  # in lora.targets; a linear layer also to its own name
 
 
-def _norm(name: str, size: str = "hidden", bias: str = "") -> _Row:
-    return _Row(name, (size,), "norm", bias)
+def norm(name: str, size: str = "hidden", bias: str = "") -> Row:
+    return Row(name, (size,), "norm", bias)
 
 
 _ATTENTION = (
-    _Row("self_attn.q_proj", ("q", "hidden"), bias="qkv"),
-    _Row("self_attn.k_proj", ("kv", "hidden"), bias="qkv"),
-    _Row("self_attn.v_proj", ("kv", "hidden"), bias="qkv"),
-    _Row("self_attn.o_proj", ("hidden", "q"), bias="o"),
+    Row("self_attn.q_proj", ("q", "hidden"), bias="qkv"),
+    Row("self_attn.k_proj", ("kv", "hidden"), bias="qkv"),
+    Row("self_attn.v_proj", ("kv", "hidden"), bias="qkv"),
+    Row("self_attn.o_proj", ("hidden", "q"), bias="o"),
 )
 _MLP = (
-    _Row("mlp.gate_proj", ("intermediate", "hidden"), bias="mlp"),
-    _Row("mlp.up_proj", ("intermediate", "hidden"), bias="mlp"),
-    _Row("mlp.down_proj", ("hidden", "intermediate"), bias="mlp"),
+    Row("mlp.gate_proj", ("intermediate", "hidden"), bias="mlp"),
+    Row("mlp.up_proj", ("intermediate", "hidden"), bias="mlp"),
+    Row("mlp.down_proj", ("hidden", "intermediate"), bias="mlp"),
 )
 _FUSED = (  # Phi-3
-    _Row("self_attn.qkv_proj", ("qkv", "hidden")),
-    _Row("self_attn.o_proj", ("hidden", "q")),
-    _Row("mlp.gate_up_proj", ("two intermediate", "hidden")),
-    _Row("mlp.down_proj", ("hidden", "intermediate")),
+    Row("self_attn.qkv_proj", ("qkv", "hidden")),
+    Row("self_attn.o_proj", ("hidden", "q")),
+    Row("mlp.gate_up_proj", ("two intermediate", "hidden")),
+    Row("mlp.down_proj", ("hidden", "intermediate")),
 )
-_TWO_NORMS = (_norm("input_layernorm"), _norm("post_attention_layernorm"))
+_TWO_NORMS = (norm("input_layernorm"), norm("post_attention_layernorm"))
 _FOUR_NORMS = (
     *_TWO_NORMS,
-    _norm("pre_feedforward_layernorm"),
-    _norm("post_feedforward_layernorm"),
+    norm("pre_feedforward_layernorm"),
+    norm("post_feedforward_layernorm"),
 )
-_QK_NORMS = (_norm("self_attn.q_norm", "head_dim"), _norm("self_attn.k_norm", "head_dim"))
+QK_NORMS = (norm("self_attn.q_norm", "head_dim"), norm("self_attn.k_norm", "head_dim"))
 
 
-def _experts(gate: str, up: str, down: str) -> tuple[_Row, ...]:
+def _experts(gate: str, up: str, down: str) -> tuple[Row, ...]:
     """The router and the stacked experts, and what PEFT knows the experts' matrices by.
 
     They are parameters, not modules; PEFT 0.21 turns their names of transformers 4 into
@@ -65,29 +61,29 @@ def _experts(gate: str, up: str, down: str) -> tuple[_Row, ...]:
     """
     up_shape, down_shape = ("two intermediate", "hidden"), ("hidden", "intermediate")
     return (
-        _Row("mlp.gate", ("experts", "hidden"), "router", answers_to=("gate",)),
-        _Row("mlp.experts.gate_up_proj", ("experts", *up_shape), "experts", answers_to=(gate, up)),
-        _Row("mlp.experts.down_proj", ("experts", *down_shape), "experts", answers_to=(down,)),
+        Row("mlp.gate", ("experts", "hidden"), "router", answers_to=("gate",)),
+        Row("mlp.experts.gate_up_proj", ("experts", *up_shape), "experts", answers_to=(gate, up)),
+        Row("mlp.experts.down_proj", ("experts", *down_shape), "experts", answers_to=(down,)),
     )
 
 
 _NEOX = (
-    _Row("attention.query_key_value", ("qkv", "hidden"), bias="qkv"),
-    _Row("attention.dense", ("hidden", "hidden"), bias="o"),
-    _Row("mlp.dense_h_to_4h", ("intermediate", "hidden"), bias="mlp"),
-    _Row("mlp.dense_4h_to_h", ("hidden", "intermediate"), bias="mlp"),
-    _norm("input_layernorm", bias="norm"),
-    _norm("post_attention_layernorm", bias="norm"),
+    Row("attention.query_key_value", ("qkv", "hidden"), bias="qkv"),
+    Row("attention.dense", ("hidden", "hidden"), bias="o"),
+    Row("mlp.dense_h_to_4h", ("intermediate", "hidden"), bias="mlp"),
+    Row("mlp.dense_4h_to_h", ("hidden", "intermediate"), bias="mlp"),
+    norm("input_layernorm", bias="norm"),
+    norm("post_attention_layernorm", bias="norm"),
 )
 _FALCON = (
-    _Row("self_attention.query_key_value", ("qkv", "hidden"), bias="qkv"),
-    _Row("self_attention.dense", ("hidden", "hidden"), bias="o"),
-    _Row("mlp.dense_h_to_4h", ("intermediate", "hidden"), bias="mlp"),
-    _Row("mlp.dense_4h_to_h", ("hidden", "intermediate"), bias="mlp"),
+    Row("self_attention.query_key_value", ("qkv", "hidden"), bias="qkv"),
+    Row("self_attention.dense", ("hidden", "hidden"), bias="o"),
+    Row("mlp.dense_h_to_4h", ("intermediate", "hidden"), bias="mlp"),
+    Row("mlp.dense_4h_to_h", ("hidden", "intermediate"), bias="mlp"),
 )
 
 
-class _Names(Struct, frozen=True):
+class Names(Struct, frozen=True):
     """What a class calls the parts that are not in a layer."""
 
     embedding: str = "model.embed_tokens"
@@ -95,17 +91,17 @@ class _Names(Struct, frozen=True):
     norm: str = "model.norm"
 
 
-class _Family(Struct, frozen=True, kw_only=True):
+class Family(Struct, frozen=True, kw_only=True):
     """What the class decides rather than the config."""
 
-    rows: tuple[_Row, ...]
+    rows: tuple[Row, ...]
     biases: dict[str, str] = {}  # from a row's bias to the config's flag for it, or to "always"
     # The class's values for fields that a config may leave out. Without one, a silent
     # num_key_value_heads means as many as heads, a silent head_dim hidden_size / heads.
     defaults: dict[str, Any] = {}
     # Llama's name of a field → this family's, the published one first; none where it has no such
     fields: dict[str, tuple[str, ...]] = {}
-    names: _Names = _Names()
+    names: Names = Names()
     attention: Attention = "fused"
     gated: bool = True
     fused: bool = False
@@ -116,23 +112,23 @@ _ATTENTION_BIAS = {"qkv": "attention_bias", "o": "attention_bias"}
 _TIED = {"tie_word_embeddings": True}
 _GEMMA = {**_TIED, "head_dim": 256, "num_key_value_heads": 4}
 
-_FAMILIES = {
-    "qwen2": _Family(
+FAMILIES = {
+    "qwen2": Family(
         rows=(*_ATTENTION, *_MLP, *_TWO_NORMS),
         biases={"qkv": "always"},
         defaults={"num_key_value_heads": 32},
     ),
-    "qwen3": _Family(
-        rows=(*_ATTENTION, *_MLP, *_TWO_NORMS, *_QK_NORMS),
+    "qwen3": Family(
+        rows=(*_ATTENTION, *_MLP, *_TWO_NORMS, *QK_NORMS),
         biases=_ATTENTION_BIAS,
         defaults={"num_key_value_heads": 32, "head_dim": 128},
     ),
-    "qwen3_moe": _Family(
+    "qwen3_moe": Family(
         rows=(
             *_ATTENTION,
             *_experts("gate_proj", "up_proj", "down_proj"),
             *_TWO_NORMS,
-            *_QK_NORMS,
+            *QK_NORMS,
         ),
         biases=_ATTENTION_BIAS,
         defaults={"num_key_value_heads": 4},
@@ -141,46 +137,46 @@ _FAMILIES = {
             "intermediate_size": ("moe_intermediate_size",),
         },
     ),
-    "llama": _Family(
+    "llama": Family(
         rows=(*_ATTENTION, *_MLP, *_TWO_NORMS), biases={**_ATTENTION_BIAS, "mlp": "mlp_bias"}
     ),
-    "mistral": _Family(rows=(*_ATTENTION, *_MLP, *_TWO_NORMS), defaults={"num_key_value_heads": 8}),
-    "mixtral": _Family(
+    "mistral": Family(rows=(*_ATTENTION, *_MLP, *_TWO_NORMS), defaults={"num_key_value_heads": 8}),
+    "mixtral": Family(
         rows=(*_ATTENTION, *_experts("w1", "w3", "w2"), *_TWO_NORMS),
         defaults={"num_key_value_heads": 8},
         fields={"experts": ("num_local_experts", "num_experts")},
     ),
-    "gemma": _Family(
+    "gemma": Family(
         rows=(*_ATTENTION, *_MLP, *_TWO_NORMS),
         biases=_ATTENTION_BIAS,
         defaults={**_GEMMA, "num_key_value_heads": 16},
     ),
-    "gemma2": _Family(
+    "gemma2": Family(
         rows=(*_ATTENTION, *_MLP, *_FOUR_NORMS),
         biases=_ATTENTION_BIAS,
         defaults=_GEMMA,
         attention="softcapped",
     ),
-    "gemma3_text": _Family(
-        rows=(*_ATTENTION, *_MLP, *_FOUR_NORMS, *_QK_NORMS),
+    "gemma3_text": Family(
+        rows=(*_ATTENTION, *_MLP, *_FOUR_NORMS, *QK_NORMS),
         biases=_ATTENTION_BIAS,
         defaults={**_GEMMA, "num_attention_heads": 8, "vocab_size": 262_208},
     ),
-    "phi3": _Family(rows=(*_FUSED, *_TWO_NORMS), fused=True),
-    "smollm3": _Family(
+    "phi3": Family(rows=(*_FUSED, *_TWO_NORMS), fused=True),
+    "smollm3": Family(
         rows=(*_ATTENTION, *_MLP, *_TWO_NORMS),
         biases={**_ATTENTION_BIAS, "mlp": "mlp_bias"},
         defaults={**_TIED, "num_key_value_heads": 4},
     ),
-    "gpt_neox": _Family(
+    "gpt_neox": Family(
         rows=_NEOX,
         biases={**_ATTENTION_BIAS, "mlp": "always", "norm": "always"},
         defaults={"attention_bias": True},
         fields={"num_key_value_heads": (), "head_dim": ()},
-        names=_Names("gpt_neox.embed_in", "gpt_neox.layers", "gpt_neox.final_layer_norm"),
+        names=Names("gpt_neox.embed_in", "gpt_neox.layers", "gpt_neox.final_layer_norm"),
         gated=False,
     ),
-    "falcon": _Family(
+    "falcon": Family(
         rows=_FALCON,
         biases={"qkv": "bias", "o": "bias", "mlp": "bias", "norm": "always"},
         defaults=_TIED,
@@ -189,215 +185,10 @@ _FAMILIES = {
             "head_dim": (),
             "intermediate_size": ("ffn_hidden_size",),
         },
-        names=_Names("transformer.word_embeddings", "transformer.h", "transformer.ln_f"),
+        names=Names("transformer.word_embeddings", "transformer.h", "transformer.ln_f"),
         gated=False,
         # Its layers are a class of their own, and integrations/bitsandbytes.py
         # replace_with_bnb_linear takes torch's Linear alone.
         four_bit=False,
     ),
 }
-
-
-def from_config(config: dict[str, Any]) -> ModelShape:
-    """Read a transformers config.json.
-
-    Raises `BadInput` naming the architecture when it is none of ours, and naming the field when
-    one is missing or makes no model.
-    """
-    name = config.get("model_type")
-    if "quantization_config" in config:
-        raise BadInput(
-            "model: config.json has a quantization_config: the weights are quantised already\n"
-            "name the model's unquantised form; --strategy qlora quantises it when it loads"
-        )
-    if name == "gemma3":
-        return _gemma3(config)
-    family = _FAMILIES.get(name) if isinstance(name, str) else None
-    if family is None:
-        known = ", ".join((*_FAMILIES, "gemma3"))
-        raise BadInput(
-            f"model: unknown architecture {name!r} in config.json\n"
-            f"its memory would be a guess; known: {known}"
-        )
-    return _falcon(config, family) if name == "falcon" else _read(config, family)
-
-
-def _read(config: dict[str, Any], family: _Family) -> ModelShape:
-    """The shape of a config of this family. Raises `BadInput`."""
-    config = {**family.defaults, **config}
-    heads = _count(config, family, "num_attention_heads")
-    kv_heads = heads
-    if _given(config, family, "num_key_value_heads"):
-        kv_heads = _count(config, family, "num_key_value_heads")
-    if heads % kv_heads:
-        field = _field(config, family, "num_key_value_heads")
-        raise BadInput(
-            f"model: config.json: {field}: {heads} attention heads cannot share {kv_heads}"
-        )
-    hidden = _count(config, family, "hidden_size")
-    experts, per_token = _expert_counts(config, family)
-    shape = ModelShape(
-        architecture=config["model_type"],
-        vocab_size=_count(config, family, "vocab_size"),
-        hidden_size=hidden,
-        intermediate_size=_count(config, family, "intermediate_size"),
-        layers=_count(config, family, "num_hidden_layers"),
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=_head_dim(config, family, hidden, heads),
-        tied=bool(config.get("tie_word_embeddings", False)),
-        body=(),
-        norms_per_layer=sum(r.kind == "norm" and r.shape == ("hidden",) for r in family.rows),
-        qk_norm=_QK_NORMS[0] in family.rows,
-        gated=family.gated,
-        fused=family.fused,
-        experts=experts,
-        experts_per_token=per_token,
-        attention=family.attention,
-        window=window_of(config, _count(config, family, "num_hidden_layers")),
-    )
-    return msgspec.structs.replace(shape, body=_body(shape, config, family))
-
-
-def _body(shape: ModelShape, config: dict[str, Any], family: _Family) -> tuple[Tensor, ...]:
-    sizes, names = _sizes(shape), family.names
-    biased = {
-        bias: flag == "always" or bool(config.get(flag)) for bias, flag in family.biases.items()
-    }
-    embedding = (shape.vocab_size, shape.hidden_size)
-    found = [Tensor(f"{names.embedding}.weight", embedding, "embedding", 1)]
-    for row in family.rows:
-        found.append(_tensor(row, family, sizes, shape.layers))
-        if biased.get(row.bias):
-            kind: Kind = "norm" if row.kind == "norm" else "bias"
-            name = f"{names.layers}.*.{row.name}.bias"
-            found.append(Tensor(name, found[-1].shape[:1], kind, shape.layers))
-    found.append(Tensor(f"{names.norm}.weight", (shape.hidden_size,), "norm", 1))
-    if biased.get("norm"):
-        found.append(Tensor(f"{names.norm}.bias", (shape.hidden_size,), "norm", 1))
-    return tuple(found)
-
-
-def _tensor(row: _Row, family: _Family, sizes: dict[str, int], layers: int) -> Tensor:
-    name = f"{family.names.layers}.*.{row.name}"
-    linear = row.kind == "linear"
-    return Tensor(
-        name if row.kind == "experts" else f"{name}.weight",
-        tuple(sizes[size] for size in row.shape),
-        row.kind,
-        layers,
-        answers_to=(row.name.rsplit(".", 1)[-1],) if linear else row.answers_to,
-        four_bit=linear and family.four_bit,
-    )
-
-
-def _sizes(shape: ModelShape) -> dict[str, int]:
-    return {
-        "hidden": shape.hidden_size,
-        "head_dim": shape.head_dim,
-        "q": shape.attention_size,
-        "kv": shape.kv_size,
-        "qkv": shape.attention_size + 2 * shape.kv_size,
-        "intermediate": shape.intermediate_size,
-        "two intermediate": 2 * shape.intermediate_size,
-        "experts": shape.experts,
-    }
-
-
-# --- the fields of a config -----------------------------------------------------------------
-
-
-def _field(config: dict[str, Any], family: _Family, field: str) -> str:
-    """What this config calls one of Llama's fields; "" where the family has no such field."""
-    names = family.fields.get(field, (field,))
-    return next((name for name in names if name in config), (*names, "")[0])
-
-
-def _given(config: dict[str, Any], family: _Family, field: str) -> bool:
-    return config.get(_field(config, family, field)) is not None
-
-
-def _count(config: dict[str, Any], family: _Family, field: str) -> int:
-    field = _field(config, family, field)
-    value = config.get(field)
-    if type(value) is not int or value < 1:
-        raise BadInput(f"model: config.json: {field}: expected a whole number >= 1, got {value!r}")
-    return value
-
-
-def _head_dim(config: dict[str, Any], family: _Family, hidden: int, heads: int) -> int:
-    if _given(config, family, "head_dim"):
-        return _count(config, family, "head_dim")
-    if hidden % heads:
-        raise BadInput(
-            f"model: config.json: hidden_size: {hidden} does not divide by"
-            f" num_attention_heads {heads}"
-        )
-    return hidden // heads
-
-
-def _expert_counts(config: dict[str, Any], family: _Family) -> tuple[int, int]:
-    """Experts of a layer, and those that one token passes."""
-    if "experts" not in family.fields:
-        return 0, 0
-    experts = _count(config, family, "experts")
-    per_token = _count(config, family, "num_experts_per_tok")
-    if per_token > experts:
-        raise BadInput(
-            f"model: config.json: num_experts_per_tok: {per_token}, but there are {experts} experts"
-        )
-    if config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1:
-        field = "mlp_only_layers" if config.get("mlp_only_layers") else "decoder_sparse_step"
-        raise BadInput(
-            f"model: config.json: {field}: {config[field]!r}: some layers have experts and some"
-            " not, which this version does not estimate"
-        )
-    return experts, per_token
-
-
-# --- families that need more than data ------------------------------------------------------
-
-
-def _falcon(config: dict[str, Any], family: _Family) -> ModelShape:
-    """Falcon's flags choose norms, key heads and attention (modeling_falcon.py)."""
-    new = bool(config.get("new_decoder_architecture", False))
-    parallel = bool(config.get("parallel_attn", True))
-    alibi = bool(config.get("alibi", False))
-    two = (config.get("num_ln_in_parallel_attn") or (2 if new else 1)) == 2
-    norms = [_norm("input_layernorm", bias="norm")]
-    if not parallel:
-        norms.append(_norm("post_attention_layernorm", bias="norm"))
-    elif two:
-        norms = [_norm("ln_attn", bias="norm"), _norm("ln_mlp", bias="norm")]
-    one_key_head = not new and bool(config.get("multi_query", True))
-    config = dict(config)
-    if one_key_head:
-        config["num_kv_heads"] = 1
-    elif not new:
-        config.pop("num_kv_heads", None)
-    if config.get("ffn_hidden_size") is None:
-        config["ffn_hidden_size"] = 4 * _count(config, family, "hidden_size")
-    attention: Attention = "alibi" if alibi else "broadcast" if one_key_head else "masked"
-    rows = (*family.rows, *norms)
-    shape = _read(config, msgspec.structs.replace(family, rows=rows, attention=attention))
-    # FalconAttention.forward repeats the keys for all heads before it caches them.
-    return msgspec.structs.replace(shape, cached_kv_heads=shape.heads) if new else shape
-
-
-def _gemma3(config: dict[str, Any]) -> ModelShape:
-    """Gemma 3 from 4 B on: the text model of `text_config` beside a vision tower."""
-    text, tower = (_part(config, name) for name in ("text_config", "vision_config"))
-    if tower.get("vision_use_head", True):
-        raise BadInput("model: config.json: vision_config.vision_use_head: expected false")
-    names = _Names(*(f"model.language_model.{part}" for part in ("embed_tokens", "layers", "norm")))
-    family = msgspec.structs.replace(_FAMILIES["gemma3_text"], names=names)
-    shape = _read({**text, "model_type": "gemma3"}, family)
-    vision = siglip(lambda field: _count(tower, family, field), shape.hidden_size)
-    return msgspec.structs.replace(shape, body=(*shape.body, *vision))
-
-
-def _part(config: dict[str, Any], field: str) -> dict[str, Any]:
-    part = config.get(field)
-    if not isinstance(part, dict):
-        raise BadInput(f"model: config.json: {field}: expected a model's fields, got {part!r}")
-    return part

@@ -11,7 +11,7 @@ import msgspec
 
 from jobs.spec import Model
 from launcher.errors import BadInput, LaunchError, OutsideFailed
-from launcher.estimate.families import from_config
+from launcher.estimate.configs import from_config
 from launcher.estimate.tensors import ModelShape
 
 __all__ = [

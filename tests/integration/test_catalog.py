@@ -170,10 +170,12 @@ def test_a_refresh_asks_skypilot_and_shows_what_moved(beside):
 
 FAST = """
 import time
+from datetime import UTC, datetime
 from launcher.catalog import merge, offers
 offers.embedded_offers()
+today = datetime.now(UTC).date().isoformat()
 start = time.process_time()
-listing = merge.offers()
+listing = merge.offers(today)
 print((time.process_time() - start) * 1000, len(listing.offers))
 """
 

@@ -10,9 +10,10 @@ from launcher.costs import (
     billed_seconds,
     cost_microusd,
     disk_gib,
+    with_electricity,
 )
 from launcher.types import GIB, Budget, Candidate
-from tests.unit.launcher.planning import an_estimate, cloud, dollars
+from tests.unit.launcher.planning import an_estimate, cloud, dollars, local
 
 ESTIMATE = an_estimate(9.0, (0.5, 1.0, 2.0))
 
@@ -56,6 +57,16 @@ def test_a_large_model_rents_a_larger_disk():
 
 def test_this_machine_costs_nothing():
     assert cost_microusd(cloud("RTX4090", 0), ESTIMATE, 100.0) == 0
+
+
+def test_or_its_electricity_where_that_is_set():
+    rented, mine = cloud("RTX4090", 0.74), local("RTX4090", 23)
+    assert with_electricity([rented, mine], Budget()) == (rented, mine)
+    kept, paid = with_electricity([rented, mine], Budget(local_microusd_per_hour=135_000))
+    assert kept == rented
+    assert cost_microusd(paid, ESTIMATE, 2.0) == 270_000
+    later = aged(msgspec.structs.replace(paid, as_of="2026-01-01"), "2026-11-21")
+    assert later.microusd_per_hour == 135_000
 
 
 @given(

@@ -66,6 +66,21 @@ def test_auto_leaves_out_the_strategy_that_the_model_cannot_do():
     assert told["none"] == ("qlora: transformers quantises no layer of falcon; --strategy lora")
 
 
+def test_electricity_counts_and_is_held_against_the_cap():
+    mine, rented = local("RTX4090", 23), cloud("H100-SXM", 0.60)
+    card = planned([mine], Budget(max_cost_microusd=dollars(1), local_microusd_per_hour=135_000))
+    assert card.chosen is not None
+    assert (card.chosen.expected_microusd, card.chosen.worst_microusd) == (134_850, 269_700)
+    assert card.chosen.reason.startswith("worst $0.27 within the cap of $1")
+    (refused,) = planned([mine], replace(card.budget, max_cost_microusd=dollars(0.2))).candidates
+    assert refused.reason == "worst $0.27 > cap $0.20"
+    (refused,) = planned([mine], Budget(local_microusd_per_hour=135_000)).candidates
+    assert (refused.verdict, refused.reason[:22]) == ("possible", "no --max-cost given; w")
+    both = planned([mine, rented], card.budget)
+    assert both.chosen is not None
+    assert both.chosen.offer == rented
+
+
 def test_dollars_per_job_not_per_hour():
     slow, fast = cloud("T4", 0.35), cloud("H100-SXM", 3.99)
     made = planned([slow, fast], TEN)

@@ -106,6 +106,14 @@ def test_how_to_serve_the_model(recipe) -> None:
         recipe(BASE + "serve: {quantization: q4}\n")
 
 
+def test_what_this_machine_costs_is_in_micro_dollars(recipe) -> None:
+    request = recipe(BASE, sets=("budget.local_usd_per_hour=0.135",))
+    assert request.budget.local_microusd_per_hour == 135_000
+    assert recipe(BASE).budget.local_microusd_per_hour == 0
+    with pytest.raises(BadInput, match=r"budget\.local_usd_per_hour: expected `float` >= 0\.0"):
+        recipe(BASE + "budget: {local_usd_per_hour: -1}\n")
+
+
 def test_scientific_notation_is_a_number(recipe) -> None:
     assert recipe(BASE + "train: {learning_rate: 5e-5}\n").job.train.learning_rate == 5e-5
 

@@ -32,6 +32,11 @@ def test_the_cap_and_the_hours_that_would_do_cheapest_first():
     ]
 
 
+def test_electricity_needs_a_cap_too():
+    ways = told([local("RTX4090", 23)], Budget(local_microusd_per_hour=100_000))
+    assert ways == ["--max-cost 0.2 allows this machine's RTX4090 (worst $0.20)"]
+
+
 def test_without_a_cap_the_one_that_is_needed():
     ways = told([cloud("RTX4090", 0.74)], Budget())
     assert ways == ["--max-cost 1.5 allows RTX4090 on RunPod (worst $1.48)"]

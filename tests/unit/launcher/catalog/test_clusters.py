@@ -100,9 +100,9 @@ def test_the_answer_is_kept_and_stands_beside_the_price_lists(tmp_path, monkeypa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("SKY_RUNTIME_DIR", str(tmp_path))
     assert listing().offers == ()
-    before = merge.offers()
+    before = merge.offers("2026-11-21")
     keep(asked(share(count=1), share(count=2), share("A4000")))
-    after = merge.offers()
+    after = merge.offers("2026-11-21")
     assert after.offers == (*before.offers, *listing().offers)
     assert [o.count for o in listing().offers] == [1, 2]
     assert after.dropped == (*before.dropped, *listing().dropped)

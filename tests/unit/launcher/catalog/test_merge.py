@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from launcher.catalog.merge import age_days, covers, merged
+from launcher.catalog.merge import age_days, covers, merged, without_ahead
 from launcher.catalog.priced import Listing
 from tests.unit.launcher.planning import cloud
 
@@ -66,3 +66,16 @@ def test_what_covers_what():
 
 def test_age_is_counted_in_days():
     assert age_days(OLD, "2026-01-31") == 30
+
+
+def test_a_price_of_tomorrow_is_new_and_no_younger_than_that():
+    assert age_days(OLD, "2025-12-31") == 0
+    assert without_ahead(listing(OLD), "2025-12-31") == listing(OLD)
+
+
+def test_a_price_dated_ahead_of_the_clock_is_dropped_and_replaces_none():
+    found = merged([without_ahead(listing(OLD, NEW), "2026-03-01"), listing()])
+    assert found.offers == (OLD,)
+    (dropped,) = found.dropped
+    assert dropped.reason.startswith("dated 2026-06-01, and this machine's clock says 2026-03-01")
+    assert (dropped.provider, dropped.instance, dropped.rows) == ("aws", "g5.xlarge", 1)
