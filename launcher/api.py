@@ -13,7 +13,7 @@ from functools import partial
 import msgspec
 
 from jobs.spec import JobSpec, ResolvedSpec, Strategy, name_disagrees, named_parameters
-from launcher import continuing, hub_data, paths, planner, preflight, recipes, tokens
+from launcher import continuing, hub_data, paths, planner, recipes, scanning, tokens
 from launcher.catalog import enabled, merge
 from launcher.catalog.local import Survey, survey
 from launcher.catalog.priced import Listing
@@ -143,8 +143,8 @@ def _request(recipe: str | None, flags: recipes.Flags, now: datetime) -> recipes
 def _scanned(request: recipes.Request) -> DataFacts:
     job = request.job
     if request.assumed_rows is not None:
-        return preflight.assumed_data(job, request.assumed_rows)
-    return tokens.counted(job, scan_judging(job, preflight.scan_data(job)))
+        return scanning.assumed_data(job, request.assumed_rows)
+    return tokens.counted(job, scan_judging(job, scanning.scan_data(job)))
 
 
 def _machine(now: datetime) -> tuple[Survey, Estimator]:

@@ -7,7 +7,7 @@ import pytest
 
 from jobs.spec import Data, JobSpec, Model, Regression
 from launcher.errors import BadInput
-from launcher.preflight import scan_data
+from launcher.scanning import scan_data
 
 GOOD = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "ab"}]}\n'
 

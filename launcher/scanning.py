@@ -1,4 +1,4 @@
-"""What can be checked before anything is rented or started."""
+"""Every row of a job's data files, read once: what a plan needs to know, and what is wrong."""
 
 import hashlib
 from collections.abc import Sequence
