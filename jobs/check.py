@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from jobs.data import Line, Rows, read_data
 from jobs.golden import read_golden
 from jobs.outcome import BadInput

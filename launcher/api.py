@@ -1,4 +1,4 @@
-"""The library's face: plan, submit, follow, status, logs, cancel, collect, export.
+"""The library's face: plan, checks, submit, follow, status, logs, cancel, collect, export.
 
 A run is a plan, then a submit: `plan` touches nothing, and what it returns is exactly what
 `submit` acts on.
@@ -26,6 +26,7 @@ from launcher.executors import EXECUTORS
 from launcher.judging import scan_judging
 from launcher.ledger import measurements
 from launcher.planner import Estimator
+from launcher.preflight import checks, ready
 from launcher.runs import cancel, require_choice, resume, submit
 from launcher.selection import asked_for, in_regions, require_known
 from launcher.types import Budget, DataFacts, ModelFacts, Plan
@@ -34,6 +35,7 @@ from launcher.ways_out import ways_out
 
 __all__ = [
     "cancel",
+    "checks",
     "collect",
     "compare",
     "exists",
@@ -41,6 +43,7 @@ __all__ = [
     "logs",
     "offers",
     "plan",
+    "ready",
     "require_choice",
     "resume",
     "runs",

@@ -10,7 +10,7 @@ TemplateUse = Literal["none", "marked", "copied", "spans"]
 
 
 class DataCheck(Struct, frozen=True, kw_only=True):
-    """Every row as the job would encode it. Sound when nothing is skipped and `problems` is empty."""
+    """Every row as the job would encode it. Sound: nothing skipped, and no problems."""
 
     skipped: str = ""  # why no row could be looked at; "": all were
     rows: dict[str, int] = {}  # by set, golden questions too

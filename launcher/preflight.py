@@ -1,0 +1,224 @@
+"""What can be checked before a paid second: a plan's data, Hub, store, machine, provider and price.
+
+All at once, each within its own time. What could not be asked is unknown and said, never taken for
+sound. A plan that costs nothing gets the checks that take no time.
+"""
+
+import importlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from os import environ
+from pathlib import Path
+
+from launcher import paths
+from launcher.catalog import enabled, refresh
+from launcher.catalog.providers import LOCAL, display_name
+from launcher.checks import Check, Question, asked
+from launcher.data_check import SECONDS as DATA_SECONDS
+from launcher.data_check import data_check
+from launcher.errors import BadInput, LaunchError, NothingFits, OutsideFailed
+from launcher.estimate.disk import ENVIRONMENT_BYTES
+from launcher.executors import environment
+from launcher.fitness import fitness
+from launcher.fresh_price import SECONDS as SKYPILOT_SECONDS
+from launcher.fresh_price import Asking, fresh_price, not_enabled, still_holds
+from launcher.refusals import gib
+from launcher.types import MICROUSD, Candidate, Plan
+
+# How long SkyPilot's last word on a provider's credentials counts. Assumption.
+CHECK_LASTS = timedelta(days=1)
+STORE_SECONDS = 10.0
+_SLACK_SECONDS = 2.0  # beyond the time that an asker gives up by itself
+_SHOWN = 2  # failed checks in an error, which has three lines
+
+Say = Callable[[str], None]
+
+
+def checks(plan: Plan, store: str | None = None, hub: str | None = None) -> list[Check]:
+    """Everything that can be known of the plan's chosen offer before it is submitted.
+
+    `store` is where the run will be kept, a folder or s3://; `hub` the ORG/NAME to publish to.
+    """
+    return _all(plan, store, hub, Asking(_chosen(plan).offer.provider))
+
+
+def ready(plan: Plan, store: str | None, hub: str | None, say: Say) -> Plan:
+    """The plan as it may be submitted: checked, and at the price of now where it costs money.
+
+    Raises BadInput, OutsideFailed, or NothingFits where the price has risen over the cap. A plan
+    without a choice comes back as it is.
+    """
+    if plan.chosen is None:
+        return plan
+    if not plan.chosen.worst_microusd:
+        _require(_immediate(plan, store))
+        return plan
+    asking = Asking(plan.chosen.offer.provider)
+    say("checking what can be known before the first paid second")
+    found = _all(plan, store, hub, asking)
+    for check in found:
+        if check.state in ("skipped", "unknown"):
+            say(f"not checked: {check.line}")
+    _require(found)
+    repriced = still_holds(plan, plan.chosen, fresh_price(plan.chosen, asking, _today()))
+    if isinstance(repriced, str):
+        raise NothingFits(f"{repriced}\nplan again: another offer may hold it; or raise --max-cost")
+    return repriced
+
+
+def _require(found: list[Check]) -> None:
+    failed = [check for check in found if check.state == "failed"]
+    if not failed:
+        return
+    lines = [check.line for check in failed[:_SHOWN]]
+    if len(failed) > _SHOWN:
+        lines.append(f"and {len(failed) - _SHOWN} more: `launch doctor` with the same flags")
+    kind: type[LaunchError] = OutsideFailed if all(c.outside for c in failed) else BadInput
+    raise kind("\n".join(lines))
+
+
+def _chosen(plan: Plan) -> Candidate:
+    if plan.chosen is None:
+        raise NothingFits("nothing is chosen, so there is nothing to check; see the plan")
+    return plan.chosen
+
+
+def _all(plan: Plan, store: str | None, hub: str | None, asking: Asking) -> list[Check]:
+    questions = [*_at_work(plan, hub)]
+    if store is not None and "://" in store:
+        questions.append(Question("store", STORE_SECONDS, partial(_remote_store, store)))
+    if plan.chosen is not None and plan.chosen.offer.provider != LOCAL:
+        questions += _renting(plan.chosen, asking)
+    return [*_immediate(plan, store), *asked(questions)]
+
+
+def _immediate(plan: Plan, store: str | None) -> list[Check]:
+    """What takes no time."""
+    chosen = _chosen(plan)
+    found = list(fitness(chosen, own_python=environment.PYTHON_VARIABLE in environ))
+    if chosen.offer.provider == LOCAL:
+        found.append(_local_disk(chosen, plan.run_id))
+    if store is not None and "://" not in store:
+        found.append(_folder("store", store))
+    return found
+
+
+def _local_disk(chosen: Candidate, run_id: str) -> Check:
+    """Without the environment, which has a disk check of its own in `launch doctor`."""
+    assert chosen.estimate is not None, "a chosen candidate has an estimate"
+    need = max(0, chosen.estimate.disk_bytes - ENVIRONMENT_BYTES)
+    place = _existing(paths.work_folder(run_id))
+    free = shutil.disk_usage(place).free
+    found = f"needs {gib(need)} GiB, {gib(free)} are free in {place}"
+    if free < need:
+        how = "make room, or set XDG_STATE_HOME to another disk"
+        return Check(name="disk", state="failed", found=found, next=how, outside=True)
+    return Check(name="disk", state="ok", found=found)
+
+
+def _folder(name: str, where: str) -> Check:
+    """Whether files can be made in a folder that is there or can be made; leaves nothing."""
+    place = _existing(Path(where).expanduser().absolute())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        found = f"no file can be made in {place}: {error.strerror or error}"
+        return Check(name=name, state="failed", found=found, next="name another --store")
+    return Check(name=name, state="ok", found=f"{place} is writable")
+
+
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def _remote_store(url: str) -> Check:
+    """Written to, read and removed by what will keep the run there."""
+    try:
+        stores = importlib.import_module("results.stores")
+    except ImportError:
+        found = f"{url} was not looked at: this version has nothing that writes there"
+        return Check(name="store", state="unknown", found=found)
+    try:
+        stores.require_writable(stores.open_store(url))
+    except stores.StoreError as error:
+        found = " ".join(str(error).split())
+        return Check(name="store", state="failed", found=found, outside=True)
+    return Check(name="store", state="ok", found=f"{url} is writable")
+
+
+def _at_work(plan: Plan, hub: str | None) -> Iterator[Question]:
+    """Of the job, wherever it runs: its data, its model, what the Hub must allow."""
+    from launcher import hub_access  # HTTP and TLS, 30 ms: not for a plan that costs nothing
+
+    spec, job = _chosen(plan).spec, plan.job
+    assert spec is not None, "a chosen candidate has a spec"
+    yield Question("data", DATA_SECONDS + _SLACK_SECONDS, partial(data_check, spec))
+    seconds = 2 * hub_access.SECONDS + _SLACK_SECONDS
+    yield Question("token", seconds, hub_access.token)
+    if not job.model.id.startswith("/"):
+        model = partial(hub_access.model, "model", job.model.id, job.model.revision, "config.json")
+        yield Question("model", seconds, model)
+    parent = (job.resume_from or "").partition("hub:")[2]
+    if parent:
+        where, _, revision = parent.partition("@")
+        adapter = partial(
+            hub_access.model, "parent", where, revision or None, "adapter_config.json"
+        )
+        yield Question("parent", seconds, adapter)
+    if hub is not None:
+        yield Question("push", seconds, partial(hub_access.push, hub))
+
+
+def _renting(chosen: Candidate, asking: Asking) -> list[Question]:
+    seconds = SKYPILOT_SECONDS + _SLACK_SECONDS
+    return [
+        Question("skypilot", seconds, partial(credentials, asking, datetime.now(UTC))),
+        Question("price", seconds, partial(_price, chosen, asking)),
+    ]
+
+
+def credentials(asking: Asking, now: datetime) -> Check:
+    """Whether SkyPilot may rent from the provider: as it said within a day, else asked now.
+
+    Raises OutsideFailed where it gives no answer.
+    """
+    provider, where = asking.provider, display_name(asking.provider)
+    try:
+        refresh.skypilot_python()
+    except OutsideFailed as error:
+        return Check(name="skypilot", state="failed", found=str(error), outside=True)
+    known = enabled.last_check()
+    if known is not None and known.knows(provider):
+        age = now - datetime.fromisoformat(known.checked_at)
+        if age < CHECK_LASTS:
+            hours = age.total_seconds() / 3600
+            found = f"{where} was enabled {hours:.0f} h ago (SkyPilot {known.skypilot})"
+            return Check(name="skypilot", state="ok", found=found)
+    answer = asking.answer()
+    if provider in answer.enabled:
+        found = f"{where} is enabled (SkyPilot {answer.version}, asked now)"
+        return Check(name="skypilot", state="ok", found=found)
+    found = f"{where}: {not_enabled(answer, provider)}"
+    return Check(name="skypilot", state="failed", found=found, outside=True)
+
+
+def _price(chosen: Candidate, asking: Asking) -> Check:
+    try:
+        if credentials(asking, datetime.now(UTC)).state == "failed":
+            found = "SkyPilot, which reads it, may not rent there"
+            return Check(name="price", state="skipped", found=found)
+        now = fresh_price(chosen, asking, _today())
+    except OutsideFailed as error:
+        found = " ".join(str(error).split())
+        return Check(name="price", state="failed", found=found, outside=True)
+    before, after = chosen.offer.microusd_per_hour / MICROUSD, now.microusd_per_hour / MICROUSD
+    moved = f"${before:.3f} an hour" if before == after else f"${before:.3f} → ${after:.3f} an hour"
+    return Check(name="price", state="ok", found=f"{moved}, of {now.as_of}")
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
