@@ -19,11 +19,12 @@ SECONDS = 60.0
 class Asking:
     """One question to SkyPilot about one provider, for all who want its answer at one submit.
 
-    The provider's catalog is fetched anew where it is enabled.
+    The provider's catalog is fetched anew where it is enabled. `today` is an ISO date, UTC: a
+    price from before it is not fresh.
     """
 
-    def __init__(self, provider: str) -> None:
-        self.provider = provider
+    def __init__(self, provider: str, today: str) -> None:
+        self.provider, self.today = provider, today
         self._turn = threading.Lock()
         self._answer: refresh.Answer | OutsideFailed | None = None
 
@@ -41,8 +42,8 @@ class Asking:
         return self._answer
 
 
-def fresh_price(candidate: Candidate, asking: Asking, today: str) -> Offer:
-    """The candidate's machine in the price list as it is now; `today` is an ISO date, UTC.
+def fresh_price(candidate: Candidate, asking: Asking) -> Offer:
+    """The candidate's machine in the price list as it is now.
 
     A price that its owner set (Slurm, Kubernetes) is fresh when SkyPilot was asked for it today.
     Raises OutsideFailed where it cannot be had.
@@ -55,7 +56,7 @@ def fresh_price(candidate: Candidate, asking: Asking, today: str) -> Offer:
     found = same_machine(planned, merge.offers().offers)
     if found is None:
         raise OutsideFailed(f"{where} is not in SkyPilot's list any more; plan again")
-    if found.as_of < today:
+    if found.as_of < asking.today:
         why = answer.unread.get(planned.provider, "SkyPilot has none newer")
         raise OutsideFailed(
             f"the price of {where} is of {found.as_of} and could not be read anew: {why}\n"

@@ -20,7 +20,6 @@ from launcher.checks import Check, Question, asked
 from launcher.data_check import SECONDS as DATA_SECONDS
 from launcher.data_check import data_check
 from launcher.errors import BadInput, LaunchError, NothingFits, OutsideFailed
-from launcher.estimate.disk import ENVIRONMENT_BYTES
 from launcher.executors import environment
 from launcher.fitness import fitness
 from launcher.fresh_price import SECONDS as SKYPILOT_SECONDS
@@ -42,28 +41,29 @@ def checks(plan: Plan, store: str | None = None, hub: str | None = None) -> list
 
     `store` is where the run will be kept, a folder or s3://; `hub` the ORG/NAME to publish to.
     """
-    return _all(plan, store, hub, Asking(_chosen(plan).offer.provider))
+    return _all(plan, store, hub, _asking(_chosen(plan)))
 
 
 def ready(plan: Plan, store: str | None, hub: str | None, say: Say) -> Plan:
     """The plan as it may be submitted: checked, and at the price of now where it costs money.
 
     Raises BadInput, OutsideFailed, or NothingFits where the price has risen over the cap. A plan
-    without a choice comes back as it is.
+    without a choice comes back as it is; one that costs nothing is looked at as far as that takes
+    no time, and asks nobody.
     """
     if plan.chosen is None:
         return plan
     if not plan.chosen.worst_microusd:
         _require(_immediate(plan, store))
         return plan
-    asking = Asking(plan.chosen.offer.provider)
+    asking = _asking(plan.chosen)
     say("checking what can be known before the first paid second")
     found = _all(plan, store, hub, asking)
     for check in found:
         if check.state in ("skipped", "unknown"):
             say(f"not checked: {check.line}")
     _require(found)
-    repriced = still_holds(plan, plan.chosen, fresh_price(plan.chosen, asking, _today()))
+    repriced = still_holds(plan, plan.chosen, fresh_price(plan.chosen, asking))
     if isinstance(repriced, str):
         raise NothingFits(f"{repriced}\nplan again: another offer may hold it; or raise --max-cost")
     return repriced
@@ -86,12 +86,17 @@ def _chosen(plan: Plan) -> Candidate:
     return plan.chosen
 
 
+def _asking(chosen: Candidate) -> Asking:
+    return Asking(chosen.offer.provider, datetime.now(UTC).date().isoformat())
+
+
 def _all(plan: Plan, store: str | None, hub: str | None, asking: Asking) -> list[Check]:
+    chosen = _chosen(plan)
     questions = [*_at_work(plan, hub)]
     if store is not None and "://" in store:
         questions.append(Question("store", STORE_SECONDS, partial(_remote_store, store)))
-    if plan.chosen is not None and plan.chosen.offer.provider != LOCAL:
-        questions += _renting(plan.chosen, asking)
+    if chosen.offer.provider != LOCAL:
+        questions += _renting(chosen, asking)
     return [*_immediate(plan, store), *asked(questions)]
 
 
@@ -107,9 +112,14 @@ def _immediate(plan: Plan, store: str | None) -> list[Check]:
 
 
 def _local_disk(chosen: Candidate, run_id: str) -> Check:
-    """Without the environment, which has a disk check of its own in `launch doctor`."""
-    assert chosen.estimate is not None, "a chosen candidate has an estimate"
-    need = max(0, chosen.estimate.disk_bytes - ENVIRONMENT_BYTES)
+    """What the run itself writes. The environment is made before it, and a base model from the Hub
+    lies in the Hub's own cache, if not there already: neither is counted."""
+    assert chosen.spec is not None, "a chosen candidate has a spec"
+    assert chosen.estimate is not None, "and an estimate"
+    elsewhere = ["environment"]
+    if chosen.spec.model.init == "pretrained":
+        elsewhere.append("base model")
+    need = sum(term.bytes for term in chosen.estimate.disk if term.name not in elsewhere)
     place = _existing(paths.work_folder(run_id))
     free = shutil.disk_usage(place).free
     found = f"needs {gib(need)} GiB, {gib(free)} are free in {place}"
@@ -211,14 +221,10 @@ def _price(chosen: Candidate, asking: Asking) -> Check:
         if credentials(asking, datetime.now(UTC)).state == "failed":
             found = "SkyPilot, which reads it, may not rent there"
             return Check(name="price", state="skipped", found=found)
-        now = fresh_price(chosen, asking, _today())
+        now = fresh_price(chosen, asking)
     except OutsideFailed as error:
         found = " ".join(str(error).split())
         return Check(name="price", state="failed", found=found, outside=True)
     before, after = chosen.offer.microusd_per_hour / MICROUSD, now.microusd_per_hour / MICROUSD
     moved = f"${before:.3f} an hour" if before == after else f"${before:.3f} → ${after:.3f} an hour"
     return Check(name="price", state="ok", found=f"{moved}, of {now.as_of}")
-
-
-def _today() -> str:
-    return datetime.now(UTC).date().isoformat()

@@ -1,5 +1,5 @@
-"""Before the first paid second: the real command, the training environment, a Hub on loopback, and a
-real SkyPilot that has neither credentials nor a network."""
+"""Before the first paid second: the real command, the training environment, a Hub on loopback, and
+a real SkyPilot that has neither credentials nor a network."""
 
 import json
 import os

@@ -168,12 +168,12 @@ def catalog(tmp_path: Path) -> Path:
 
 def test_the_price_is_that_of_skypilots_list(skypilot, candidate, catalog: Path) -> None:
     answering = skypilot()
-    asking = Asking("lambda")
-    found = fresh_price(candidate, asking, day_of(catalog))
+    asking = Asking("lambda", day_of(catalog))
+    found = fresh_price(candidate, asking)
     assert found.instance == "gpu_1x_a6000"
     assert found.origin == "SkyPilot"
     assert found.microusd_per_hour == dollars(1.09)
-    assert fresh_price(candidate, asking, day_of(catalog)) == found
+    assert fresh_price(candidate, asking) == found
     assert answering.times == 1  # one question, however many ask
 
 
@@ -181,7 +181,7 @@ def test_a_price_of_yesterday_is_not_fresh(skypilot, candidate, catalog: Path) -
     skypilot(unread={"lambda": "no route to host"})
     os.utime(catalog, (1_700_000_000, 1_700_000_000))
     with pytest.raises(OutsideFailed, match=r"is of 2023-11-14 .* anew: no route to host"):
-        fresh_price(candidate, Asking("lambda"), "2026-11-21")
+        fresh_price(candidate, Asking("lambda", "2026-11-21"))
 
 
 def test_a_machine_that_is_listed_no_more(skypilot, candidate, catalog: Path) -> None:
@@ -189,13 +189,13 @@ def test_a_machine_that_is_listed_no_more(skypilot, candidate, catalog: Path) ->
     offer = msgspec.structs.replace(candidate.offer, instance="gpu_1x_gone")
     gone = msgspec.structs.replace(candidate, offer=offer)
     with pytest.raises(OutsideFailed, match=r"gpu_1x_gone is not in SkyPilot's list"):
-        fresh_price(gone, Asking("lambda"), day_of(catalog))
+        fresh_price(gone, Asking("lambda", day_of(catalog)))
 
 
 def test_a_provider_that_is_not_enabled_says_how(skypilot, candidate, catalog: Path) -> None:
     skypilot(enabled=[], disabled={"lambda": "no credentials"})
     with pytest.raises(OutsideFailed, match=r"no credentials; api_key = KEY in"):
-        fresh_price(candidate, Asking("lambda"), day_of(catalog))
+        fresh_price(candidate, Asking("lambda", day_of(catalog)))
 
 
 def test_a_skypilot_that_failed_is_not_asked_twice(monkeypatch, candidate) -> None:
@@ -206,7 +206,7 @@ def test_a_skypilot_that_failed_is_not_asked_twice(monkeypatch, candidate) -> No
         raise OutsideFailed("SkyPilot is not installed")
 
     monkeypatch.setattr(module.refresh, "skypilot_python", nobody)
-    asking = Asking("lambda")
+    asking = Asking("lambda", "2026-11-21")
     for _ in range(2):
         with pytest.raises(OutsideFailed, match="not installed"):
             asking.answer()

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from launcher.catalog import enabled
 from launcher.checks import Check
 from launcher.errors import BadInput, NothingFits, OutsideFailed
 from launcher.fresh_price import Asking
-from launcher.types import Budget, Plan
+from launcher.types import GIB, Budget, DiskTerm, Plan
 from tests.unit.launcher.planning import JOB, cloud, dollars, local, planned
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -20,6 +21,10 @@ PAID = cloud("RTX4090", 0.5, capabilities=("autodown",))
 
 def paid(usd: float = 4) -> Plan:
     return planned([PAID], Budget(max_cost_microusd=dollars(usd)))
+
+
+class Usage(NamedTuple):
+    free: int
 
 
 def states(found: list[Check]) -> dict[str, str]:
@@ -85,11 +90,19 @@ def test_a_store_that_cannot_be_written_stops_a_free_run_too(tmp_path: Path) -> 
         preflight.ready(made, str(file), None, lambda line: None)
 
 
-def test_a_full_disk_is_an_outside_system(monkeypatch) -> None:
+def test_a_disk_too_full_for_what_the_run_writes_is_an_outside_system(monkeypatch) -> None:
+    terms = {"environment": 8, "base model": 15, "adapter": 1, "checkpoints": 2}
+    disk = tuple(DiskTerm(name, size * GIB, "") for name, size in terms.items())
     made = planned([local("RTX4090", 23)], Budget())
-    usage = type("Usage", (), {"free": 1})
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: usage)
-    with pytest.raises(OutsideFailed, match=r"disk: needs 12\.5 GiB, 0\.0 are free"):
+    assert made.chosen is not None
+    assert made.chosen.estimate is not None
+    estimate = msgspec.structs.replace(made.chosen.estimate, disk=disk)
+    chosen = msgspec.structs.replace(made.chosen, estimate=estimate)
+    made = msgspec.structs.replace(made, candidates=(chosen, *made.candidates[1:]))
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: Usage(3 * GIB))
+    assert preflight.ready(made, None, None, lambda line: None) is made
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: Usage(3 * GIB - 1))
+    with pytest.raises(OutsideFailed, match=r"disk: needs 3\.0 GiB, 3\.0 are free"):
         preflight.ready(made, None, None, lambda line: None)
 
 
@@ -189,7 +202,7 @@ class Asked(Asking):
     """SkyPilot's answer as it would be now."""
 
     def __init__(self, *names: str) -> None:
-        super().__init__("runpod")
+        super().__init__("runpod", "2026-11-21")
         self.names, self.times = names, 0
 
     def answer(self) -> preflight.refresh.Answer:
