@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
@@ -34,7 +34,7 @@ class Question(NamedTuple):
     ask: Callable[[], Check]
 
 
-def asked(questions: Iterable[Question]) -> list[Check]:
+def asked(questions: Sequence[Question]) -> list[Check]:
     """All questions at once, the answers in their order.
 
     What does not answer in its time, or breaks off, is unknown. Such a thread is left behind: it
@@ -51,11 +51,9 @@ def asked(questions: Iterable[Question]) -> list[Check]:
             answers[question.name] = _unknown(question, f"{type(error).__name__}: {error}")
 
     begun = time.monotonic()
-    threads = []
-    for question in (questions := list(questions)):
-        thread = threading.Thread(target=ask, args=(question,), daemon=True)
+    threads = [threading.Thread(target=ask, args=(q,), daemon=True) for q in questions]
+    for thread in threads:
         thread.start()
-        threads.append(thread)
     for question, thread in zip(questions, threads, strict=True):
         thread.join(max(0.0, begun + question.seconds - time.monotonic()))
     late = {q.name: _unknown(q, f"no answer in {q.seconds:g} s") for q in questions}

@@ -56,10 +56,8 @@ def told(found: DataCheck) -> Check:
     if found.problems:
         first = found.problems[0]
         more = f" (and {found.refused - 1} more)" if found.refused > 1 else ""
-        return Check(
-            name="data", state="failed", found=first + more,
-            next="raise train.seq_len, or mend or leave out the rows",
-        )  # fmt: skip
+        how = "raise train.seq_len, or leave the rows out" if "after cutting" in first else ""
+        return Check(name="data", state="failed", found=first + more, next=how)
     rows = " + ".join(f"{count:,} {name}" for name, count in found.rows.items())
     cut = f", {found.cut:,} are cut" if found.cut else ""
     said = (

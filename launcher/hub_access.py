@@ -9,7 +9,7 @@ import re
 import urllib.error
 import urllib.request
 from typing import Any, NamedTuple
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -17,7 +17,7 @@ from msgspec import Struct
 from launcher.checks import Check
 
 ENDPOINT = "https://huggingface.co"
-SECONDS = 5.0  # for one answer
+SECONDS = 5.0  # for one answer. Assumption
 _TOKENS = "settings/tokens"
 _REPOSITORY = r"(?a)[\w.-]+/[\w.-]+"
 _MAY_WRITE = ("admin", "write", "contributor")  # roles of an organisation's members
@@ -75,7 +75,8 @@ def model(name: str, model_id: str, revision: str | None, file: str) -> Check:
     where = f"{model_id}@{revision}" if revision else model_id
     answer = _asked("HEAD", f"{model_id}/resolve/{quote(revision or 'main', safe='')}/{file}")
     if answer.status < 400:
-        return Check(name=name, state="ok", found=f"{where} is readable, commit {answer.commit}")
+        commit = f", commit {answer.commit}" if answer.commit else ""
+        return Check(name=name, state="ok", found=f"{where} is readable{commit}")
     if answer.status == 429 or answer.status >= 500:
         return _no_answer(name, answer)
     found, how = _refusal(model_id, revision, file, answer)
@@ -172,11 +173,12 @@ def _token() -> str:
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
-    """A renamed repository is followed; the token goes to no other host, where files lie."""
+    """A renamed repository is followed; the token goes to no other host, where files lie, nor from
+    TLS to plain text."""
 
     def redirect_request(self, req: Any, *rest: Any) -> urllib.request.Request | None:
-        new = urljoin(req.full_url, rest[-1])
-        if urlsplit(new).netloc != urlsplit(req.full_url).netloc:
+        old, new = urlsplit(req.full_url), urlsplit(rest[-1])
+        if new.netloc != old.netloc or new.scheme not in (old.scheme, "https"):
             return None
         return super().redirect_request(req, *rest)
 

@@ -29,7 +29,7 @@ from launcher.types import MICROUSD, Candidate, Plan
 
 # How long SkyPilot's last word on a provider's credentials counts. Assumption.
 CHECK_LASTS = timedelta(days=1)
-STORE_SECONDS = 10.0
+STORE_SECONDS = 10.0  # four requests to a bucket. Assumption
 _SLACK_SECONDS = 2.0  # beyond the time that an asker gives up by itself
 _SHOWN = 2  # failed checks in an error, which has three lines
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -180,3 +181,18 @@ def test_a_renamed_model_is_followed_with_the_token(server: hub.Hub, token) -> N
     assert model("org/old").state == "ok"
     token(WRITER)
     assert model("org/old").found == "org/old is gated, and not open to you"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "follows"),
+    [
+        ("https://hub/a", "https://hub/b", True),
+        ("http://hub/a", "https://hub/a", True),
+        ("https://hub/a", "http://hub/a", False),
+        ("https://hub/a", "https://cdn.hub/a", False),
+    ],
+)
+def test_no_redirect_takes_the_token_elsewhere_or_out_of_tls(old, new, follows) -> None:
+    asked = urllib.request.Request(old, method="HEAD")
+    found = hub_access._SameHost().redirect_request(asked, None, 307, "", {}, new)
+    assert (found is not None) == follows

@@ -32,10 +32,13 @@ def test_sound_rows_are_counted_for_people() -> None:
 
 
 def test_the_first_problem_stands_for_all_and_says_what_to_do() -> None:
-    found = told(DataCheck(refused=12, problems=("rows.jsonl:3: no supervised tokens", "b", "c")))
+    first = "rows.jsonl:3: no supervised tokens after cutting 99 tokens to seq_len 64"
+    found = told(DataCheck(refused=12, problems=(first, "b", "c")))
     assert (found.state, found.outside) == ("failed", False)
-    assert found.found == "rows.jsonl:3: no supervised tokens (and 11 more)"
+    assert found.found == f"{first} (and 11 more)"
     assert "train.seq_len" in found.next
+    found = told(DataCheck(refused=1, problems=("the tokenizer has no end token",)))
+    assert (found.found, found.next) == ("the tokenizer has no end token", "")
 
 
 def test_what_was_not_looked_at_is_skipped_and_says_why() -> None:
