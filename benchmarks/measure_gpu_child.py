@@ -25,6 +25,7 @@ from jobs.arguments import regression_arguments, sft_arguments
 from jobs.callbacks import StepTimes
 from jobs.outcome import reason_of
 from jobs.spec import ResolvedSpec
+from jobs.tokenizer import load_tokenizer
 from jobs.versions import versions
 
 STEPS = 4  # the first is left out of the time
@@ -155,7 +156,7 @@ def measure() -> None:
     request = json.load(sys.stdin)
     jobs = [msgspec.convert(spec, type=ResolvedSpec) for spec in request["specs"]]
     trainer.quiet()
-    tokenizer = strategies.load_tokenizer(request["tokenizer"], None)
+    tokenizer = load_tokenizer(request["tokenizer"], None)
     model = build(jobs[0], request["config"], tokenizer)
     if jobs[0].device == "cuda" and request["granted"] is not None:
         total = torch.cuda.get_device_properties(0).total_memory

@@ -44,6 +44,7 @@ def require_model(a: Attempt) -> Path | None:
 def load_base(a: Attempt, local: Path | None) -> tuple[Any, Any]:
     """The base model on its device, and its tokenizer."""
     from jobs import strategies
+    from jobs.tokenizer import load_tokenizer
 
     job = a.job
     if job.train.lean_heap and job.device == "cpu" and not lean_heap():
@@ -54,7 +55,7 @@ def load_base(a: Attempt, local: Path | None) -> tuple[Any, Any]:
     if job.model.init == "random":
         with a.ranks.one_after_first():
             base = strategies.build_base(base, a.folder / layout.BASE, job.seed)
-    tokenizer = strategies.load_tokenizer(str(base), None)
+    tokenizer = load_tokenizer(str(base), None)
     settle_lineage(a, base, tokenizer)
     model = strategies.load_model(job, str(base), None, tokenizer, a.ranks.local_rank)
     a.outcome.parameters_total = strategies.count_parameters(model)

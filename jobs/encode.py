@@ -15,6 +15,7 @@ from jobs.citations import Source
 from jobs.data import Line
 from jobs.outcome import BadInput
 from jobs.spec import MessagesRow, PromptCompletionRow, Row
+from jobs.spec.check import TemplateUse
 
 IGNORED = -100  # torch.nn.CrossEntropyLoss's default ignore_index
 
@@ -39,19 +40,34 @@ class Encoder:
         self._assistant_only = assistant_only
         self._template, self._has_marks = training_template(tokenizer)
 
+    @property
+    def template_use(self) -> TemplateUse:
+        """How the answers are found in a conversation."""
+        if self._tokenizer.chat_template is None:
+            return "none"
+        if not self._has_marks:
+            return "spans"
+        return "marked" if self._template is None else "copied"
+
     def encode(self, line: Line) -> dict[str, list[int]]:
         """`input_ids` and `labels`, both cut to the sequence length.
 
         Raises `BadInput` when no label is left, so that the row would teach nothing.
         """
+        return self.cut(line, *self.whole(line))
+
+    def whole(self, line: Line) -> tuple[list[int], list[int]]:
+        """Token ids and labels of all of the row, however long."""
         row = line.row
         if isinstance(row, MessagesRow):
-            ids, labels = self._chat(line, row)
-        elif isinstance(row, PromptCompletionRow):
-            ids, labels = self._completion(row)
-        else:
-            ids = self._ids(row.text + self._end_after(row.text))
-            labels = list(ids)
+            return self._chat(line, row)
+        if isinstance(row, PromptCompletionRow):
+            return self._completion(row)
+        ids = self._ids(row.text + self._end_after(row.text))
+        return ids, list(ids)
+
+    def cut(self, line: Line, ids: list[int], labels: list[int]) -> dict[str, list[int]]:
+        """What is left of them at the sequence length. Raises `BadInput` as `encode` does."""
         kept = labels[: self._seq_len]
         # The first token is never predicted, so a label there is none.
         if all(label == IGNORED for label in kept[1:]):

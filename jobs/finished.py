@@ -53,11 +53,12 @@ def placed(job: ResolvedSpec, device: DeviceKind | None, dtype: Dtype | None) ->
 def load(job: ResolvedSpec, run: Path) -> tuple[Any, Any]:
     """The tuned model on the spec's device, ready to be asked, and its tokenizer."""
     from jobs import strategies
+    from jobs.tokenizer import load_tokenizer
 
     weights = weights_of(job, run)
     full = job.strategy == "full"
     source, revision = (str(weights.resolve()), None) if full else base_of(job, run)
-    tokenizer = strategies.load_tokenizer(str(weights.resolve()), None)
+    tokenizer = load_tokenizer(str(weights.resolve()), None)
     model = strategies.load_model(job, source, revision, tokenizer)
     strategies.limit_threads(job, strategies.count_parameters(model))
     if not full:

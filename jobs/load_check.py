@@ -112,7 +112,7 @@ def same_base(adapter: Adapter, source: str) -> Iterator[Check]:
 
 def tokenizer_of(folder: Path, source: str) -> tuple[Any, str]:
     """The adapter's tokenizer, else the base's, with a pad token; None where there is neither."""
-    from jobs.strategies import load_tokenizer
+    from jobs.tokenizer import load_tokenizer
 
     for place in (str(folder), source):
         if Path(place).is_dir() and not (Path(place) / "tokenizer_config.json").is_file():

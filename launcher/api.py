@@ -1,4 +1,4 @@
-"""The library's face: plan, submit, follow, status, logs, cancel, collect, export.
+"""The library's face: plan, checks, submit, follow, status, logs, cancel, collect, export.
 
 A run is a plan, then a submit: `plan` touches nothing, and what it returns is exactly what
 `submit` acts on.
@@ -13,7 +13,7 @@ from functools import partial
 import msgspec
 
 from jobs.spec import JobSpec, ResolvedSpec, Strategy, name_disagrees, named_parameters
-from launcher import continuing, hub_data, paths, planner, preflight, recipes, tokens
+from launcher import continuing, hub_data, paths, planner, recipes, scanning, tokens
 from launcher.catalog import enabled, merge
 from launcher.catalog.local import Survey, survey
 from launcher.catalog.priced import Listing
@@ -27,6 +27,7 @@ from launcher.guard import spent
 from launcher.judging import scan_judging
 from launcher.ledger import measurements
 from launcher.planner import Estimator
+from launcher.preflight import checks, ready
 from launcher.reconciling import ledger, stamp, utc_now
 from launcher.runs import cancel, require_choice, resume, submit
 from launcher.selection import asked_for, in_regions, require_known
@@ -36,6 +37,7 @@ from launcher.ways_out import ways_out
 
 __all__ = [
     "cancel",
+    "checks",
     "collect",
     "compare",
     "exists",
@@ -44,6 +46,7 @@ __all__ = [
     "logs",
     "offers",
     "plan",
+    "ready",
     "require_choice",
     "resume",
     "runs",
@@ -155,8 +158,8 @@ def _request(recipe: str | None, flags: recipes.Flags, now: datetime) -> recipes
 def _scanned(request: recipes.Request, now: datetime) -> DataFacts:
     job = request.job
     if request.assumed_rows is not None:
-        return preflight.assumed_data(job, request.assumed_rows)
-    return tokens.counted(job, scan_judging(job, preflight.scan_data(job)), now)
+        return scanning.assumed_data(job, request.assumed_rows)
+    return tokens.counted(job, scan_judging(job, scanning.scan_data(job)), now)
 
 
 def _machine(now: datetime, collect_minutes: int) -> tuple[Survey, Estimator]:

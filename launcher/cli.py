@@ -85,6 +85,7 @@ def train(
         api.require_choice(made)
         return
     click.echo(_shown(made, show), err=as_json)
+    made = api.ready(made, store or "runs", hub, say)
     choice = api.require_choice(made)
     _require_a_way_home(choice, detach)
     if choice.worst_microusd and not yes:

@@ -220,19 +220,34 @@ def report(run_id: str) -> None:
 
 
 @click.command()
+@click.argument("recipe", required=False)
+@job_flags
+@click.option("--store", metavar="DIR", help="Where the run would go.")
+@click.option("--hub", metavar="ORG/NAME", help="Where it would be published.")
 @JSON_FLAG
-def doctor(as_json: bool) -> None:
-    """What this machine has for planning and training, and how to get the rest."""
+def doctor(
+    recipe: str | None, store: str | None, hub: str | None, as_json: bool, **given: Any
+) -> None:
+    """What this machine has for planning and training, and how to get the rest.
+
+    With a RECIPE or its flags: also all that can be checked before a paid second of that job.
+    """
     from launcher import api, display
     from launcher.doctor import examine
 
-    checks = examine(api.utc_now().date().isoformat())
+    found = {"checks": examine(api.utc_now().date().isoformat())}
+    asked = flags(given)
+    if recipe or asked.given or store or hub:
+        made = api.plan(recipe, asked, now=api.utc_now())
+        api.require_choice(made)
+        found["job"] = api.checks(made, store, hub)
     if as_json:
-        write_json({"checks": checks})
+        write_json(found)
     else:
-        rows = [[c.name, c.state, c.found, c.next] for c in checks]
-        click.echo(display.table([["check", "state", "found", "next"], *rows]), nl=False)
-    if any(check.state == "broken" for check in checks):
+        for checks in found.values():
+            rows = [[c.name, c.state, c.found, c.next] for c in checks]
+            click.echo(display.table([["check", "state", "found", "next"], *rows]), nl=False)
+    if any(check.state == "failed" for checks in found.values() for check in checks):
         sys.exit(4)
 
 

@@ -1,16 +1,19 @@
-"""`launch doctor`: what this machine has for planning and training, and how to get the rest."""
+"""`launch doctor`: what this machine has for planning and training, and how to get the rest.
+
+With a job, preflight.py's checks of it stand beside these.
+"""
 
 import importlib.util
-import os
 import shutil
 import sys
-from typing import Literal
+from datetime import UTC, datetime
 
-from msgspec import Struct
-
-from launcher import paths
+from launcher import paths, preflight
+from launcher.catalog import enabled, refresh
 from launcher.catalog.local import survey
 from launcher.catalog.offers import embedded_offers
+from launcher.catalog.providers import display_name
+from launcher.checks import Check, Question, asked
 from launcher.errors import LaunchError
 from launcher.executors import environment
 from launcher.ledger import Ledger
@@ -19,15 +22,13 @@ from launcher.types import GIB
 TRAINING_ENVIRONMENT_GIB = 3  # 1.6 GB installed, and pip's temporary copies
 
 
-class Check(Struct, frozen=True, kw_only=True):
-    name: str
-    state: Literal["ok", "missing", "broken"]  # missing: optional or made when first needed
-    found: str
-    next: str = ""
-
-
 def examine(today: str) -> list[Check]:
-    """All checks; those in state `broken` stop a local run."""
+    """All checks; those that failed stop a local run.
+
+    Only a HF_TOKEN that is set is asked about over the network.
+    """
+    from launcher import hub_access
+
     return [
         _python(),
         _ledger(),
@@ -36,10 +37,10 @@ def examine(today: str) -> list[Check]:
         _catalog(),
         _environment(environment.TRAINING, "the first local run makes it"),
         _environment(environment.EXPORT, "the first `launch export` to GGUF makes it"),
-        _extra("sky", "SkyPilot", "cloud", "to rent machines"),
+        _skypilot(),
         _extra("boto3", "boto3", "s3", "to keep runs in S3"),
         _extra("huggingface_hub", "huggingface_hub", "hub", "to read models from the Hub"),
-        _token(),
+        *asked([Question("token", hub_access.SECONDS + 1, hub_access.token)]),
     ]
 
 
@@ -53,7 +54,7 @@ def _ledger() -> Check:
     try:
         runs = len(Ledger(path).runs())
     except LaunchError as error:
-        return Check(name="ledger", state="broken", found=str(error))
+        return Check(name="ledger", state="failed", found=str(error))
     return Check(name="ledger", state="ok", found=f"{path}, {runs} runs")
 
 
@@ -66,14 +67,14 @@ def _disk() -> Check:
     if free < need:
         why = f"the training environment needs {need} GiB"
         return Check(
-            name="disk", state="broken", found=f"{free:.1f} GiB free in {folder}", next=why
+            name="disk", state="failed", found=f"{free:.1f} GiB free in {folder}", next=why
         )
     return Check(name="disk", state="ok", found=f"{free:.0f} GiB free in {folder}")
 
 
 def _devices(today: str) -> list[Check]:
     found = survey(today)
-    checks = [Check(name="gpu", state="broken", found=p) for p in found.problems]
+    checks = [Check(name="gpu", state="failed", found=p) for p in found.problems]
     for offer in found.offers:
         device = offer.device
         free = f"{device.usable_bytes / GIB:.1f} of {device.total_bytes / GIB:.1f} GiB usable"
@@ -112,8 +113,29 @@ def _extra(module: str, name: str, extra: str, purpose: str) -> Check:
     return Check(name=extra, state="missing", found=f"{name} is not installed", next=how)
 
 
-def _token() -> Check:
-    if os.environ.get("HF_TOKEN"):
-        return Check(name="token", state="ok", found="HF_TOKEN is set")
-    how = "only gated models and publishing need one"
-    return Check(name="token", state="missing", found="HF_TOKEN is not set", next=how)
+def _skypilot() -> Check:
+    try:
+        refresh.skypilot_python()
+    except LaunchError:
+        how = "to rent machines: pip install 'loralift[cloud]'"
+        return Check(name="cloud", state="missing", found="SkyPilot is not installed", next=how)
+    return providers(enabled.last_check(), datetime.now(UTC))
+
+
+def providers(last: enabled.Check | None, now: datetime) -> Check:
+    """Where SkyPilot may rent, with the age of its answer. Pure."""
+    how = "`launch offers --refresh` asks SkyPilot"
+    if last is None:
+        found = "SkyPilot is installed; where it may rent is not known"
+        return Check(name="cloud", state="unknown", found=found, next=how)
+    age = now - datetime.fromisoformat(last.checked_at)
+    where = ", ".join(map(display_name, last.enabled)) or "nowhere"
+    found = f"SkyPilot {last.skypilot} may rent: {where} ({_ago(age.total_seconds())})"
+    if age < preflight.CHECK_LASTS:
+        return Check(name="cloud", state="ok", found=found)
+    return Check(name="cloud", state="unknown", found=found, next=how)
+
+
+def _ago(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:.0f} h ago" if hours < 48 else f"{hours / 24:.0f} days ago"

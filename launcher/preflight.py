@@ -1,141 +1,230 @@
-"""What can be checked before anything is rented or started."""
+"""What can be checked before a paid second: a plan's data, Hub, store, machine, provider and price.
 
-import hashlib
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import NamedTuple
+All at once, each within its own time. What could not be asked is unknown and said, never taken for
+sound. A plan that costs nothing gets the checks that take no time.
+"""
 
-from jobs.spec import JobSpec, full_text, supervised_text
-from jobs.spec import replayed as draws
-from jobs.spec.reading import Found, read_rows
-from jobs.spec.splits import Arranged, Identity, arrange, identity, warnings_of
-from jobs.spec.tables import BadTable, unit_of
-from launcher.errors import BadInput
-from launcher.types import TOKENS_PER_CHARACTER, DataFacts
+import importlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from os import environ
+from pathlib import Path
 
-GROUPS = 64  # that the rows' lengths are told in
+from launcher import paths
+from launcher.catalog import enabled, refresh
+from launcher.catalog.providers import LOCAL, display_name
+from launcher.checks import Check, Question, asked
+from launcher.data_check import SECONDS as DATA_SECONDS
+from launcher.data_check import data_check
+from launcher.errors import BadInput, LaunchError, NothingFits, OutsideFailed
+from launcher.executors import environment
+from launcher.fitness import fitness
+from launcher.fresh_price import SECONDS as SKYPILOT_SECONDS
+from launcher.fresh_price import Asking, fresh_price, not_enabled, still_holds
+from launcher.refusals import gib
+from launcher.types import MICROUSD, Candidate, Plan
+
+# How long SkyPilot's last word on a provider's credentials counts. Assumption.
+CHECK_LASTS = timedelta(days=1)
+STORE_SECONDS = 10.0  # four requests to a bucket. Assumption
+_SLACK_SECONDS = 2.0  # beyond the time that an asker gives up by itself
+_SHOWN = 2  # failed checks in an error, which has three lines
+
+Say = Callable[[str], None]
 
 
-class _Item(NamedTuple):
-    """What is kept of a row."""
+def checks(plan: Plan, store: str | None = None, hub: str | None = None) -> list[Check]:
+    """Everything that can be known of the plan's chosen offer before it is submitted.
 
-    identity: Identity
-    characters: int
-
-
-def scan_data(job: JobSpec) -> DataFacts:
-    """Read every row once: counts and characters for the plan, and what is wrong with which line.
-
-    The sets are the job's own: both call `arrange`. Raises BadInput for a broken line, a row that
-    can teach nothing, an empty file, and sets that judge nothing or leave nothing to train on.
+    `store` is where the run will be kept, a folder or s3://; `hub` the ORG/NAME to publish to.
     """
-    data = job.data
-    paths = {"train": data.train, "validation": data.validation, "test": data.test}
-    scans = {name: _Scan(path, job) for name, path in paths.items() if path is not None}
-    given = {name: scan.items for name, scan in scans.items()}
+    return _all(plan, store, hub, _asking(_chosen(plan)))
+
+
+def ready(plan: Plan, store: str | None, hub: str | None, say: Say) -> Plan:
+    """The plan as it may be submitted: checked, and at the price of now where it costs money.
+
+    Raises BadInput, OutsideFailed, or NothingFits where the price has risen over the cap. A plan
+    without a choice comes back as it is; one that costs nothing is looked at as far as that takes
+    no time, and asks nobody.
+    """
+    if plan.chosen is None:
+        return plan
+    if not plan.chosen.worst_microusd:
+        _require(_immediate(plan, store))
+        return plan
+    asking = _asking(plan.chosen)
+    say("checking what can be known before the first paid second")
+    found = _all(plan, store, hub, asking)
+    for check in found:
+        if check.state in ("skipped", "unknown"):
+            say(f"not checked: {check.line}")
+    _require(found)
+    repriced = still_holds(plan, plan.chosen, fresh_price(plan.chosen, asking))
+    if isinstance(repriced, str):
+        raise NothingFits(f"{repriced}\nplan again: another offer may hold it; or raise --max-cost")
+    return repriced
+
+
+def _require(found: list[Check]) -> None:
+    failed = [check for check in found if check.state == "failed"]
+    if not failed:
+        return
+    lines = [check.line for check in failed[:_SHOWN]]
+    if len(failed) > _SHOWN:
+        lines.append(f"and {len(failed) - _SHOWN} more: `launch doctor` with the same flags")
+    kind: type[LaunchError] = OutsideFailed if all(c.outside for c in failed) else BadInput
+    raise kind("\n".join(lines))
+
+
+def _chosen(plan: Plan) -> Candidate:
+    if plan.chosen is None:
+        raise NothingFits("nothing is chosen, so there is nothing to check; see the plan")
+    return plan.chosen
+
+
+def _asking(chosen: Candidate) -> Asking:
+    return Asking(chosen.offer.provider, datetime.now(UTC).date().isoformat())
+
+
+def _all(plan: Plan, store: str | None, hub: str | None, asking: Asking) -> list[Check]:
+    chosen = _chosen(plan)
+    questions = [*_at_work(plan, hub)]
+    if store is not None and "://" in store:
+        questions.append(Question("store", STORE_SECONDS, partial(_remote_store, store)))
+    if chosen.offer.provider != LOCAL:
+        questions += _renting(chosen, asking)
+    return [*_immediate(plan, store), *asked(questions)]
+
+
+def _immediate(plan: Plan, store: str | None) -> list[Check]:
+    """What takes no time."""
+    chosen = _chosen(plan)
+    found = list(fitness(chosen, own_python=environment.PYTHON_VARIABLE in environ))
+    if chosen.offer.provider == LOCAL:
+        found.append(_local_disk(chosen, plan.run_id))
+    if store is not None and "://" not in store:
+        found.append(_folder("store", store))
+    return found
+
+
+def _local_disk(chosen: Candidate, run_id: str) -> Check:
+    """What the run itself writes. The environment is made before it, and a base model from the Hub
+    lies in the Hub's own cache, if not there already: neither is counted."""
+    assert chosen.spec is not None, "a chosen candidate has a spec"
+    assert chosen.estimate is not None, "and an estimate"
+    elsewhere = ["environment"]
+    if chosen.spec.model.init == "pretrained":
+        elsewhere.append("base model")
+    need = sum(term.bytes for term in chosen.estimate.disk if term.name not in elsewhere)
+    place = _existing(paths.work_folder(run_id))
+    free = shutil.disk_usage(place).free
+    found = f"needs {gib(need)} GiB, {gib(free)} are free in {place}"
+    if free < need:
+        how = "make room, or set XDG_STATE_HOME to another disk"
+        return Check(name="disk", state="failed", found=found, next=how, outside=True)
+    return Check(name="disk", state="ok", found=found)
+
+
+def _folder(name: str, where: str) -> Check:
+    """Whether files can be made in a folder that is there or can be made; leaves nothing."""
+    place = _existing(Path(where).expanduser().absolute())
     try:
-        found = arrange(given, lambda item: item.identity, data.held_out_shares, job.seed)
-    except ValueError as error:
-        raise BadInput(f"{data.train}: {error}") from None
-    return _facts(job, scans, found)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        found = f"no file can be made in {place}: {error.strerror or error}"
+        return Check(name=name, state="failed", found=found, next="name another --store")
+    return Check(name=name, state="ok", found=f"{place} is writable")
 
 
-def assumed_data(job: JobSpec, rows: int) -> DataFacts:
-    """Facts of data that nobody has yet: `rows` of full length, and a tenth of them held out."""
-    said = f"no data given: {rows:,} rows of {job.train.seq_len:,} tokens are assumed"
-    characters = round(job.train.seq_len / TOKENS_PER_CHARACTER)
-    held_out = -(-rows // 10)
-    return DataFacts(
-        train_path=job.data.train,
-        validation_path=None,
-        train_rows=rows,
-        validation_rows=held_out,
-        train_characters=rows * characters,
-        longest_characters=characters,
-        validation_characters=held_out * characters,
-        sha256="",
-        warnings=(f"{said}; --data FILE, or --rows N, says otherwise",),
-    )
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.parents) if place.exists())
 
 
-def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> DataFacts:
-    digests = {name: scan.sha256 for name, scan in scans.items()}
-    train, validation = found.sets["train"], found.sets["validation"]
-    test = found.sets.get("test", [])
-    replayed, replay_sha256 = _replay(job, len(train))
-    lengths = [item.characters for item in train] + replayed
-    judging = [item.characters for item in (*validation, *test)]
-    shapes: dict[str, int] = {}
-    for scan in scans.values():
-        for shape, count in scan.shapes.items():
-            shapes[shape] = shapes.get(shape, 0) + count
-    return DataFacts(
-        train_path=job.data.train,
-        validation_path=job.data.validation,
-        train_rows=len(lengths),
-        validation_rows=len(validation),
-        train_characters=sum(lengths),
-        longest_characters=max(lengths),
-        longest_judged_characters=max(judging, default=0),
-        row_characters=_grouped(lengths),
-        validation_characters=_characters(validation),
-        sha256=digests["train"],
-        validation_sha256=digests.get("validation"),
-        test_rows=len(test),
-        test_characters=_characters(test),
-        test_sha256=digests.get("test"),
-        shapes=shapes,
-        repeated_rows=sum(count.rows for count in found.repeated.values()),
-        left_out_rows=sum(count.rows for count in found.left_out.values()),
-        warnings=warnings_of(found),
-        replay_rows=len(replayed),
-        replay_sha256=replay_sha256,
-    )
+def _remote_store(url: str) -> Check:
+    """Written to, read and removed by what will keep the run there."""
+    try:
+        stores = importlib.import_module("results.stores")
+    except ImportError:
+        found = f"{url} was not looked at: this version has nothing that writes there"
+        return Check(name="store", state="unknown", found=found)
+    try:
+        stores.require_writable(stores.open_store(url))
+    except stores.StoreError as error:
+        found = " ".join(str(error).split())
+        return Check(name="store", state="failed", found=found, outside=True)
+    return Check(name="store", state="ok", found=f"{url} is writable")
 
 
-def _replay(job: JobSpec, new_rows: int) -> tuple[list[int], str | None]:
-    """Characters of the rows that the old file adds to the mix, at most: those whose question
-    stands among the new ones are left out by the job, which reads both. Which of them are drawn is
-    the job's to say; here they are taken evenly from the shortest to the longest."""
-    if job.data.replay is None:
-        return [], None
-    old = _Scan(job.data.replay, job)
-    lengths = sorted(item.characters for item in old.items)
-    count = min(draws(new_rows, job.data.replay_share), len(lengths))
-    return [lengths[len(lengths) * (2 * i + 1) // (2 * count)] for i in range(count)], old.sha256
+def _at_work(plan: Plan, hub: str | None) -> Iterator[Question]:
+    """Of the job, wherever it runs: its data, its model, what the Hub must allow."""
+    from launcher import hub_access  # HTTP and TLS, 30 ms: not for a plan that costs nothing
+
+    spec, job = _chosen(plan).spec, plan.job
+    assert spec is not None, "a chosen candidate has a spec"
+    yield Question("data", DATA_SECONDS + _SLACK_SECONDS, partial(data_check, spec))
+    seconds = 2 * hub_access.SECONDS + _SLACK_SECONDS
+    yield Question("token", seconds, hub_access.token)
+    if not job.model.id.startswith("/"):
+        model = partial(hub_access.model, "model", job.model.id, job.model.revision, "config.json")
+        yield Question("model", seconds, model)
+    parent = (job.resume_from or "").partition("hub:")[2]
+    if parent:
+        where, _, revision = parent.partition("@")
+        adapter = partial(
+            hub_access.model, "parent", where, revision or None, "adapter_config.json"
+        )
+        yield Question("parent", seconds, adapter)
+    if hub is not None:
+        yield Question("push", seconds, partial(hub_access.push, hub))
 
 
-def _grouped(lengths: list[int]) -> tuple[float, ...]:
-    """Their means in at most GROUPS groups of as many rows, the shortest first."""
-    ordered, groups = sorted(lengths), min(GROUPS, len(lengths))
-    bounds = [len(ordered) * i // groups for i in range(groups + 1)]
-    return tuple(sum(ordered[start:end]) / (end - start) for start, end in pairwise(bounds))
+def _renting(chosen: Candidate, asking: Asking) -> list[Question]:
+    seconds = SKYPILOT_SECONDS + _SLACK_SECONDS
+    return [
+        Question("skypilot", seconds, partial(credentials, asking, datetime.now(UTC))),
+        Question("price", seconds, partial(_price, chosen, asking)),
+    ]
 
 
-def _characters(items: Sequence[_Item]) -> int:
-    return sum(item.characters for item in items)
+def credentials(asking: Asking, now: datetime) -> Check:
+    """Whether SkyPilot may rent from the provider: as it said within a day, else asked now.
+
+    Raises OutsideFailed where it gives no answer.
+    """
+    provider, where = asking.provider, display_name(asking.provider)
+    try:
+        refresh.skypilot_python()
+    except OutsideFailed as error:
+        return Check(name="skypilot", state="failed", found=str(error), outside=True)
+    known = enabled.last_check()
+    if known is not None and known.knows(provider):
+        age = now - datetime.fromisoformat(known.checked_at)
+        if age < CHECK_LASTS:
+            hours = age.total_seconds() / 3600
+            found = f"{where} was enabled {hours:.0f} h ago (SkyPilot {known.skypilot})"
+            return Check(name="skypilot", state="ok", found=found)
+    answer = asking.answer()
+    if provider in answer.enabled:
+        found = f"{where} is enabled (SkyPilot {answer.version}, asked now)"
+        return Check(name="skypilot", state="ok", found=found)
+    found = f"{where}: {not_enabled(answer, provider)}"
+    return Check(name="skypilot", state="failed", found=found, outside=True)
 
 
-class _Scan:
-    """A file, read once more for its digest."""
-
-    def __init__(self, path: str, job: JobSpec) -> None:
-        self.items: list[_Item] = []
-        self.shapes: dict[str, int] = {}
-        try:
-            with open(path, "rb") as file:
-                self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            unit = unit_of(path)
-            for found in read_rows(path, job.regression):
-                self._take(found, unit)
-        except BadTable as error:
-            raise BadInput(f"{path}{error.place}: {error.why}") from None
-        except OSError as error:
-            raise BadInput(f"{path}: {error.strerror or error}; give a file of rows") from None
-
-    def _take(self, found: Found, unit: str) -> None:
-        if not supervised_text(found.row).strip():
-            why = "no text to learn from (the answer is empty or missing)"
-            raise BadTable(why, found.number, unit)
-        self.items.append(_Item(identity(found.row), len(full_text(found.row))))
-        self.shapes[found.shape] = self.shapes.get(found.shape, 0) + 1
+def _price(chosen: Candidate, asking: Asking) -> Check:
+    try:
+        if credentials(asking, datetime.now(UTC)).state == "failed":
+            found = "SkyPilot, which reads it, may not rent there"
+            return Check(name="price", state="skipped", found=found)
+        now = fresh_price(chosen, asking)
+    except OutsideFailed as error:
+        found = " ".join(str(error).split())
+        return Check(name="price", state="failed", found=found, outside=True)
+    before, after = chosen.offer.microusd_per_hour / MICROUSD, now.microusd_per_hour / MICROUSD
+    moved = f"${before:.3f} an hour" if before == after else f"${before:.3f} → ${after:.3f} an hour"
+    return Check(name="price", state="ok", found=f"{moved}, of {now.as_of}")

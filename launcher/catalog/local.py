@@ -18,6 +18,7 @@ from launcher.types import GIB, Device, Offer
 
 REGION = "this machine"
 _LIBRARY = "libnvidia-ml.so.1"
+_DRIVER = "NVML, driver "
 _ROOT = Path("/")
 
 
@@ -41,6 +42,11 @@ class _Found(Struct, frozen=True, kw_only=True):
     device: Device
     source: str
     note: str = ""
+
+
+def driver(offer: Offer) -> str:
+    """NVIDIA's driver behind a card of this machine; empty where there is none."""
+    return offer.source.removeprefix(_DRIVER) if offer.source.startswith(_DRIVER) else ""
 
 
 def _offer(found: _Found, today: str) -> Offer:
@@ -162,6 +168,6 @@ def _card(nvml: Any, handle: Any, index: int, driver: str) -> _Found:
     return _Found(
         instance=f"gpu{index}",
         device=device,
-        source=f"NVML, driver {driver}",
+        source=f"{_DRIVER}{driver}",
         note="; ".join(notes),
     )

@@ -80,7 +80,7 @@ def refresh(say: Callable[[str], None], now: datetime) -> Refreshed:
     if before is None:
         before = _known(merge.merged([embedded.snapshot()]))
     say("asking SkyPilot where it may rent; this takes some seconds")
-    answer = _answer(python)
+    answer = ask(python, PROVIDERS)
     check = enabled.Check(
         checked_at=now.astimezone(UTC).isoformat(timespec="seconds"),
         skypilot=answer.version,
@@ -136,7 +136,9 @@ def skypilot_python() -> str:
     raise OutsideFailed(f"SkyPilot is not installed, so there is nobody to ask: {INSTALL}")
 
 
-class _Answer(Struct, frozen=True):
+class Answer(Struct, frozen=True):
+    """What SkyPilot says of the providers it was asked about."""
+
     version: str
     enabled: list[str]
     disabled: dict[str, str]
@@ -144,12 +146,16 @@ class _Answer(Struct, frozen=True):
     shares: tuple[clusters.Share, ...]
 
 
-def _answer(python: str) -> _Answer:
+def ask(python: str, names: Iterable[str], seconds: float = TIMEOUT_SECONDS) -> Answer:
+    """Ask about these providers alone; the catalogs of the enabled ones are fetched anew.
+
+    Raises OutsideFailed.
+    """
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment["SKYPILOT_DISABLE_USAGE_COLLECTION"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "answer.json"
-        command = [python, "-c", _PROGRAM.read_text(), str(result), *PROVIDERS]
+        command = [python, "-c", _PROGRAM.read_text(), str(result), *names]
         try:
             done = subprocess.run(
                 command,
@@ -158,12 +164,14 @@ def _answer(python: str) -> _Answer:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=TIMEOUT_SECONDS,
+                timeout=seconds,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except subprocess.TimeoutExpired:
+            raise OutsideFailed(f"SkyPilot did not answer in {seconds:g} s ({python})") from None
+        except OSError as error:
             raise OutsideFailed(f"SkyPilot did not answer: {error}"[:400]) from None
         try:
-            return msgspec.convert(json.loads(result.read_text()), _Answer)
+            return msgspec.convert(json.loads(result.read_text()), Answer)
         except (OSError, ValueError, msgspec.ValidationError):
             last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
             raise OutsideFailed(

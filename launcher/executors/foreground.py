@@ -17,12 +17,14 @@ def run_module(
     *arguments: str,
     folder: Path,
     stdout: IO[Any] | int | None,
-    stderr: int | None = None,
+    stderr: IO[Any] | int | None = None,
+    seconds: float | None = None,
 ) -> int:
     """Run `python -m module` in `folder` with a private copy of the jobs package; its exit code.
 
     `stdout` and `stderr` as subprocess takes them: None is the command's own. On Ctrl-C the stage,
-    which hears it too, is waited for. Raises OutsideFailed when the interpreter cannot be started.
+    which hears it too, is waited for; beyond `seconds` it is ended. Raises OutsideFailed then, and
+    when the interpreter cannot be started.
     """
     with tempfile.TemporaryDirectory() as code:
         shutil.copytree(
@@ -46,7 +48,11 @@ def run_module(
         except OSError as error:
             raise OutsideFailed(f"cannot start {python}: {error.strerror}") from None
         try:
-            return stage.wait()
+            return stage.wait(seconds)
+        except subprocess.TimeoutExpired:
+            stage.kill()
+            stage.wait()
+            raise OutsideFailed(f"{module} gave no answer in {seconds:g} s") from None
         except KeyboardInterrupt:
             stage.wait()
             raise

@@ -118,12 +118,17 @@ def test_nothing_fits_is_exit_3_with_ways_out(launch: Command) -> None:
     assert len(done.stderr.strip().splitlines()) <= 3
 
 
-def test_a_cloud_that_this_version_cannot_submit_to_is_said(launch: Command) -> None:
+def test_a_cloud_that_this_version_cannot_submit_to_is_said(
+    launch: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")  # nobody listens there
+    monkeypatch.delenv("LORALIFT_SKYPILOT_PYTHON", raising=False)
     arguments = ("--model", "Qwen/Qwen2.5-7B-Instruct", "--on", "runpod", "--max-cost", "10")
     planned = launch(*arguments, "--dry-run")
     assert planned.returncode == 0
     assert "WARNING RunPod is planned and priced, but this version cannot rent it" in planned.stdout
     done = launch(*arguments, "--yes")
-    assert done.returncode == 2
-    assert "cannot submit through `skypilot`" in done.stderr
+    assert done.returncode == 4
+    assert "error: skypilot: SkyPilot is not installed" in done.stderr
+    assert "not checked: model: URLError" in done.stderr
     assert json.loads(launch("runs", "--json").stdout) == {"runs": []}

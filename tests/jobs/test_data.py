@@ -32,7 +32,7 @@ UNMARKED = (
 
 @pytest.fixture(scope="module")
 def load():
-    from jobs.strategies import load_tokenizer
+    from jobs.tokenizer import load_tokenizer
 
     return lambda: load_tokenizer(str(SAMPLE / "model"), None)
 
@@ -110,7 +110,7 @@ def test_a_known_template_gets_trl_s_marked_copy(tokenizer, rows):
 
 
 def test_the_pad_token_is_never_the_end_token(load, tmp_path):
-    from jobs.strategies import load_tokenizer
+    from jobs.tokenizer import load_tokenizer
 
     for pad in ("<|im_end|>", None):
         tokenizer = load()

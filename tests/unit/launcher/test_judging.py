@@ -11,8 +11,8 @@ from launcher import recipes
 from launcher.errors import BadInput
 from launcher.executors.process import lay_out
 from launcher.judging import scan_judging
-from launcher.preflight import scan_data
 from launcher.render import task
+from launcher.scanning import scan_data
 from launcher.types import Budget
 from tests.unit.launcher.planning import cloud, dollars, planned
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.spec import JobSpec
-from launcher import paths, planner, preflight, recipes
+from launcher import paths, planner, recipes, scanning
 from launcher.catalog.offers import embedded_offers
 from launcher.estimate import shapes
 from launcher.types import GIB, ModelFacts, Offer, Plan
@@ -42,7 +42,7 @@ def plan(name: str, folder: Path, offers: tuple[Offer, ...], *sets: str) -> Plan
         request.budget,
         shape,
         model,
-        preflight.scan_data(request.job),
+        scanning.scan_data(request.job),
         offers,
         run_id="r",
         created_at="2026-11-21T00:00:00+00:00",

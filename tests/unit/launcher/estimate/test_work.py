@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobs.spec import Data, JobSpec, Model, ResolvedSpec, ResolvedTrain
 from launcher.estimate.work import mean_longest, work_of
-from launcher.preflight import scan_data
+from launcher.scanning import scan_data
 from launcher.types import DataFacts
 from tests.unit.launcher.planning import DATA
 

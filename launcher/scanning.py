@@ -1,0 +1,141 @@
+"""Every row of a job's data files, read once: what a plan needs to know, and what is wrong."""
+
+import hashlib
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from jobs.spec import JobSpec, full_text, supervised_text
+from jobs.spec import replayed as draws
+from jobs.spec.reading import Found, read_rows
+from jobs.spec.splits import Arranged, Identity, arrange, identity, warnings_of
+from jobs.spec.tables import BadTable, unit_of
+from launcher.errors import BadInput
+from launcher.types import TOKENS_PER_CHARACTER, DataFacts
+
+GROUPS = 64  # that the rows' lengths are told in
+
+
+class _Item(NamedTuple):
+    """What is kept of a row."""
+
+    identity: Identity
+    characters: int
+
+
+def scan_data(job: JobSpec) -> DataFacts:
+    """Read every row once: counts and characters for the plan, and what is wrong with which line.
+
+    The sets are the job's own: both call `arrange`. Raises BadInput for a broken line, a row that
+    can teach nothing, an empty file, and sets that judge nothing or leave nothing to train on.
+    """
+    data = job.data
+    paths = {"train": data.train, "validation": data.validation, "test": data.test}
+    scans = {name: _Scan(path, job) for name, path in paths.items() if path is not None}
+    given = {name: scan.items for name, scan in scans.items()}
+    try:
+        found = arrange(given, lambda item: item.identity, data.held_out_shares, job.seed)
+    except ValueError as error:
+        raise BadInput(f"{data.train}: {error}") from None
+    return _facts(job, scans, found)
+
+
+def assumed_data(job: JobSpec, rows: int) -> DataFacts:
+    """Facts of data that nobody has yet: `rows` of full length, and a tenth of them held out."""
+    said = f"no data given: {rows:,} rows of {job.train.seq_len:,} tokens are assumed"
+    characters = round(job.train.seq_len / TOKENS_PER_CHARACTER)
+    held_out = -(-rows // 10)
+    return DataFacts(
+        train_path=job.data.train,
+        validation_path=None,
+        train_rows=rows,
+        validation_rows=held_out,
+        train_characters=rows * characters,
+        longest_characters=characters,
+        validation_characters=held_out * characters,
+        sha256="",
+        warnings=(f"{said}; --data FILE, or --rows N, says otherwise",),
+    )
+
+
+def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> DataFacts:
+    digests = {name: scan.sha256 for name, scan in scans.items()}
+    train, validation = found.sets["train"], found.sets["validation"]
+    test = found.sets.get("test", [])
+    replayed, replay_sha256 = _replay(job, len(train))
+    lengths = [item.characters for item in train] + replayed
+    judging = [item.characters for item in (*validation, *test)]
+    shapes: dict[str, int] = {}
+    for scan in scans.values():
+        for shape, count in scan.shapes.items():
+            shapes[shape] = shapes.get(shape, 0) + count
+    return DataFacts(
+        train_path=job.data.train,
+        validation_path=job.data.validation,
+        train_rows=len(lengths),
+        validation_rows=len(validation),
+        train_characters=sum(lengths),
+        longest_characters=max(lengths),
+        longest_judged_characters=max(judging, default=0),
+        row_characters=_grouped(lengths),
+        validation_characters=_characters(validation),
+        sha256=digests["train"],
+        validation_sha256=digests.get("validation"),
+        test_rows=len(test),
+        test_characters=_characters(test),
+        test_sha256=digests.get("test"),
+        shapes=shapes,
+        repeated_rows=sum(count.rows for count in found.repeated.values()),
+        left_out_rows=sum(count.rows for count in found.left_out.values()),
+        warnings=warnings_of(found),
+        replay_rows=len(replayed),
+        replay_sha256=replay_sha256,
+    )
+
+
+def _replay(job: JobSpec, new_rows: int) -> tuple[list[int], str | None]:
+    """Characters of the rows that the old file adds to the mix, at most: those whose question
+    stands among the new ones are left out by the job, which reads both. Which of them are drawn is
+    the job's to say; here they are taken evenly from the shortest to the longest."""
+    if job.data.replay is None:
+        return [], None
+    old = _Scan(job.data.replay, job)
+    lengths = sorted(item.characters for item in old.items)
+    count = min(draws(new_rows, job.data.replay_share), len(lengths))
+    return [lengths[len(lengths) * (2 * i + 1) // (2 * count)] for i in range(count)], old.sha256
+
+
+def _grouped(lengths: list[int]) -> tuple[float, ...]:
+    """Their means in at most GROUPS groups of as many rows, the shortest first."""
+    ordered, groups = sorted(lengths), min(GROUPS, len(lengths))
+    bounds = [len(ordered) * i // groups for i in range(groups + 1)]
+    return tuple(sum(ordered[start:end]) / (end - start) for start, end in pairwise(bounds))
+
+
+def _characters(items: Sequence[_Item]) -> int:
+    return sum(item.characters for item in items)
+
+
+class _Scan:
+    """A file, read once more for its digest."""
+
+    def __init__(self, path: str, job: JobSpec) -> None:
+        self.items: list[_Item] = []
+        self.shapes: dict[str, int] = {}
+        try:
+            with open(path, "rb") as file:
+                self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            unit = unit_of(path)
+            for found in read_rows(path, job.regression):
+                self._take(found, unit)
+        except BadTable as error:
+            raise BadInput(f"{path}{error.place}: {error.why}") from None
+        except OSError as error:
+            raise BadInput(f"{path}: {error.strerror or error}; give a file of rows") from None
+
+    def _take(self, found: Found, unit: str) -> None:
+        if not supervised_text(found.row).strip():
+            why = "no text to learn from (the answer is empty or missing)"
+            raise BadTable(why, found.number, unit)
+        self.items.append(_Item(identity(found.row), len(full_text(found.row))))
+        self.shapes[found.shape] = self.shapes.get(found.shape, 0) + 1
