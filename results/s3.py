@@ -278,7 +278,8 @@ def _client(url: str) -> Any:
         max_pool_connections=2 * THREADS,
     )
     try:
-        return boto3.client("s3", config=settings)
+        # a session of its own: boto3's default one keeps the credentials that it saw first
+        return boto3.session.Session().client("s3", config=settings)
     except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no address
         raise StoreError(f"store {url}: {_line(error)}\nmend the AWS_... settings") from None
 

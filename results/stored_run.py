@@ -133,7 +133,8 @@ def state(store: Store, run_id: str) -> State:
 def fetch(store: Store, run_id: str, folder: Path, say: Say = lambda _: None) -> State:
     """Bring a run to a folder: what is not there yet or differs, each file verified.
 
-    Of a partial run what there is, without its checkpoints. Raises StoreError, Damaged for what is
+    Of a complete run SHA256SUMS comes last; of a partial one what there is, but nothing
+    that only a restart reads. Raises StoreError, Damaged for what is
     not what was put there; the files that came before it stay.
     """
     run = StoredRun(store, run_id)
@@ -147,6 +148,7 @@ def fetch(store: Store, run_id: str, folder: Path, say: Say = lambda _: None) ->
         return "partial" if found else "absent"
     for name, sha256 in sums.items():
         _bring(run, name, folder, sha256, sha256, say)
+    (folder / layout.SUMS).write_bytes(write_sums(sums))
     return "complete"
 
 
@@ -253,4 +255,5 @@ def _job(spec: bytes) -> dict[str, Any]:
 
 
 def _is_of_the_writing(name: str) -> bool:
-    return name == layout.WRITER or name.startswith(f"{layout.CHECKPOINTS}/")
+    """What the next attempt needs, and nobody once the run is complete."""
+    return name in (layout.WRITER, *layout.RESTART) or name.startswith(f"{layout.CHECKPOINTS}/")

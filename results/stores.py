@@ -190,15 +190,19 @@ class FolderStore:
         path = self._root / key
         with self._said(f"remove {key}"):
             path.unlink(missing_ok=True)
-            for folder in path.parents:  # an object store has no empty folders either
-                if folder == self._root or any(folder.iterdir()):
-                    break
-                folder.rmdir()
+            self._remove_empty(path.parent)
 
     def clear(self, prefix: str) -> None:
         with self._said("remove unfinished uploads"):
             for path in list((self._root / prefix).rglob(f"*{layout.TEMPORARY_SUFFIX}")):
                 path.unlink(missing_ok=True)
+
+    def _remove_empty(self, folder: Path) -> None:
+        """An object store has no empty folders either."""
+        with contextlib.suppress(OSError):  # not empty, or not there
+            while folder != self._root:
+                folder.rmdir()
+                folder = folder.parent
 
     def _require(self, key: str, replacing: Stored | None) -> None:
         if replacing is not None and self.find(key) != replacing:

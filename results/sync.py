@@ -77,8 +77,7 @@ class Sync:
         self._run.require_same_job(self._folder)
         sums = self._run.sums()
         if sums is not None:
-            result = self._folder / layout.RESULT
-            if not (result.is_file() and sums.get(layout.RESULT) == sha256_of(result)):
+            if not self._is_this_run(sums):
                 raise finished(self._run)
             self._begun = self.complete = True
             return
@@ -86,6 +85,13 @@ class Sync:
         if not (self._folder / layout.RESULT).exists():
             self._run.remove(layout.RESULT)  # of an attempt before this one
         self._begun = True
+
+    def _is_this_run(self, sums: dict[str, str]) -> bool:
+        """Whether a finished run is the one of this folder: what ended it, and all it made."""
+        names = [n for n in names_of(self._folder) if n not in (*GROWING, *layout.RESTART)]
+        return layout.RESULT in names and all(
+            sums.get(name) == sha256_of(self._folder / name) for name in names
+        )
 
     def _send(self, name: str, over: bool) -> None:
         path = self._folder / name
@@ -185,8 +191,14 @@ def follow(sync: Sync, folder: Path, interval: float, linger: float, say: Say) -
             give_up_at = time.monotonic() + linger
         try:
             sync.once(over)
+            if trouble:
+                trouble = ""
+                say("the store is back")
             if over or sync.complete:
                 return _end(sync, folder, say)
+            if last:
+                say("stopped; what was finished is up")
+                return 0
         except Refused as error:
             say(f"{error}")
             return 1
@@ -197,13 +209,6 @@ def follow(sync: Sync, folder: Path, interval: float, linger: float, say: Say) -
             if last or (give_up_at is not None and time.monotonic() > give_up_at):
                 say(f"not everything is up; all is in {folder}, and a later sync sends the rest")
                 return 1
-        else:
-            if trouble:
-                trouble = ""
-                say("the store is back")
-            if last:
-                say("stopped; what was finished is up")
-                return 0
         _wait(stop, folder, interval, over)
 
 
