@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from results.s3_errors import explain, line_of
 from results.stores import (
     Stored,
     StoreError,
@@ -29,19 +30,15 @@ from results.stores import (
 PART_BYTES = 8 << 20
 PARTS = 10_000
 THREADS = 4  # assumption: enough for one connection's latency, little beside a training job
+# Of a conditional write: 412, 409 while another is under way, 404 for If-Match on what is gone.
+_NOT_AS_NAMED = (
+    "PreconditionFailed",
+    "ConditionalRequestConflict",
+    "NoSuchKey",
+    "NoSuchUpload",
+)
 ATTEMPTS = 5  # of each request, with back-off: botocore's standard mode
 CONNECT_SECONDS, READ_SECONDS = 10, 60
-
-_REFUSED = {  # codes of S3's error responses; a HEAD has no more than the status
-    "SignatureDoesNotMatch": "the secret key does not belong to the access key",
-    "InvalidAccessKeyId": "the access key is not known there",
-    "ExpiredToken": "the session token has expired",
-    "AccessDenied": "these credentials may not do that there",
-    "403": "the credentials are wrong, or may not do that there",
-}
-_CREDENTIALS = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or AWS_PROFILE"
-)
 
 
 class Part(NamedTuple):
@@ -215,39 +212,15 @@ class S3Store:
         try:
             yield
         except ClientError as error:
-            code = error.response["Error"]["Code"]
-            # 412: the condition does not hold; 409: another write was under way; If-Match on what
-            # is not there is 404 at AWS
-            if written is not None and code in (
-                "PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "NoSuchUpload"
-            ):  # fmt: skip
+            if written is not None and error.response["Error"]["Code"] in _NOT_AS_NAMED:
                 raise taken(self.url, written) from None
-            raise self._refused(what, code, error) from None
-        except (BotoCoreError, Boto3Error) as error:
-            raise self._unreachable(what, error) from None
-        except OSError as error:  # of this machine's file
-            raise StoreError(f"store {self.url}: cannot {what}: {error}") from None
+            raise self._error(what, error) from None
+        except (BotoCoreError, Boto3Error, OSError) as error:
+            raise self._error(what, error) from None
 
-    def _refused(self, what: str, code: str, error: Exception) -> StoreError:
-        if code in _REFUSED:
-            return StoreError(f"store {self.url}: cannot {what}: {_REFUSED[code]}\n{_CREDENTIALS}")
-        if code in ("NoSuchBucket", "404"):
-            return StoreError(
-                f"store {self.url}: there is no bucket {self._bucket} at {self._endpoint()}\n"
-                "create it, or mend --store or AWS_ENDPOINT_URL_S3"
-            )
-        return StoreError(f"store {self.url}: cannot {what}: {_line(error)}")
-
-    def _unreachable(self, what: str, error: Exception) -> StoreError:
-        if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
-            return StoreError(f"store {self.url}: no credentials\n{_CREDENTIALS}")
-        return StoreError(
-            f"store {self.url}: cannot {what}: {_line(error)}\n"
-            f"is {self._endpoint()} up, and AWS_ENDPOINT_URL_S3 right?"
-        )
-
-    def _endpoint(self) -> str:
-        return str(self._client.meta.endpoint_url)
+    def _error(self, what: str, error: Exception) -> StoreError:
+        endpoint = str(self._client.meta.endpoint_url)
+        return StoreError(f"store {self.url}: {explain(what, error, self._bucket, endpoint)}")
 
 
 def parts_of(size_bytes: int, sha256: str) -> list[Part]:
@@ -281,7 +254,7 @@ def _client(url: str) -> Any:
         # a session of its own: boto3's default one keeps the credentials that it saw first
         return boto3.session.Session().client("s3", config=settings)
     except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no address
-        raise StoreError(f"store {url}: {_line(error)}\nmend the AWS_... settings") from None
+        raise StoreError(f"store {url}: {line_of(error)}\nmend the AWS_... settings") from None
 
 
 def _stored(found: dict[str, Any]) -> Stored:
@@ -300,7 +273,3 @@ def _opened(source: Path | bytes) -> Iterator[tuple[int, str, Cut]]:
         descriptor = file.fileno()
         size = os.fstat(descriptor).st_size
         yield size, sha256, lambda start, end: os.pread(descriptor, end - start, start)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -88,10 +88,9 @@ class StoredRun:
         """
         mine, key = folder / layout.WRITER, self.key(layout.WRITER)
         found = self.store.read(key)
-        if found is not None and mine.is_file() and found[0] == mine.read_bytes():
-            return
         if found is not None and not take_over:
-            raise self._claimed()
+            self._require_own(found[0], mine)
+            return
         content = msgspec.json.encode(Writer(uuid.uuid4().hex))
         mine.write_bytes(content)  # first: a claim whose owner does not know of it helps nobody
         try:
@@ -102,9 +101,7 @@ class StoredRun:
     def require_claim(self, folder: Path) -> None:
         """Raises Refused when the run has been taken over."""
         found = self.store.read(self.key(layout.WRITER))
-        mine = folder / layout.WRITER
-        if found is None or not mine.is_file() or found[0] != mine.read_bytes():
-            raise self._claimed()
+        self._require_own(b"" if found is None else found[0], folder / layout.WRITER)
 
     def require_same_job(self, folder: Path) -> None:
         """Raises Refused when another job, its deadline aside, stands there under this run id."""
@@ -115,11 +112,12 @@ class StoredRun:
                 "choose another --run-id or --store"
             )
 
-    def _claimed(self) -> Refused:
-        return Refused(
-            f"{self.url} is written from elsewhere\n"
-            "end that one, take the run over with --restore, or choose another --run-id"
-        )
+    def _require_own(self, claim: bytes, mine: Path) -> None:
+        if not (mine.is_file() and mine.read_bytes() == claim):
+            raise Refused(
+                f"{self.url} is written from elsewhere\n"
+                "end that one, take the run over with --restore, or choose another --run-id"
+            )
 
 
 def state(store: Store, run_id: str) -> State:
@@ -133,9 +131,9 @@ def state(store: Store, run_id: str) -> State:
 def fetch(store: Store, run_id: str, folder: Path, say: Say = lambda _: None) -> State:
     """Bring a run to a folder: what is not there yet or differs, each file verified.
 
-    Of a complete run SHA256SUMS comes last; of a partial one what there is, but nothing
-    that only a restart reads. Raises StoreError, Damaged for what is
-    not what was put there; the files that came before it stay.
+    Of a complete run SHA256SUMS comes last; of a partial one comes what there is, but nothing that
+    only a restart reads. Raises StoreError, Damaged for what is not what was put there; the files
+    that came before it stay.
     """
     run = StoredRun(store, run_id)
     sums = run.sums()

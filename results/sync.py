@@ -70,6 +70,7 @@ class Sync:
     def seal(self) -> None:
         """The last write, of a job that is done: the run is complete."""
         kept = {name: digest for name, digest in self._sums.items() if name not in layout.RESTART}
+        self._run.require_claim(self._folder)
         self._run.seal(kept)
         self.complete = True
 

@@ -228,6 +228,17 @@ def test_a_second_writer_is_refused_until_it_takes_over(
         first.once(over=False)
 
 
+def test_a_copy_of_the_folder_takes_the_run_over_too(
+    store: FolderStore, work: Path, tmp_path: Path, said: Said
+) -> None:
+    first = sync_of(store, work)
+    first.once(over=False)
+    shutil.copytree(work, tmp_path / "copy")
+    restore(store, "run-1", tmp_path / "copy", said)
+    with pytest.raises(Refused):
+        first.once(over=False)
+
+
 def test_another_job_under_the_same_id_is_refused(
     store: FolderStore, work: Path, tmp_path: Path, said: Said
 ) -> None:
