@@ -80,6 +80,10 @@ class SeaweedFS:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
             self.process = None
+        for port in self.ports.values():  # sockets that it makes there whatever it is told
+            for number in (port, port + GRPC_ABOVE):
+                for left in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                    left.unlink()
 
     def _flags(self) -> list[str]:
         return [
