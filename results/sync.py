@@ -51,6 +51,7 @@ class Sync:
         self._sent: dict[str, tuple[int, ...]] = {}  # name → what its file looked like
         self._sums: dict[str, str] = {}
         self._checkpoints: dict[str, str] = {}  # name → SHA-256 of its COMPLETE
+        self._mirrored: list[str] = []  # the checkpoints beside which the store has no others
 
     def once(self, over: bool) -> None:
         """A pass: all that is finished goes up. `over`: the job has ended, and all is finished.
@@ -69,7 +70,8 @@ class Sync:
 
     def seal(self) -> None:
         """The last write, of a job that is done: the run is complete."""
-        kept = {name: digest for name, digest in self._sums.items() if name not in layout.RESTART}
+        names = [name for name in names_of(self._folder) if name not in layout.RESTART]
+        kept = {name: self._sums[name] for name in names}
         self._run.require_claim(self._folder)
         self._run.seal(kept)
         self.complete = True
@@ -104,31 +106,34 @@ class Sync:
 
     def _send_checkpoints(self) -> None:
         """Whole ones, newest first. What the job has removed goes there too, after that."""
-        here = _whole(self._folder / layout.CHECKPOINTS)
+        folder = self._folder / layout.CHECKPOINTS
+        here = _whole(folder)
         for name in here:
-            with contextlib.suppress(FileNotFoundError), self._snapshot(name) as checkpoint:
-                self._send_checkpoint(name, checkpoint)
-        if here and here[0] in self._checkpoints:
+            with contextlib.suppress(FileNotFoundError):
+                digest = sha256_of(folder / name / layout.COMPLETE)
+                if self._checkpoints.get(name) != digest:
+                    with self._snapshot(name) as checkpoint:
+                        self._send_checkpoint(name, checkpoint)
+                    self._checkpoints[name] = digest
+        if here and here[0] in self._checkpoints and here != self._mirrored:
             self._remove_others(here)
+            self._mirrored = here
 
     def _send_checkpoint(self, name: str, checkpoint: Path) -> None:
         complete = (checkpoint / layout.COMPLETE).read_bytes()
-        digest = sha256_of(complete)
-        if self._checkpoints.get(name) == digest:
-            return
         place = f"{layout.CHECKPOINTS}/{name}"
         marker = f"{place}/{layout.COMPLETE}"
         there = self._run.store.find(self._run.key(marker))
-        if there is None or there.sha256 != digest:
-            if there is not None:  # of a lost attempt: no longer whole while it is replaced
-                self._run.remove(marker)
-            for file in sorted(p for p in checkpoint.rglob("*") if p.is_file()):
-                inside = file.relative_to(checkpoint).as_posix()
-                if inside != layout.COMPLETE:
-                    self._run.put(f"{place}/{inside}", file)
-            self._run.put(marker, complete)
-            self._say(f"{name} is up")
-        self._checkpoints[name] = digest
+        if there is not None and there.sha256 == sha256_of(complete):
+            return
+        if there is not None:  # of a lost attempt: no longer whole while it is replaced
+            self._run.remove(marker)
+        for file in sorted(p for p in checkpoint.rglob("*") if p.is_file()):
+            inside = file.relative_to(checkpoint).as_posix()
+            if inside != layout.COMPLETE:
+                self._run.put(f"{place}/{inside}", file)
+        self._run.put(marker, complete)
+        self._say(f"{name} is up")
 
     def _remove_others(self, here: list[str]) -> None:
         place = f"{layout.CHECKPOINTS}/"

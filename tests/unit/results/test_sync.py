@@ -19,7 +19,7 @@ from results.stored_run import (
     state,
     write_sums,
 )
-from results.stores import Damaged, FolderStore
+from results.stores import Damaged, FolderStore, Stored
 from results.sync import Sync, is_over, names_of
 from tests.fixtures.working_folder import begin, fail, finish, save_checkpoint
 
@@ -113,6 +113,22 @@ def test_what_the_job_removes_goes_but_never_the_last_whole_one(
     shutil.rmtree(work / layout.CHECKPOINTS)
     sync.once(over=False)
     assert stored_checkpoints(store) == ["checkpoint-30"]
+
+
+def test_a_checkpoint_that_the_job_removes_meanwhile_arrives_whole(
+    store: FolderStore, work: Path, tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, put = save_checkpoint(work, 10), store.put
+
+    def job_is_faster(key: str, source: Path | bytes, replacing: Stored | None) -> Stored:
+        if "checkpoint-10" in key:
+            shutil.rmtree(made, ignore_errors=True)
+        return put(key, source, replacing)
+
+    monkeypatch.setattr(store, "put", job_is_faster)
+    sync_of(store, work).once(over=False)
+    restore(store, "run-1", begin(tmp_path / "new"), said)
+    assert said[-1] == "restored checkpoint-10"
 
 
 def test_a_checkpoint_without_its_marker_is_none(store: FolderStore, work: Path) -> None:
