@@ -15,19 +15,10 @@ import msgspec
 
 from jobs import layout
 from jobs.outcome import write_aside
+from jobs.spec import Complete, FileSum
 
-PREFIX = "checkpoint-"
+PREFIX = layout.CHECKPOINT_PREFIX
 PICKLED = ("training_args.bin",)  # the spec says it all; nothing that must be unpickled is kept
-
-
-class FileSum(msgspec.Struct, frozen=True):
-    size_bytes: int
-    sha256: str
-
-
-class Complete(msgspec.Struct, frozen=True):
-    step: int
-    files: dict[str, FileSum]
 
 
 def mark_complete(checkpoint: Path) -> None:

@@ -18,11 +18,14 @@ ADAPTER = "adapter"  # PEFT adapter, safetensors only (strategies qlora and lora
 MODEL = "model"  # the whole tuned model (strategy full)
 BASE = "base"  # a generated base model (model.init: random), kept so that the adapter loads
 CHECKPOINTS = "checkpoints"  # checkpoint-<step>/ each with a COMPLETE file when whole
+CHECKPOINT_PREFIX = "checkpoint-"
+TRAINER_STATE = "trainer_state.json"  # in a checkpoint; transformers' own
 COMPLETE = "COMPLETE"  # marks a checkpoint whose files are all written
 PILOT = "pilot.json"  # PilotResult of a pilot that passed, reused after a restart
 WEIGHTS_ASIDE = "weights_aside"  # .<rank>: trained weights while pilot or trial borrow the model
 BASE_LOSSES = "base_losses.json"  # the untouched model's loss by row, reused after a restart
 BASE_ANSWERS = "base_answers.jsonl"  # the untouched model's answers, reused after a restart
+RESTART = (PILOT, BASE_LOSSES, BASE_ANSWERS)
 
 PID = "job.pid"  # the job's process id, written first
 LOCK = "job.lock"  # held with flock for as long as the job lives
@@ -37,6 +40,7 @@ TASK = "task.yaml"  # the SkyPilot task as it was submitted
 RECEIPT = "receipt.json"  # estimate against actual
 REPORT = "report.md"
 SUMS = "SHA256SUMS"  # written last: a run without it is not whole
+WRITER = "writer.json"  # in a store: whose the run is while it is written; and its holder's copy
 
 # of a labelling task, in its output folder
 ORACLE_ANSWERS = "answers.jsonl"  # journal of all that was sent and answered, only appended to

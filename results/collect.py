@@ -68,9 +68,14 @@ def collect(work: Path, store: Path, run_id: str, documents: Mapping[str, bytes]
     return home
 
 
-def _leave_out(folder: str, names: list[str]) -> set[str]:
+def is_left_out(path: Path) -> bool:
+    """Whether a file of a run's folders stays where it is: pickles, and what is half written."""
     left_out = (*_UNSAFE, layout.TEMPORARY_SUFFIX, "__pycache__")
-    return {name for name in names if name.endswith(left_out)}
+    return any(part.endswith(left_out) for part in path.parts)
+
+
+def _leave_out(folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if is_left_out(Path(name))}
 
 
 def require_free_place(store: Path, run_id: str) -> None:

@@ -6,6 +6,7 @@ Times are UTC ISO 8601, memory is bytes. One module a purpose; import the names
 from here, but for what reads and splits files of rows: `reading`, `splits`, `tables`.
 """
 
+from jobs.spec.checkpoints import Complete, FileSum
 from jobs.spec.counting import (
     NAME_RATIO_HIGH,
     NAME_RATIO_LOW,
@@ -85,6 +86,7 @@ __all__ = [
     "SEVEN_PROJECTIONS",
     "WIRE_VERSION",
     "BaseModel",
+    "Complete",
     "Data",
     "DeviceKind",
     "Dtype",
@@ -94,6 +96,7 @@ __all__ = [
     "ExportSpec",
     "Failure",
     "FailureReason",
+    "FileSum",
     "Fit",
     "Gate",
     "GateResult",

@@ -1,0 +1,267 @@
+"""Where runs are kept: a folder, or `s3://bucket/prefix` of any S3-compatible endpoint.
+
+One protocol. Keys are relative paths with `/`. Every write names what it replaces, so that of two
+writers one is refused, and every read is held against a SHA-256.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from jobs import layout
+
+
+class StoreError(Exception):
+    """What failed, why, and what to do next, in at most three lines."""
+
+
+class Taken(StoreError):
+    """Somebody else wrote there first."""
+
+
+class Damaged(StoreError):
+    """What is there is not what was put there."""
+
+
+class Stored(Struct, frozen=True):
+    """One object of a store."""
+
+    size_bytes: int
+    sha256: str | None  # as its writer said; None where something else than this project put it
+    version: str  # another one after every write; means something to its store alone
+
+
+class Store(Protocol):
+    """All methods raise StoreError."""
+
+    url: str
+
+    def find(self, key: str) -> Stored | None:
+        """The object there, or None."""
+
+    def keys(self, prefix: str) -> list[str]:
+        """All keys that begin so, sorted; unfinished uploads are not among them."""
+
+    def put(self, key: str, source: Path | bytes, replacing: Stored | None) -> Stored:
+        """Write the object whole or not at all, as a new one or in the place of that very one.
+
+        Raises Taken when something else is there. What an interrupted put of the same content has
+        left is used by the next.
+        """
+
+    def read(self, key: str) -> tuple[bytes, Stored] | None:
+        """A small object whole, as it is now, or None. Raises Damaged."""
+
+    def get(self, key: str, target: Path, sha256: str | None = None) -> None:
+        """Bring the object to a file, which is there whole or not at all.
+
+        Raises Damaged when it is not there, or has not this SHA-256, or without one the SHA-256 it
+        was put with; Taken when it changes meanwhile.
+        """
+
+    def remove(self, key: str) -> None:
+        """Whether it is there or not."""
+
+    def clear(self, prefix: str) -> None:
+        """Remove what unfinished uploads to such keys have left."""
+
+
+def open_store(url: str) -> Store:
+    """The store that a folder's path or an `s3://` address names. Nothing is asked of it yet.
+
+    S3 takes its endpoint and its credentials from the environment (AWS_ENDPOINT_URL_S3 or
+    AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE ...), as boto3 does.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        return FolderStore(Path(url))
+    if scheme == "s3":
+        from results.s3 import S3Store
+
+        return S3Store(url)
+    raise StoreError(f"store {url}: {scheme}:// is none that is known; give a folder or s3://...")
+
+
+def require_writable(store: Store) -> None:
+    """Find out before money is spent: writes, refuses a second writer, reads and removes.
+
+    Leaves nothing behind.
+    """
+    key = f".check-{uuid.uuid4().hex}{layout.TEMPORARY_SUFFIX}"
+    store.clear(key)  # the right to look for unfinished uploads is one of its own
+    store.put(key, b"first", None)
+    try:
+        store.put(key, b"second", None)
+    except Taken:
+        return
+    finally:
+        store.remove(key)
+    raise StoreError(
+        f"store {store.url} takes a second object in the place of a first: "
+        "its endpoint ignores If-None-Match\ntwo writers could mix; use another store"
+    )
+
+
+def sha256_of(source: Path | bytes) -> str:
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_sha256(wanted: str | None, found: str, what: str) -> None:
+    """Raises Damaged when both are known and differ."""
+    if wanted is not None and wanted != found:
+        raise Damaged(
+            f"{what} is damaged: its SHA-256 is {found[:12]}..., {wanted[:12]}... was put there\n"
+            "remove it and upload it again from where the run was made"
+        )
+
+
+class FolderStore:
+    """A folder of this machine, or of a network that keeps link() and rename() atomic."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+        self.url = str(self._root)
+
+    def find(self, key: str) -> Stored | None:
+        path = self._root / key
+        with self._said(f"look at {key}"):
+            try:
+                digest = sha256_of(path)
+                return Stored(path.stat().st_size, digest, digest)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def keys(self, prefix: str) -> list[str]:
+        # only the folder that holds such keys is walked
+        top = self._root / prefix.rpartition("/")[0]
+        with self._said("list it"):
+            found = [p.relative_to(self._root).as_posix() for p in top.rglob("*") if p.is_file()]
+        return sorted(k for k in found if k.startswith(prefix) and not _is_temporary(k))
+
+    def put(self, key: str, source: Path | bytes, replacing: Stored | None) -> Stored:
+        target = self._root / key
+        with self._said(f"write {key}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}{layout.TEMPORARY_SUFFIX}")
+            try:
+                _copy(source, aside)
+                digest = sha256_of(aside)
+                with _alone_in(target.parent):
+                    self._require(key, replacing)
+                    if replacing is None:
+                        os.link(aside, target)
+                    else:
+                        os.replace(aside, target)
+            except FileExistsError:
+                raise taken(self.url, key) from None
+            finally:
+                aside.unlink(missing_ok=True)
+            return Stored(target.stat().st_size, digest, digest)
+
+    def read(self, key: str) -> tuple[bytes, Stored] | None:
+        with self._said(f"read {key}"):
+            try:
+                content = (self._root / key).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        digest = sha256_of(content)
+        return content, Stored(len(content), digest, digest)
+
+    def get(self, key: str, target: Path, sha256: str | None = None) -> None:
+        with self._said(f"read {key}"), written_aside(target) as aside:
+            try:
+                _copy(self._root / key, aside)
+            except FileNotFoundError:
+                raise missing(self.url, key) from None
+            require_sha256(sha256, sha256_of(aside), f"{self.url}/{key}")
+
+    def remove(self, key: str) -> None:
+        path = self._root / key
+        with self._said(f"remove {key}"):
+            path.unlink(missing_ok=True)
+            self._remove_empty(path.parent)
+
+    def clear(self, prefix: str) -> None:
+        with self._said("remove unfinished uploads"):
+            for path in list((self._root / prefix).rglob(f"*{layout.TEMPORARY_SUFFIX}")):
+                path.unlink(missing_ok=True)
+
+    def _remove_empty(self, folder: Path) -> None:
+        """An object store has no empty folders either."""
+        with contextlib.suppress(OSError):  # not empty, or not there
+            while folder != self._root:
+                folder.rmdir()
+                folder = folder.parent
+
+    def _require(self, key: str, replacing: Stored | None) -> None:
+        if replacing is not None and self.find(key) != replacing:
+            raise taken(self.url, key)
+
+    @contextlib.contextmanager
+    def _said(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise StoreError(
+                f"store {self.url}: cannot {what}: {error.strerror or error}\n"
+                "look at the folder's rights and its free space"
+            ) from None
+
+
+def taken(url: str, key: str) -> Taken:
+    return Taken(f"{url}/{key}: somebody else has written it meanwhile")
+
+
+def missing(url: str, key: str) -> Damaged:
+    return Damaged(f"{url}/{key} is not there any more; somebody has removed it")
+
+
+@contextlib.contextmanager
+def written_aside(target: Path) -> Iterator[Path]:
+    """A name beside `target` to write to; moved into its place at the end, or removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(target.name + layout.TEMPORARY_SUFFIX)
+    try:
+        yield aside
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _is_temporary(key: str) -> bool:
+    return key.endswith(layout.TEMPORARY_SUFFIX)
+
+
+def _copy(source: Path | bytes, target: Path) -> None:
+    with target.open("wb") as out:
+        if isinstance(source, bytes):
+            out.write(source)
+        else:
+            with source.open("rb") as file:
+                shutil.copyfileobj(file, out, 1 << 20)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Between the look at what is replaced and the move into its place nobody else writes."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
