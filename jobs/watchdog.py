@@ -179,9 +179,12 @@ class Watchdog:
     def keep(self) -> None:
         """Look until the run has ended, or has to be ended."""
         self._watch.log(f"watching until {self._watch.deadline}")
-        while not self._relieved():
+        while True:
             why: tuple[str, str] | None = None
             try:
+                if self._relieved():
+                    self._watch.log("nothing is left to be watched, or another one does")
+                    return
                 why = self._look()
                 if self._ran_at is not None and self._over():
                     return
@@ -205,12 +208,11 @@ class Watchdog:
     def _look(self) -> tuple[str, str] | None:
         """What is there; a reason to end it and one line on it, if there is one."""
         now = time.monotonic()
-        running = shells(self._watch.state, "run")
-        setting_up = shells(self._watch.state, "setup")
-        self._ours = processes.tree(self._ours | running | setting_up)
+        running = self._shells("run")
+        self._ours = processes.tree(self._ours | self._shells())
         if running:
             self._ran_at = now
-        if not running and not setting_up:  # between the two, or after both
+        if not self._shells():  # between the two, or after both
             self._stalls = Stalls(self._watch.limits, now)
             return None
         self._metrics.read()
@@ -222,6 +224,10 @@ class Watchdog:
         stall = self._stalls.look(now, metrics, used, sign)
         return None if stall is None else ("STALLED", stall)
 
+    def _shells(self, *stages: str) -> set[Process]:
+        """Of these stages, or of all."""
+        return {shell for s in stages or STAGES for shell in shells(self._watch.state, s)}
+
     def _job(self) -> Process | None:
         """The job, where job.pid names a process of ours."""
         pid = _pid(self._watch.run)
@@ -230,7 +236,7 @@ class Watchdog:
     def _over(self) -> bool:
         """Whether the run's shell is gone for good; what outlives it by the grace is killed."""
         gone_for = time.monotonic() - (self._ran_at or 0.0)
-        if shells(self._watch.state, "run") or (self._ours and gone_for <= self._watch.grace):
+        if self._shells("run") or (self._ours and gone_for <= self._watch.grace):
             return False
         self._watch.log("run has ended")
         if self._ours:
@@ -241,7 +247,7 @@ class Watchdog:
         """The job, the answer, everything: whatever fails on the way, the next is done."""
         message = f"{message}, in {self._place()}: ended by the watchdog"
         self._watch.log(f"{reason}: {message}")
-        worked = bool(self._ours)
+        worked = bool(self._ours or self._shells())
         job: set[Process] = set()
         with contextlib.suppress(Exception):
             job = processes.tree(filter(None, [self._job()]))
@@ -250,14 +256,14 @@ class Watchdog:
         if worked:  # before the kill: with the job gone, the run's script brings home what is there
             self._try(lambda: self._answer(reason, message))
         self._try(lambda: processes.kill(job))
-        self._try(lambda: processes.wait(shells(self._watch.state, "run"), self._watch.last))
+        self._try(lambda: processes.wait(self._shells("run"), self._watch.last))
         self._try(self._kill_all)
 
     def _place(self) -> str:
         with contextlib.suppress(Exception):
             if self._job() is not None:
                 return self._metrics.phase or "its start"
-            return "set-up" if shells(self._watch.state, "setup") else "run"
+            return "set-up" if self._shells("setup") else "run"
         return "an unknown phase"
 
     def _ask_to_end(self, job: set[Process], reason: str, message: str) -> None:
@@ -278,8 +284,7 @@ class Watchdog:
             watch.log(f"the job left no {layout.RESULT}: wrote one")
 
     def _kill_all(self) -> None:
-        state = self._watch.state
-        left = processes.kill(self._ours | shells(state, "setup") | shells(state, "run"))
+        left = processes.kill(self._ours | self._shells())
         pids = sorted(process.pid for process in left)
         self._watch.log(f"cannot be killed: {pids}" if left else "nothing of ours is left")
 

@@ -162,6 +162,7 @@ class SlurmCluster:
         """Put a copy of the kept training environment where a job's set-up looks for one."""
         target.parent.mkdir(parents=True, exist_ok=True)
         user.copy_environment(kept, target, user.system_python())
+        (target / "ready").touch()  # as sky/setup.sh marks one that is whole
         for made in (target, *target.parents):
             if made == self.home or self.home not in made.parents:
                 break
