@@ -29,13 +29,14 @@ from launcher.ledger import measurements
 from launcher.planner import Estimator
 from launcher.preflight import checks, ready
 from launcher.reconciling import ledger, stamp, utc_now
-from launcher.runs import cancel, require_choice, resume, submit
+from launcher.runs import DEFAULT_STORE, cancel, require_choice, resume, submit
 from launcher.selection import asked_for, in_regions, require_known
 from launcher.types import Budget, DataFacts, ModelFacts, Plan
 from launcher.watching import exists, follow, logs, runs, status
 from launcher.ways_out import ways_out
 
 __all__ = [
+    "DEFAULT_STORE",
     "cancel",
     "checks",
     "collect",

@@ -35,7 +35,7 @@ def launch() -> None:
 @launch.command("train", hidden=True)
 @click.argument("recipe", nargs=-1)
 @job_flags
-@click.option("--store", metavar="DIR", help="Where runs go.  [default: runs]")
+@click.option("--store", metavar="DIR|s3://...", help="Where runs go.  [default: runs]")
 @click.option("--hub", metavar="ORG/NAME", help="Publish there (not in this version).")
 @click.option("--dry-run", is_flag=True, help="Plan and show; start nothing.")
 @click.option(
@@ -65,7 +65,7 @@ def train(
     from launcher import api
 
     asked = flags(given)
-    _refuse_what_is_not_there_yet(recipe, hub, store or "")
+    _refuse_what_is_not_there_yet(recipe, hub)
     if python is not None:
         from launcher.executors.environment import PYTHON_VARIABLE
 
@@ -85,36 +85,33 @@ def train(
         api.require_choice(made)
         return
     click.echo(_shown(made, show), err=as_json)
-    made = api.ready(made, store or "runs", hub, say)
+    made = api.ready(made, store or api.DEFAULT_STORE, hub, say)
     choice = api.require_choice(made)
-    _require_a_way_home(choice, detach)
+    _require_a_way_home(choice, detach, store or "")
     if choice.worst_microusd and not yes:
         _confirm(made)
-    api.submit(made, Path(store or "runs"), say)
+    api.submit(made, store or api.DEFAULT_STORE, say)
     _see_through(made.run_id, as_json, detach)
 
 
-def _refuse_what_is_not_there_yet(recipe: tuple[str, ...], hub: str | None, store: str) -> None:
+def _refuse_what_is_not_there_yet(recipe: tuple[str, ...], hub: str | None) -> None:
     if len(recipe) > 1:
         raise BadInput("one recipe at a time: several under one cap are not in this version")
     if hub is not None:
         raise BadInput(
             "--hub: publishing is not in this version; the adapter is in the run's folder"
         )
-    if "://" in store:
-        raise BadInput(f"--store {store}: only folders in this version; give a DIR")
 
 
-def _require_a_way_home(choice: "Candidate", detach: bool) -> None:
-    """Results of a rented machine need somebody who fetches them."""
-    if choice.offer.executor != "skypilot":
+def _require_a_way_home(choice: "Candidate", detach: bool, store: str) -> None:
+    """Results of a rented machine need somebody who fetches them, or a store that has them."""
+    if choice.offer.executor != "skypilot" or store.startswith("s3://"):
         return
     if detach or choice.offer.spot:
         what = "--detach" if detach else "spot"
         raise BadInput(
-            f"{what} on {choice.offer.provider}: the results would lie on a machine that may go "
-            "before anybody fetches them\nstay with the run (leave --detach and --spot away), or "
-            "train with --on local"
+            f"{what} on {choice.offer.provider}: the machine may go before anybody fetches its "
+            f"results\n--store s3://BUCKET/PREFIX keeps them; or leave {what} away"
         )
 
 

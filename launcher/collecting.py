@@ -13,7 +13,6 @@ from launcher.guard import spent
 from launcher.ledger import Collected, Ledger, Measured
 from launcher.measuring import measurement
 from launcher.reconciling import ledger, reconcile, stamp, utc_now
-from launcher.runs import require_choice
 from launcher.types import CALIBRATION, Plan, Run
 from results.collect import CollectError, verify
 from results.collect import collect as bring_home
@@ -65,9 +64,29 @@ def _collect(book: Ledger, run: Run, work: Path, place: Path) -> Path:
     home = _bring(work, place, run.run_id, documents)
     taken = _taken(run, made, home)
     book.append(run.run_id, stamp(utc_now()), *taken, Collected(folder=str(home)))
+    if run.bucket and run.state == "SUCCEEDED":
+        _to_bucket(run, home, documents)
     if run.state == "SUCCEEDED":
         _remove(work)
     return home
+
+
+def _to_bucket(run: Run, home: Path, documents: dict[str, bytes]) -> None:
+    """The whole run stands in its bucket, brought there by its job's machine or from here."""
+    from results import stored_run
+    from results.stores import StoreError, open_store
+
+    try:
+        store = open_store(run.bucket)
+        if stored_run.state(store, run.run_id) == "complete":
+            stored_run.add(store, run.run_id, documents)
+        else:
+            stored_run.push(store, run.run_id, home)
+    except StoreError as error:
+        raise OutsideFailed(
+            f"{error}\nthe run is whole in {home}; `launch collect {run.run_id}` brings it to "
+            f"{run.bucket} later"
+        ) from None
 
 
 def _taken(run: Run, made: Plan, folder: Path) -> tuple[Measured, ...]:
@@ -75,10 +94,10 @@ def _taken(run: Run, made: Plan, folder: Path) -> tuple[Measured, ...]:
     result = read_result(folder)
     if result is None:
         return ()
-    taken = measurement(
-        made.model.id, require_choice(made), result, records(folder / layout.METRICS)
-    )
-    return () if taken is None else (Measured(attempt=run.attempts[-1].attempt, measurement=taken),)
+    last = run.attempts[-1]
+    candidate = made.candidates[last.candidate]
+    taken = measurement(made.model.id, candidate, result, records(folder / layout.METRICS))
+    return () if taken is None else (Measured(attempt=last.attempt, measurement=taken),)
 
 
 def _bring(source: Path, place: Path, run_id: str, documents: dict[str, bytes]) -> Path:
@@ -118,9 +137,9 @@ def _from_home(run: Run, place: Path) -> Path:
 
 def receipt(run: Run, made: Plan, folder: Path) -> Receipt:
     """Estimate against actual, over all attempts."""
-    chosen = require_choice(made)
-    estimate = chosen.estimate
-    assert estimate is not None, "a chosen candidate has an estimate"
+    used = made.candidates[run.attempts[-1].candidate]
+    estimate = used.estimate
+    assert estimate is not None, "what was started has an estimate"
     result = read_result(folder)
     hours, counted = _time(run, result)
     lines = [
@@ -157,8 +176,8 @@ def receipt(run: Run, made: Plan, folder: Path) -> Receipt:
         Line(
             name="dollars",
             unit="microusd",
-            planned=chosen.expected_microusd,
-            planned_upper=chosen.worst_microusd,
+            planned=used.expected_microusd,
+            planned_upper=used.worst_microusd,
             actual=cost,
             note="metered from machine times" if cost else "",
         )
@@ -167,8 +186,8 @@ def receipt(run: Run, made: Plan, folder: Path) -> Receipt:
         run_id=run.run_id,
         state=run.state,
         reason=run.reason,
-        provider=chosen.offer.provider,
-        instance=chosen.offer.instance,
+        provider=used.offer.provider,
+        instance=used.offer.instance,
         attempts=len(run.attempts),
         max_cost_microusd=made.budget.max_cost_microusd,
         spent_microusd=cost,

@@ -86,14 +86,18 @@ MIGRATIONS = (
         PRIMARY KEY (run_id, attempt)
     );
     """,
-    "ALTER TABLE attempts ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0;",
+    """
+    ALTER TABLE attempts ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE runs ADD COLUMN bucket TEXT NOT NULL DEFAULT '';
+    """,
 )
 MEASUREMENTS_SINCE = 2  # the version that first has them
 
 
 class RunCreated(Struct, frozen=True, kw_only=True, tag_field="kind", tag="run_created"):
     plan: Plan
-    store: str
+    store: str  # the folder on this machine
+    bucket: str = ""  # the s3:// address beside it, if any
 
 
 class AttemptStarted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="attempt_started"):
@@ -239,11 +243,11 @@ class Ledger:
     def _project(self, run_id: str, at: str, event: Event) -> None:
         run = self._db.execute
         match event:
-            case RunCreated(store=store):
+            case RunCreated(store=store, bucket=bucket):
                 run(
-                    "INSERT INTO runs (run_id, created_at, store, state) "
-                    "VALUES (?, ?, ?, 'PENDING')",
-                    (run_id, at, store),
+                    "INSERT INTO runs (run_id, created_at, store, state, bucket) "
+                    "VALUES (?, ?, ?, 'PENDING', ?)",
+                    (run_id, at, store, bucket),
                 )
             case AttemptStarted() as a:
                 run(
@@ -282,7 +286,7 @@ class Ledger:
 
     def find(self, run_id: str) -> Run | None:
         row = self._db.execute(
-            "SELECT run_id, created_at, store, state, reason, message, ended_at, folder "
+            "SELECT run_id, created_at, store, state, reason, message, ended_at, folder, bucket "
             "FROM runs WHERE run_id = ?",
             (run_id,),
         ).fetchone()

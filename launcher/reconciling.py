@@ -2,12 +2,17 @@
 brought to this machine, and what it ran on is given back."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
 
 from launcher import paths
+from launcher.errors import OutsideFailed
 from launcher.executors import executor
 from launcher.executors.base import Executor, Sight
 from launcher.ledger import Ledger, MachineChanged, StateChanged
 from launcher.types import Attempt, Reason, Run, RunState
+from results.records import read_result
 
 # Between the ledger's entry and the lock that the job holds, a run looks dead to others.
 SUBMIT_GRACE_SECONDS = 30.0
@@ -77,6 +82,8 @@ def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool) -> None:
 def finish(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> None:
     """The job is over: say so, bring what it left, give its machine back. Raises OutsideFailed."""
     runner, number = executor(attempt.executor), attempt.attempt
+    if sight.result is None and run.bucket and not sight.billed:
+        sight = _from_bucket(run, runner.folder(attempt.handle), sight)
     over = ending(sight, number)
     if not sight.billed:
         gone = MachineChanged(attempt=number, state="GONE", at=_not_before(sight, attempt))
@@ -85,6 +92,18 @@ def finish(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> None:
     ends = MachineChanged(attempt=number, state="ENDING")
     book.append(run.run_id, stamp(utc_now()), ends, over)
     give_back(book, run.run_id, attempt, runner)
+
+
+def _from_bucket(run: Run, folder: Path, sight: Sight) -> Sight:
+    """What the run's machine left in its bucket, as if this machine had seen it."""
+    from results import stored_run
+    from results.stores import StoreError, open_store
+
+    try:
+        stored_run.fetch(open_store(run.bucket), run.run_id, folder)
+    except StoreError as error:
+        raise OutsideFailed(f"run {run.run_id} cannot be fetched: {error}") from None
+    return msgspec.structs.replace(sight, result=read_result(folder))
 
 
 def give_back(book: Ledger, run_id: str, attempt: Attempt, runner: Executor) -> None:
@@ -107,14 +126,16 @@ def _not_before(sight: Sight, attempt: Attempt) -> str | None:
 def ending(sight: Sight, attempt: int) -> StateChanged:
     """What became of a job that is no longer alive, read from what it left."""
     result = sight.result
+    if sight.setup_failed and result is None:
+        message = "the machine's set-up failed before the job began; the end of the log says how"
+        return StateChanged(attempt=attempt, state="FAILED", reason="SETUP_FAILED", message=message)
     if result is None:
-        state = f" ({sight.doing})" if sight.doing else ""
         return StateChanged(
             attempt=attempt,
             state="FAILED",
             reason="LOST",
-            message=f"the job ended without leaving a result{state}: it was killed (by hand, or by "
-            "the system for want of memory), or its machine was restarted or is gone",
+            message="the job ended without leaving a result: it was killed (by hand, or by the "
+            "system for want of memory), or its machine was restarted or is gone",
         )
     if result.failure is not None:
         run_state, reason = _ENDINGS[result.failure.reason]

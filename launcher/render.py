@@ -22,6 +22,7 @@ from launcher.errors import BadInput
 from launcher.types import DATA_FILES, GIB, MICROUSD, Candidate, Estimate, Offer, Plan
 
 TEMPLATE = "train.yaml"
+GIVEN_MODEL = "given_model"  # a base model's folder on the machine; layout.MODEL is what is trained
 _RUN = PurePosixPath("~/loralift/run")
 # What SkyPilot asks a cluster for where a task does not say: 4 CPUs a GPU, 4 GiB a CPU
 # (_DEFAULT_MEMORY_CPU_RATIO_WITH_GPU of sky/clouds/slurm.py and kubernetes.py, 0.14.1).
@@ -39,11 +40,15 @@ def task(
     candidate: Candidate,
     *,
     store: str = "",
+    secrets: tuple[str, ...] = (),
+    left: Path | None = None,
     files: dict[str, str] | None = None,
     template: Path | None = None,
 ) -> str:
     """The YAML task for one candidate; `store` is where results.sync brings the run, if anywhere.
 
+    `secrets` are names of environment variables whose values SkyPilot takes along; `left` is what
+    an earlier attempt left of the run on this machine, to go on from.
     `files`, from places on the machine to those here, and `template` default to the project's own.
     Raises `BadInput` for a candidate that SkyPilot does not run.
     """
@@ -67,7 +72,10 @@ def task(
         LORALIFT_DEADLINE=until,
         LORALIFT_STORE=store,
     )
-    tree["file_mounts"] = (project_files() if files is None else files) | mounts
+    if secrets:
+        tree["secrets"] = dict.fromkeys(secrets)
+    carried = {} if left is None else _left(left)
+    tree["file_mounts"] = (project_files() if files is None else files) | mounts | carried
     card = offer.device.name
     header = HEADER.format(run_id=plan.run_id, gpu=card, provider=offer.provider)
     return header + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=10_000)
@@ -121,6 +129,12 @@ def _computer(offer: Offer, estimate: Estimate) -> dict[str, Any]:
     return found
 
 
+def _left(folder: Path) -> dict[str, str]:
+    """What a restart reads, where it is there."""
+    names = (layout.CHECKPOINTS, layout.METRICS, layout.LOG, *layout.RESTART)
+    return {str(_RUN / name): str(folder / name) for name in names if (folder / name).exists()}
+
+
 def _travelling(spec: ResolvedSpec) -> tuple[ResolvedSpec, dict[str, str]]:
     """The spec with paths as they are on the machine (relative to the run's folder), and what has
     to be mounted for it."""
@@ -141,8 +155,8 @@ def _travelling(spec: ResolvedSpec) -> tuple[ResolvedSpec, dict[str, str]]:
         mounts[str(_RUN / layout.OWN_METRICS / PurePosixPath(path).name)] = path
     model = spec.model
     if model.id.startswith("/"):  # a folder of this machine; a Hub id is fetched there
-        mounts[str(_RUN / "model")] = model.id
-        model = msgspec.structs.replace(model, id="model")
+        mounts[str(_RUN / GIVEN_MODEL)] = model.id
+        model = msgspec.structs.replace(model, id=GIVEN_MODEL)
     parent = spec.resume_from
     if parent is not None and parent.startswith("/"):
         mounts[str(_RUN / "parent")] = parent

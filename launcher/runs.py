@@ -1,5 +1,6 @@
 """Acting on runs: submit, resume, cancel. The ledger is written before each act."""
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -23,8 +24,35 @@ from launcher.reconciling import finish, ledger, reconcile, stamp, utc_now
 from launcher.types import Attempt, Candidate, Plan, Run
 from results.collect import require_free_place
 
+DEFAULT_STORE = "runs"
+# What a machine needs of this one's environment to write to a bucket, and to read from the Hub.
+BUCKET_SECRETS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL",
+    "AWS_DEFAULT_REGION",
+)
+HUB_TOKEN = "HF_TOKEN"
 
-def submit(made: Plan, store: Path, say: Say) -> str:
+
+def is_remote(store: str) -> bool:
+    return "://" in store
+
+
+def require_credentials_to_take(bucket: str, chosen: Candidate) -> None:
+    """Raises BadInput where a rented machine could not write to the bucket."""
+    missing = [name for name in BUCKET_SECRETS[:2] if not os.environ.get(name)]
+    if bucket and chosen.offer.provider != LOCAL and missing:
+        raise BadInput(
+            f"--store {bucket}: the rented machine writes there with this environment's "
+            f"credentials, and {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not "
+            "set\nset them to keys that may write to this bucket alone"
+        )
+
+
+def submit(made: Plan, store: str, say: Say) -> str:
     """Start the plan's chosen candidate; the run stands in the ledger before anything starts.
 
     Returns the run id once the job has started; does not wait for it to do anything. Raises
@@ -33,18 +61,20 @@ def submit(made: Plan, store: Path, say: Say) -> str:
     """
     chosen = require_choice(made)
     executor(chosen.offer.executor or "")  # before anything is written
-    store = store.absolute()
+    bucket = store if is_remote(store) else ""
+    require_credentials_to_take(bucket, chosen)
+    home = Path(DEFAULT_STORE if bucket else store).absolute()
     try:
-        require_free_place(store, made.run_id)
+        require_free_place(home, made.run_id)
     except OSError as error:
-        raise BadInput(f"--store {store}: {error}") from None
+        raise BadInput(f"--store {home}: {error}") from None
     book = ledger()
     if book.find(made.run_id) is not None:
         raise BadInput(f"run {made.run_id} exists already; `launch status {made.run_id}` shows it")
     book.append(
         made.run_id,
         stamp(utc_now()),
-        RunCreated(plan=made, store=str(store)),
+        RunCreated(plan=made, store=str(home), bucket=bucket),
         _attempt(1, made, 0),
         StateChanged(attempt=1, state="PROVISIONING"),
     )
@@ -156,7 +186,7 @@ def _start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
     order = Order(
         spec=spec,
         offer=candidate.offer,
-        task=render.task(made, msgspec.structs.replace(candidate, spec=spec)) if rented else None,
+        task=_task(made, msgspec.structs.replace(candidate, spec=spec), run) if rented else None,
         up_by=due.end_at if rented else None,
     )
     try:
@@ -168,6 +198,21 @@ def _start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
     if not rented or runner.look(last.handle).started:
         up.append(StateChanged(attempt=last.attempt, state="RUNNING"))
     book.append(made.run_id, stamp(utc_now()), *up)
+
+
+def _task(made: Plan, candidate: Candidate, run: Run) -> str:
+    """Its SkyPilot task, with what an earlier attempt left, unless the bucket has that."""
+    last = run.attempts[-1]
+    left = executor(last.executor).folder(last.handle)
+    known = (*BUCKET_SECRETS, HUB_TOKEN) if run.bucket else (HUB_TOKEN,)
+    secrets = tuple(name for name in known if os.environ.get(name))
+    return render.task(
+        made,
+        candidate,
+        store=run.bucket,
+        secrets=secrets,
+        left=None if run.bucket or last.attempt == 1 else left,
+    )
 
 
 def _unstarted(runner: Executor, attempt: Attempt, error: BaseException) -> tuple[Event, ...]:

@@ -353,6 +353,7 @@ class Run(Struct, frozen=True, kw_only=True):
     message: str | None
     ended_at: str | None
     folder: str | None
+    bucket: str  # s3://…, where it is kept as well; "": nowhere
     attempts: tuple[Attempt, ...]
 
     @property

@@ -22,6 +22,7 @@ from launcher.executors.base import Order, Say, Sight
 from launcher.executors.claims import collecting, hold, is_held, wait
 from launcher.executors.skypilot_calls import CallFailed, Calls
 from launcher.types import Offer
+from results.collect import FILES, FOLDERS
 from results.records import read_result
 
 GRACE_SECONDS = 150.0  # the job gives itself 120 to finish its step and write its result
@@ -34,6 +35,8 @@ DOING = {"INIT": "queued", "PENDING": "queued", "SETTING_UP": "setting up"}
 _SCHEME = "skypilot:"
 _PREFIX = "loralift-"
 _GROWING = (layout.METRICS, layout.LOG)
+# What a job leaves that is of use here: to collect, or to go on from.
+_LEFT = (*FILES, *FOLDERS, layout.CHECKPOINTS, *layout.RESTART, layout.WATCHDOG_LOG)
 
 # What SkyPilot's errors say, by class or words: (pattern, a failure of capacity, what to do).
 _REFUSALS = (
@@ -142,7 +145,8 @@ class SkyPilotExecutor:
             started=job not in DOING,
             result=read_result(work),
             billed=True,
-            doing=DOING.get(job, "") if alive else f"SkyPilot's job {job}",
+            doing=DOING.get(job, ""),
+            setup_failed=job == "FAILED_SETUP",
         )
 
     def stop(self, handle: str) -> None:
@@ -165,7 +169,7 @@ class SkyPilotExecutor:
             self._asked("run", cluster=cluster, command=f"rm -rf {_RUN}/{layout.CHECKPOINTS}")
         work.mkdir(parents=True, exist_ok=True)
         self._asked(
-            "pull", cluster=cluster, source=f"{_RUN}/", target=f"{work}/", seconds=PULL_SECONDS
+            "pull", cluster=cluster, names=list(_LEFT), target=str(work), seconds=PULL_SECONDS
         )
 
     def release(self, handle: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import sky
+import yaml
 from sky.utils import common
 
 RUN = "~/loralift/run"
@@ -20,7 +21,17 @@ RUN = "~/loralift/run"
 
 def launch(cluster: str, task: str) -> str:
     """Ask for the machine and the job; the request's id, at once."""
-    return str(sky.launch(sky.Task.from_yaml(task), cluster_name=cluster))
+    return str(sky.launch(with_secrets(task), cluster_name=cluster))
+
+
+def with_secrets(path: str) -> sky.Task:
+    """The task, with the values that its file names alone: they are this environment's."""
+    with open(path, encoding="utf-8") as file:
+        tree = yaml.safe_load(file)
+    named = tree.pop("secrets", None) or {}
+    task = sky.Task.from_yaml_config(tree)
+    task.update_secrets({name: os.environ[name] for name in named})
+    return task
 
 
 def requests(cluster: str) -> list[dict[str, Any]]:
@@ -83,9 +94,24 @@ def run(cluster: str, command: str) -> list[Any]:
     return list(on_machine(cluster, command))
 
 
-def pull(cluster: str, source: str, target: str) -> None:
-    """Files of the machine to this one, by rsync."""
-    machine(cluster).rsync(source, target, up=False, stream_logs=False, max_retry=3)
+def pull(cluster: str, names: list[str], target: str) -> None:
+    """What there is of these files and folders of the run's folder, by rsync."""
+    listed = " ".join(f"{RUN}/{shlex.quote(name)}" for name in names)
+    done, out = on_machine(cluster, f"ls -d1F {listed} 2>/dev/null || true")
+    if done != 0:
+        raise RuntimeError(f"the machine's files cannot be listed: {out[-300:]}")
+    runner = machine(cluster)
+    for line in out.splitlines():
+        name = os.path.basename(line.rstrip("/*"))
+        place = f"{target}/{name}"
+        if line.endswith("/"):
+            os.makedirs(place, exist_ok=True)
+            runner.rsync(f"{RUN}/{name}/", f"{place}/", **PULLING)
+        else:
+            runner.rsync(f"{RUN}/{name}", place, **PULLING)
+
+
+PULLING: dict[str, Any] = {"up": False, "stream_logs": False, "max_retry": 3}
 
 
 def down(cluster: str) -> None:

@@ -44,7 +44,7 @@ def test_the_spec_travels_with_paths_of_the_machine():
     )
     tree = yaml.safe_load(rendered(planned([cloud("RTX4090", 0.74)], TEN, job)))
     spec = msgspec.json.decode(tree["envs"]["LORALIFT_SPEC"], type=ResolvedSpec)
-    assert spec.model.id == "model"
+    assert spec.model.id == "given_model"
     assert spec.data == Data(
         train="data/train.jsonl.gz", validation="data/validation.json", test="data/test.csv"
     )
@@ -53,7 +53,7 @@ def test_the_spec_travels_with_paths_of_the_machine():
         "~/loralift/run/data/train.jsonl.gz": "/home/me/rows.2026-11-21.jsonl.gz",
         "~/loralift/run/data/validation.json": "/home/me/held.json",
         "~/loralift/run/data/test.csv": "/home/me/test.csv",
-        "~/loralift/run/model": "/home/me/model",
+        "~/loralift/run/given_model": "/home/me/model",
     }
 
 
