@@ -17,6 +17,7 @@ from jobs.progress import read_records
 from jobs.spec import EvalRecord, PhaseRecord
 from tests.jobs.short_job import (
     ROOT,
+    Forked,
     curve,
     finish,
     result,
@@ -39,7 +40,7 @@ def folders(tmp_path_factory):
 def whole(folders):
     """A job that nothing disturbed."""
     folder = write_job(folders / "whole")
-    code, _ = finish(folder)
+    code, _ = finish(folder, start)
     assert code == 0, (folder / layout.LOG).read_text()
     return folder
 
@@ -124,7 +125,7 @@ def test_the_adapter_loads_and_answers_the_same(whole):
 
 def test_killed_and_started_again_it_draws_the_same_curve(whole, folders):
     folder = write_job(folders / "killed")
-    process = start(folder)
+    process = Forked(folder)
     wait_for_step(folder, 8, process)
     process.kill()
     process.wait()
@@ -144,7 +145,7 @@ def test_killed_and_started_again_it_draws_the_same_curve(whole, folders):
 
 def test_sigterm_finishes_the_step_and_saves(whole, folders):
     folder = write_job(folders / "cancelled")
-    process = start(folder)
+    process = Forked(folder)
     wait_for_step(folder, 2, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 1
@@ -159,7 +160,7 @@ def test_sigterm_finishes_the_step_and_saves(whole, folders):
 def test_a_deadline_in_any_phase_leaves_a_result(folders):
     deadline = datetime.now(UTC) + timedelta(seconds=2)  # while the libraries are imported
     folder = write_job(folders / "late", deadline=deadline.isoformat())
-    code, found = finish(folder)
+    code, found = finish(folder, start)
     assert (code, found.failure.reason) == (1, "DEADLINE")
     assert list(found.seconds_by_phase) == ["load"]
 
@@ -224,7 +225,7 @@ def test_bad_input_is_told_in_a_second(tmp_path, changes, what):
     folder = write_job(tmp_path / "bad", **changes)
     (folder / "broken.jsonl").write_text('{"text": "whole"}\n{"text": \n')
     (folder / "empty.jsonl").write_text("")
-    code, found = finish(folder)
+    code, found = finish(folder, start)
     assert (code, found.failure.reason) == (2, "BAD_INPUT")
     assert what in found.failure.message
     assert found.versions == {}  # torch was not even imported
