@@ -1,5 +1,6 @@
 """A private ledger for each test; the environments are kept ones, made when absent."""
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -47,11 +48,14 @@ def kept_environment(name: str, wanted: list[str]) -> str:
     """The interpreter of a virtual environment that is made on first use and then kept."""
     home = paths.environments_folder() / name
     python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        venv.create(home, with_pip=True, symlinks=True, clear=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, *wanted], check=True)
-        (home / "ready").touch()
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with open(home.parent / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests beside these may be making it: wait
+        if not (home / "ready").exists():
+            venv.create(home, with_pip=True, symlinks=True, clear=True)
+            install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([*install, *wanted], check=True)
+            (home / "ready").touch()
     return str(python)
 
 

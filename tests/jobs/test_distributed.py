@@ -14,7 +14,7 @@ from jobs import layout
 from jobs.checkpoint import last_complete, step_of
 from jobs.outcome import BadInput
 from jobs.spec import ResolvedSpec
-from tests.jobs.short_job import ROOT, curve, result, start, wait_for_step, write_job
+from tests.jobs.short_job import ROOT, Forked, curve, result, wait_for_step, write_job
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -71,7 +71,7 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(runs):
     folder = write(runs / "alone")
-    assert start(folder).wait(timeout=120) == 0, log(folder)
+    assert Forked(folder).wait(timeout=120) == 0, log(folder)
     return folder
 
 
