@@ -65,8 +65,9 @@ def start(folder, **environment):
 
 # Importing torch, transformers and TRL takes 6 s of CPU, most short jobs' steps take 3. The server
 # has imported them once; what it forks is a process like any other, with a job's own state.
+WARM = "tests.jobs.warm"
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.jobs.warm"])
+FORKS.set_forkserver_preload([WARM])
 
 
 class Forked:
@@ -94,6 +95,7 @@ class Forked:
 
 def work(folder, before, environment):
     """In the forked process: `before` is run, then the job as `python -m jobs.train` runs it."""
+    assert WARM in sys.modules, "the server could not import it, and says nothing"
     os.chdir(folder)
     log = os.open(layout.LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(log, 1)
