@@ -30,7 +30,7 @@ longest.run = run
 
 
 def finish(folder, before):
-    code = Forked(folder, before).wait(timeout=120)
+    code = Forked(folder, before).wait(timeout=600)
     return code, result(folder), (folder / layout.LOG).read_text()
 
 

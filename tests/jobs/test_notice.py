@@ -47,7 +47,7 @@ def test_a_job_finishes_its_step_and_saves(tmp_path):
     process = Forked(folder, **{notice.NOTICE_VARIABLE: str(file)})
     wait_for_step(folder, 2, process)
     file.touch()
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=600) == 1
     found = result(folder)
     assert found.failure.reason == "PREEMPTED"
     assert step_of(last_complete(folder / layout.CHECKPOINTS)) == found.steps > 0

@@ -148,7 +148,7 @@ def test_sigterm_finishes_the_step_and_saves(whole, folders):
     process = Forked(folder)
     wait_for_step(folder, 2, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=600) == 1
     found = result(folder)
     assert found.failure.reason == "CANCELLED"
     saved = last_complete(folder / layout.CHECKPOINTS)
@@ -178,7 +178,7 @@ def test_a_lost_result_is_made_again_without_training(whole, folders):
 
 def test_a_finished_job_is_not_done_again(whole):
     before = (whole / layout.RESULT).stat().st_mtime_ns
-    assert start(whole).wait(timeout=20) == 0
+    assert start(whole).wait(timeout=120) == 0
     assert (whole / layout.RESULT).stat().st_mtime_ns == before
 
 
@@ -235,7 +235,7 @@ def test_two_jobs_do_not_share_a_folder(tmp_path):
     folder = write_job(tmp_path / "held")
     with (folder / layout.LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert start(folder).wait(timeout=20) == 2
+        assert start(folder).wait(timeout=120) == 2
     assert not (folder / layout.RESULT).exists()
 
 
@@ -250,5 +250,5 @@ def test_a_lock_that_is_handed_over_is_held(tmp_path):
             "PYTHONPATH": str(ROOT),
             layout.LOCK_VARIABLE: str(lock.fileno()),
         }
-        subprocess.run(command, cwd=folder, env=environment, pass_fds=(lock.fileno(),), timeout=20)
+        subprocess.run(command, cwd=folder, env=environment, pass_fds=(lock.fileno(),), timeout=120)
     assert result(folder).failure.reason == "BAD_INPUT"
