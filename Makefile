@@ -43,12 +43,15 @@ unit: .venv/installed-test
 
 # The job's own tests run in the training environment, which the launcher makes on first use.
 jobs-test: .venv/installed-test $(PYTEST_SITE)/installed
-	PYTHONPATH=$(PYTEST_SITE):. $$($(BIN)/python -m launcher.executors.environment) -P -m pytest tests/jobs
+	OMP_NUM_THREADS=1 PYTHONPATH=$(PYTEST_SITE):. $$($(BIN)/python -m launcher.executors.environment) -P -m pytest tests/jobs
 
 integration: .venv/installed-test
 	$(BIN)/python -m pytest tests/integration
 
-test: unit jobs-test integration
+# The job's tests keep to one thread, and integration waits much: side by side on two cores, each
+# one's output when it has ended.
+test: unit
+	+$(MAKE) --no-print-directory -j2 --output-sync=target jobs-test integration
 
 # A local Slurm cluster with pretended GPUs, as the tests have it, and a SkyPilot that uses it (root).
 slurm-up slurm-down: .venv/installed-test
