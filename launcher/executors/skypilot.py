@@ -21,7 +21,7 @@ from launcher.errors import NoCapacity, OutsideFailed
 from launcher.executors.base import Order, Say, Sight
 from launcher.executors.claims import collecting, hold, is_held, wait
 from launcher.executors.skypilot_calls import CallFailed, Calls
-from launcher.types import Offer
+from launcher.types import MICROUSD, Offer
 from results.collect import FILES, FOLDERS
 from results.records import read_result
 
@@ -180,6 +180,10 @@ class SkyPilotExecutor:
                 f"the machine of {cluster} may still be there and cost money; look with "
                 f"`sky status {cluster}`, end it with `sky down {cluster}`"
             )
+
+    def account(self, handle: str) -> int | None:
+        found = self._asked("cost", cluster=_cluster(handle))
+        return None if found is None else round(found["usd"] * MICROUSD)
 
     def _mirror(self, cluster: str, work: Path) -> None:
         """Bring what was written since the last look."""
