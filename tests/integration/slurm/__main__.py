@@ -3,13 +3,12 @@
 import argparse
 import shlex
 import sys
-from pathlib import Path
 
 from tests.integration.environments import skypilot_python
 from tests.integration.slurm import machine
 from tests.integration.slurm.cluster import SlurmCluster
 
-FOLDER = Path("/tmp/loralift-slurm-by-hand")
+NAME = "by-hand"
 
 
 def main() -> str | None:
@@ -20,12 +19,12 @@ def main() -> str | None:
     missing = machine.lacks()
     if missing is not None:
         return missing
-    cluster = SlurmCluster(skypilot_python(), FOLDER)
+    cluster = SlurmCluster(skypilot_python(), NAME)
     if verb == "up":
-        if FOLDER.exists():
-            return f"{FOLDER} is there already: `down` ends that cluster"
+        if cluster.folder.exists():
+            return f"{cluster.folder} is there already: `down` ends that cluster"
         cluster.start()
-        print(f"# To use {FOLDER}, in a shell:")
+        print("# For a shell that is to use it:")
         for name, value in cluster.client.settings().items():
             print(f"export {name}={shlex.quote(value)}")
     elif verb == "down":
