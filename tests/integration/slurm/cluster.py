@@ -47,6 +47,8 @@ class SlurmCluster:
 
     def start(self) -> None:
         """Returns when all nodes are idle and the API server answers; else leaves nothing."""
+        # What is undone below must be ours: a user or folder of this name would be another's.
+        assert user.uid(self.user) is None, f"there is a user {self.user} already"
         self.folder.mkdir()
         try:
             self._start()

@@ -61,7 +61,8 @@ class Daemons:
             "StrictModes no",  # it trusts no file below a folder that all may write, as /tmp
             "PasswordAuthentication no",
             "UsePAM no",
-            "MaxSessions 100",  # SkyPilot sends all its commands through one connection
+            "MaxSessions 100",  # SkyPilot sends its commands through few connections, many at once
+            "MaxStartups 100",
             f"SetEnv {variables}",
         ]
         (folder / "sshd_config").write_text("\n".join([*lines, ""]))

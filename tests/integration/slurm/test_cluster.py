@@ -26,18 +26,16 @@ TASK = {
     """,
 }
 
-# Launch a task, wait for the job's end, fetch ~/out, print what was seen.
+# Launch a task, follow its log to the job's end, fetch ~/out, print what was seen.
 LAUNCH = """
-import contextlib, json, sys, time
+import json, sys
 import sky
 name, task, folder = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 job, handle = sky.get(sky.launch(sky.Task.from_yaml_config(task), cluster_name=name))
-while not (status := sky.get(sky.job_status(name, [job]))[job]).is_terminal():
-    time.sleep(1)
-with open(folder + "/log", "w") as log, contextlib.redirect_stdout(log):
-    sky.tail_logs(name, job, follow=False, output_stream=log)
-runner = handle.get_command_runners()[0]
-runner.rsync("~/out/", folder, up=False, stream_logs=False)
+with open(folder + "/log", "w") as log:
+    sky.tail_logs(name, job, follow=True, output_stream=log)
+status = sky.get(sky.job_status(name, [job]))[job]
+handle.get_command_runners()[0].rsync("~/out/", folder, up=False, stream_logs=False)
 resources = handle.launched_resources
 print(json.dumps([status.value, resources.accelerators, resources.get_cost(3600)]))
 """
