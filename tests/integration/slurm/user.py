@@ -51,7 +51,7 @@ def place_uv_installer(programs: Path, home: Path, uv: Path, python: str) -> Non
 
     On every new cluster SkyPilot runs `curl … https://astral.sh/uv/install.sh | sh`, then has uv
     fetch a Python 3.10. Here `curl` answers that one address with a script that installs PyPI's
-    uv, behind a wrapper that takes `python` for 3.10: SkyPilot's runtime supports 3.7 to 3.11.
+    uv, behind a wrapper that takes `python` for 3.10 (3.11 does: SkyPilot uses Ray nowhere here).
     """
     programs.mkdir()
     shutil.copy(uv, programs / "uv-from-pypi")
@@ -105,7 +105,13 @@ def copy_environment(kept: Path, target: Path, python: str) -> None:
     subprocess.run(make, check=True, env={"PATH": machine.SYSTEM_PATH})
     packages = Path("lib", "python{}.{}".format(*sys.version_info), "site-packages")
     (target / packages).rmdir()
-    copy = ["cp", "--archive", str(kept / packages), str(target / packages)]
+    copy = [
+        "cp",
+        "--archive",
+        "--no-target-directory",
+        str(kept / packages),
+        str(target / packages),
+    ]
     if subprocess.run([copy[0], "--link", *copy[1:]], capture_output=True).returncode != 0:
         subprocess.run(copy, check=True)
     shutil.copy(kept / "ready", target / "ready")
