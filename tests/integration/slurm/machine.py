@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 # command → Debian's package of it
@@ -79,9 +80,9 @@ def until(what: str, holds: Callable[[], bool], seconds: float, every: float = 0
 
 def processes(uid: int | None, mark: str) -> dict[int, str]:
     """Processes of a user, or with `mark` in what they were started with, by id."""
-    found = {}
+    found, ours = {}, _line_of_descent()
     for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+        if not folder.name.isdigit() or int(folder.name) in ours:
             continue
         try:
             theirs = uid is not None and folder.stat().st_uid == uid
@@ -95,20 +96,27 @@ def processes(uid: int | None, mark: str) -> dict[int, str]:
     return found
 
 
-def end(pids: Callable[[], Iterable[int]], patience_seconds: float = 10) -> None:
-    """TERM, and KILL for what is left after some seconds."""
-    for kind, seconds in ((signal.SIGTERM, patience_seconds), (signal.SIGKILL, 10)):
-        for pid in pids():
-            try:
-                os.kill(pid, kind)
-            except ProcessLookupError:
-                continue
-        try:
-            until("processes that end", lambda: not list(pids()), seconds)
-            return
-        except TimeoutError:
-            continue
-    raise TimeoutError(f"these processes do not end: {sorted(pids())}")
+def _line_of_descent() -> set[int]:
+    """This process and those above it: a shell may have been told to be the cluster's client."""
+    line, pid = set(), os.getpid()
+    while pid > 0:
+        line.add(pid)
+        # after the command's name in brackets: state, parent
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return line
+
+
+def end(pids: Callable[[], Iterable[int]]) -> None:
+    """KILL until none is left: what they would tidy up is removed with their folder."""
+
+    def none_left() -> bool:
+        found = list(pids())
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not found
+
+    until("processes that end", none_left, 30)
 
 
 def name_hosts(names: Iterable[str], mark: str) -> None:

@@ -25,7 +25,8 @@ EVENTS = (
     (T.format("09", "00"), MachineChanged(attempt=2, state="ENDING")),
 )
 SEEN = (PhaseRecord(at=T.format("03", "00"), phase="load"),)
-RESULT = Result(status="success", failure=None, seconds_by_phase={"load": 60.0, "train": 240.0})
+SECONDS = {"load": 60.0, "train": 240.0}
+RESULT = Result(run_id="x", status="success", failure=None, seconds_by_phase=SECONDS)
 
 
 def test_from_the_request_to_the_machines_end_nothing_is_left_out() -> None:
