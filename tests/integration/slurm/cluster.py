@@ -118,37 +118,6 @@ class SlurmCluster:
         """Commands of processes that belong to this cluster or its client, by process id."""
         return machine.processes(user.uid(self.user), f"{self.folder}/")
 
-<<<<<<< HEAD
-    def give_training_environment(self, kept: Path, target: Path) -> None:
-        """Put a copy of the kept training environment where a job's set-up looks for one."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        user.copy_environment(kept, target, user.system_python())
-        (target / "ready").touch()  # as sky/setup.sh marks one that is whole
-        for made in (target, *target.parents):
-            if made == self.home or self.home not in made.parents:
-                break
-            shutil.chown(made, self.user, self.user)
-
-    def _update(self, node: str, state: str, reason: str = "") -> None:
-        why = [f"Reason={reason}"] if reason else []
-        self._command("scontrol", "update", f"NodeName={node}", f"State={state}", *why)
-
-    def _slurm_environment(self) -> dict[str, str]:
-        # Slurm writes times in its own zone, and gives its jobs the environment that it has.
-        return {
-            "PATH": machine.SYSTEM_PATH,
-            "SLURM_CONF": str(self.folder / "slurm.conf"),
-            "TZ": "UTC",
-        }
-
-    def _command(self, name: str, *arguments: str, check: bool = True) -> str:
-        done = subprocess.run(
-            [machine.program(name), *arguments],
-            env=self._slurm_environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-=======
     def _start(self) -> None:
         self.folder.chmod(0o755)  # the cluster's user passes through
         for name in ("log", "run", "state", "tmp"):
@@ -160,7 +129,6 @@ class SlurmCluster:
             slurmd=tuple(machine.free_port() for _ in NODES),
             sshd=machine.free_port(),
             api=self.client.free_port(),
->>>>>>> slurm
         )
         user.add(self.user, self.home)
         user.place_uv_installer(
