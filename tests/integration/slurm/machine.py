@@ -79,7 +79,7 @@ def until(what: str, holds: Callable[[], bool], seconds: float, every: float = 0
 
 
 def processes(uid: int | None, mark: str) -> dict[int, str]:
-    """Processes of a user, or with `mark` in what they were started with, by id."""
+    """Processes of a user, or with `mark` in environment, folder or command, by id."""
     found, ours = {}, _line_of_descent()
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) in ours:
@@ -87,11 +87,12 @@ def processes(uid: int | None, mark: str) -> dict[int, str]:
         try:
             theirs = uid is not None and folder.stat().st_uid == uid
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-            # sshd writes its title over its environment
-            started_with = (folder / "environ").read_bytes() + command.encode()
+            # sshd and SkyPilot's workers write a title over their environment
+            told = (folder / "environ").read_bytes(), os.readlink(folder / "cwd").encode()
         except OSError:  # it has ended, or may not be looked at
             continue
-        if command and (theirs or mark.encode() in started_with):  # a zombie has no command
+        traces = b"\0".join([*told, command.encode()])
+        if command and (theirs or mark.encode() in traces):  # a zombie has no command
             found[int(folder.name)] = command
     return found
 
