@@ -46,12 +46,16 @@ jobs-test: .venv/installed-test $(PYTEST_SITE)/installed
 	OMP_NUM_THREADS=1 PYTHONPATH=$(PYTEST_SITE):. $$($(BIN)/python -m launcher.executors.environment) -P -m pytest tests/jobs
 
 integration: .venv/installed-test
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest tests/integration --ignore tests/integration/slurm
 
-# The job's tests keep to one thread, and integration waits much: side by side on two cores, each
+# SkyPilot on a local Slurm cluster: needs root and Slurm's packages, and says so where they lack.
+slurm: .venv/installed-test
+	$(BIN)/python -m pytest tests/integration/slurm
+
+# The job's tests keep to one thread, and the others wait much: two side by side on two cores, each
 # one's output when it has ended.
 test: unit
-	+$(MAKE) --no-print-directory -j2 --output-sync=target jobs-test integration
+	+$(MAKE) --no-print-directory -j2 --output-sync=target jobs-test integration slurm
 
 # A local Slurm cluster with pretended GPUs, as the tests have it, and a SkyPilot that uses it (root).
 slurm-up slurm-down: .venv/installed-test
