@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST_SITE := build/pytest-site
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test unit jobs-test integration slurm-up slurm-down soak residuals oracle lock clean
+.PHONY: help demo check test unit jobs-test integration slurm slurm-up slurm-down soak residuals oracle lock clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST) | head -2
