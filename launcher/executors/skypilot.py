@@ -20,13 +20,14 @@ from launcher.catalog.providers import TO_ENABLE, display_name
 from launcher.errors import NoCapacity, OutsideFailed
 from launcher.executors.base import Order, Say, Sight
 from launcher.executors.claims import collecting, hold, is_held, wait
-from launcher.executors.skypilot_calls import CallFailed, Calls
+from launcher.executors.skypilot_calls import NO_ANSWER, CallFailed, Calls
 from launcher.types import MICROUSD, Offer
 from results.collect import FILES, FOLDERS
 from results.records import read_result
 
 GRACE_SECONDS = 150.0  # the job gives itself 120 to finish its step and write its result
 DOWN_SECONDS = 600.0  # sky down takes 40 s on Slurm (measured); some clouds take minutes
+HAND_OVER_SECONDS = 1800.0  # the data goes to SkyPilot's API server first
 PULL_SECONDS = 3600.0  # a whole model over a slow line
 LAUNCHING = ("PENDING", "WAITING", "RUNNING")  # states of a request that has not ended
 WORKING = ("INIT", "PENDING", "SETTING_UP", "RUNNING")  # states of a job that has not ended
@@ -83,7 +84,9 @@ class SkyPilotExecutor:
             task.write_text(order.task, "utf-8")
             say(f"asking SkyPilot for {_what(order.offer)}; the cluster is {cluster}")
             try:
-                request = self._calls("launch", cluster=cluster, task=str(task))
+                request = self._calls(
+                    "launch", cluster=cluster, task=str(task), seconds=HAND_OVER_SECONDS
+                )
                 self._await_machine(handle, request, order, say)
             except CallFailed as error:
                 self.release(handle)
@@ -93,7 +96,12 @@ class SkyPilotExecutor:
         """Return when the machine is up and the job handed over. Raises CallFailed, NoCapacity."""
         cluster, said = _cluster(handle), ""
         while True:
-            state, news = self._request(cluster, request)
+            try:
+                state, news = self._request(cluster, request)
+            except CallFailed as error:
+                if error.kinds != NO_ANSWER:
+                    raise
+                state, news = "RUNNING", f"{error}; asking again"
             if state not in LAUNCHING:
                 self._calls("outcome", request=request)
                 return
