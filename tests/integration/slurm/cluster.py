@@ -44,6 +44,7 @@ class SlurmCluster:
         self.user = "loralift-" + self.folder.name.removeprefix(_PREFIX)[:12]
         self.home = self.folder / "home"
         self.client = Client(sky_python, self.folder / "client", NAME)
+        self._daemons: list[subprocess.Popen[bytes]] = []
 
     @property
     def environment(self) -> dict[str, str]:
@@ -102,6 +103,8 @@ class SlurmCluster:
         if (self.folder / "slurm.conf").exists():
             self._command("scancel", f"--user={self.user}", check=False)
         machine.end(self.processes_left)
+        for daemon in self._daemons:
+            daemon.wait(timeout=20)
         machine.forget_hosts(self.user)
         user.remove(self.user)
         self.client.remove()
@@ -196,7 +199,7 @@ class SlurmCluster:
     ) -> None:
         """Start a daemon that outlives this process: only stop() ends it."""
         with (self.folder / "log" / f"{log or name}.out").open("w") as output:
-            subprocess.Popen(
+            started = subprocess.Popen(
                 [machine.program(name), *arguments],
                 env=self._slurm_environment(),
                 stdin=subprocess.DEVNULL,
@@ -205,6 +208,7 @@ class SlurmCluster:
                 start_new_session=True,
                 user=user,
             )
+        self._daemons.append(started)
 
     def _start_munged(self) -> None:
         folder = self.folder / "munge"
