@@ -3,6 +3,8 @@
 # With a store, results.sync first brings what an earlier attempt left there, then works beside the
 # job. It ends by itself once the result is up.
 set -uo pipefail
+# As set-up does: SkyPilot leaves what it made of this task, its secrets in it.
+grep -lsF "${SKYPILOT_TASK_ID:-no task}" "${TMPDIR:-/tmp}"/sky_app_* | xargs -r rm -f || true
 cd ~/loralift/run || exit
 python=~/loralift/venv/bin/python
 store=${LORALIFT_STORE:-}

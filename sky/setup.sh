@@ -4,6 +4,11 @@
 # LORALIFT_ENVS names another folder to keep it in.
 set -euo pipefail
 
+# SkyPilot 0.14 leaves the scripts that it made of this task, its secrets in them, among the temporary
+# files (run_bash_command_with_log of sky/skylet/log_lib.py): on a cluster those outlive the job.
+# bash has them open and reads on.
+grep -lsF "${SKYPILOT_TASK_ID:-no task}" "${TMPDIR:-/tmp}"/sky_app_* | xargs -r rm -f || true
+
 fail() {
   printf '%s\n' "$@" >&2
   exit 1

@@ -7,6 +7,7 @@ to import, and may hang: a call that does not answer in time ends the child, not
 import contextlib
 import json
 import os
+import re
 import subprocess
 import tempfile
 import threading
@@ -22,13 +23,14 @@ PROGRAM = Path(__file__).with_name("skypilot_program.py")
 # November 2026, 2 cores); on a busy machine three times that.
 TIMEOUT_SECONDS = 180.0
 NO_ANSWER = ("NoAnswer",)
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # SkyPilot's messages are made for terminals
 
 
 class CallFailed(Exception):
     """SkyPilot raised; `kinds` are the names of its exception's classes, the nearest first."""
 
     def __init__(self, kinds: tuple[str, ...], message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(" ".join(_COLOURS.sub("", message).split()))
         self.kinds = kinds
 
 
@@ -98,8 +100,9 @@ class Calls:
 
         def read() -> None:
             assert child.stdout is not None
-            for line in child.stdout:
-                answers.put(line)
+            with child.stdout:
+                for line in child.stdout:
+                    answers.put(line)
             answers.put("")
 
         threading.Thread(target=read, daemon=True).start()
@@ -120,6 +123,9 @@ class Calls:
         if self._child is not None:
             self._child.kill()
             self._child.wait()
+            assert self._child.stdin is not None
+            with contextlib.suppress(OSError):  # what it did not read any more
+                self._child.stdin.close()
         if self._folder is not None:
             self._folder.cleanup()
         self._child = self._folder = None

@@ -59,7 +59,10 @@ def status(cluster: str) -> dict[str, Any]:
     record = found[0]
     job = None
     if record["status"].value == "UP":
-        (last,) = sky.get(sky.job_status(cluster)).values()
+        try:
+            (last,) = sky.get(sky.job_status(cluster)).values()
+        except sky.exceptions.ClusterDoesNotExist:  # it went between the two questions
+            return {"cluster": None, "job": None, "said": None}
         job = last.value if last is not None else None
     said = record.get("init_status_reason") or record.get("last_event")
     return {"cluster": record["status"].value, "job": job, "said": said}
