@@ -1,6 +1,7 @@
 """Acting on runs: submit, resume, cancel. The ledger is written before each act."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,7 @@ from launcher import render
 from launcher.catalog.providers import LOCAL
 from launcher.costs import hourly_microusd
 from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits, OutsideFailed
-from launcher.executors import EXECUTORS, executor
+from launcher.executors import AUTODOWN_MINUTES, EXECUTORS, MANAGED, chosen_executor, executor
 from launcher.executors.base import Executor, Order, Say
 from launcher.guard import clock, clock_of, rest, spent
 from launcher.ledger import (
@@ -60,8 +61,8 @@ def submit(made: Plan, store: str, say: Say) -> str:
     OutsideFailed.
     """
     chosen = require_choice(made)
-    executor(chosen.offer.executor or "")  # before anything is written
     bucket = store if is_remote(store) else ""
+    executor(_executor_of(chosen, bucket)).require_ready()  # before anything is written
     require_credentials_to_take(bucket, chosen)
     home = Path(DEFAULT_STORE if bucket else store).absolute()
     try:
@@ -75,7 +76,7 @@ def submit(made: Plan, store: str, say: Say) -> str:
         made.run_id,
         stamp(utc_now()),
         RunCreated(plan=made, store=str(home), bucket=bucket),
-        _attempt(1, made, 0),
+        _attempt(1, made, 0, bucket),
         StateChanged(attempt=1, state="PROVISIONING"),
     )
     _start_somewhere(book, made, say)
@@ -99,7 +100,7 @@ def _start_somewhere(book: Ledger, made: Plan, say: Say) -> None:
         book.append(
             made.run_id,
             stamp(utc_now()),
-            _attempt(number, made, index),
+            _attempt(number, made, index, run.bucket),
             StateChanged(attempt=number, state="PROVISIONING"),
         )
 
@@ -138,7 +139,7 @@ def resume(run_id: str, say: Say) -> str:
             "start a new run from its recipe"
         )
     number = len(run.attempts) + 1
-    attempt = _attempt(number, made, last.candidate)
+    attempt = _attempt(number, made, last.candidate, run.bucket)
     # Before the ledger speaks of a new attempt, nothing of the old is left.
     executor(last.executor).clear(attempt.handle)
     book.append(
@@ -159,11 +160,16 @@ def require_choice(made: Plan) -> Candidate:
     return made.chosen
 
 
-def _attempt(number: int, made: Plan, index: int) -> AttemptStarted:
+def _executor_of(candidate: Candidate, bucket: str) -> str:
+    assert candidate.estimate is not None, "what can be started has an estimate"
+    return chosen_executor(candidate.offer, candidate.estimate.hours_expected, bool(bucket))
+
+
+def _attempt(number: int, made: Plan, index: int, bucket: str) -> AttemptStarted:
     candidate = made.candidates[index]
     offer, estimate = candidate.offer, candidate.estimate
     assert estimate is not None, "what can be started has an estimate"
-    name = offer.executor or ""
+    name = _executor_of(candidate, bucket)
     return AttemptStarted(
         attempt=number,
         executor=name,
@@ -181,7 +187,8 @@ def _start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
     candidate, runner = made.candidates[last.candidate], executor(last.executor)
     assert candidate.spec is not None, "what can be started has a spec"
     due = clock_of(made, run)
-    spec = msgspec.structs.replace(candidate.spec, deadline=stamp(due.stop_at))
+    stop_at = due.stop_at - _reserved_more(made, last)
+    spec = msgspec.structs.replace(candidate.spec, deadline=stamp(stop_at))
     rented = candidate.offer.provider != LOCAL
     order = Order(
         spec=spec,
@@ -200,6 +207,14 @@ def _start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
     book.append(made.run_id, stamp(utc_now()), *up)
 
 
+def _reserved_more(made: Plan, attempt: Attempt) -> timedelta:
+    """By how much a managed job must end earlier: its machine stands idle for longer than planned
+    where nobody ends it."""
+    if attempt.executor != MANAGED:
+        return timedelta()
+    return timedelta(minutes=max(0, AUTODOWN_MINUTES - made.budget.collect_minutes))
+
+
 def _task(made: Plan, candidate: Candidate, run: Run) -> str:
     """Its SkyPilot task, with what an earlier attempt left, unless the bucket has that."""
     last = run.attempts[-1]
@@ -212,6 +227,7 @@ def _task(made: Plan, candidate: Candidate, run: Run) -> str:
         store=run.bucket,
         secrets=secrets,
         left=None if run.bucket or last.attempt == 1 else left,
+        managed=last.executor == MANAGED,
     )
 
 
