@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST_SITE := build/pytest-site
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test unit jobs-test integration slurm-up slurm-down soak residuals oracle lock clean
+.PHONY: help demo check test unit jobs-test integration slurm slurm-up slurm-down soak residuals oracle lock clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST) | head -2
@@ -43,12 +43,19 @@ unit: .venv/installed-test
 
 # The job's own tests run in the training environment, which the launcher makes on first use.
 jobs-test: .venv/installed-test $(PYTEST_SITE)/installed
-	PYTHONPATH=$(PYTEST_SITE):. $$($(BIN)/python -m launcher.executors.environment) -P -m pytest tests/jobs
+	OMP_NUM_THREADS=1 PYTHONPATH=$(PYTEST_SITE):. $$($(BIN)/python -m launcher.executors.environment) -P -m pytest tests/jobs
 
 integration: .venv/installed-test
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest tests/integration --ignore tests/integration/slurm
 
-test: unit jobs-test integration
+# SkyPilot on a local Slurm cluster: needs root and Slurm's packages, and says so where they lack.
+slurm: .venv/installed-test
+	$(BIN)/python -m pytest tests/integration/slurm
+
+# The job's tests keep to one thread, and the others wait much: two side by side on two cores, each
+# one's output when it has ended.
+test: unit
+	+$(MAKE) --no-print-directory -j2 --output-sync=target jobs-test integration slurm
 
 # A local Slurm cluster with pretended GPUs, as the tests have it, and a SkyPilot that uses it (root).
 slurm-up slurm-down: .venv/installed-test

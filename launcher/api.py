@@ -17,12 +17,10 @@ from launcher import continuing, hub_data, paths, planner, recipes, scanning, to
 from launcher.catalog import enabled, merge
 from launcher.catalog.local import Survey, survey
 from launcher.catalog.priced import Listing
-from launcher.catalog.providers import display_name
 from launcher.collecting import collect
 from launcher.errors import BadInput, OutsideFailed
 from launcher.estimate import estimate, shapes
 from launcher.estimate.calibration import calibrate
-from launcher.executors import EXECUTORS
 from launcher.guard import spent
 from launcher.judging import scan_judging
 from launcher.ledger import measurements
@@ -138,7 +136,7 @@ def plan(
     continuing.require_continuable(made)
     if request.exact is not None:
         _require_same(request.exact, made)
-    return _saying_what_cannot_be_submitted(made)
+    return made
 
 
 def compare(recipe: str | None, flags: recipes.Flags, *, now: datetime) -> tuple[Plan, ...]:
@@ -228,15 +226,6 @@ def _with_hub_data(request: recipes.Request) -> recipes.Request:
         job=msgspec.structs.replace(request.job, data=data),
         settings=(*request.settings, *settings),
     )
-
-
-def _saying_what_cannot_be_submitted(made: Plan) -> Plan:
-    chosen = made.chosen
-    if chosen is None or chosen.offer.executor in EXECUTORS:
-        return made
-    where = display_name(chosen.offer.provider)
-    said = f"{where} is planned and priced, but this version cannot rent it; `--on local` trains"
-    return msgspec.structs.replace(made, warnings=(*made.warnings, f"{said} on this machine"))
 
 
 def _new_run_id(name: str, now: datetime) -> str:

@@ -90,7 +90,12 @@ def train(
     _require_a_way_home(choice, detach, store or "")
     if choice.worst_microusd and not yes:
         _confirm(made)
-    api.submit(made, store or api.DEFAULT_STORE, say)
+    try:
+        api.submit(made, store or api.DEFAULT_STORE, say)
+    except KeyboardInterrupt:
+        if choice.worst_microusd:
+            say(f"a machine may be on its way and cost money: launch cancel {made.run_id}")
+        raise
     _see_through(made.run_id, as_json, detach)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from jobs import layout
@@ -11,8 +12,9 @@ from launcher.errors import BadInput, OutsideFailed
 from launcher.executors import executor
 from launcher.executors.managed import recoveries
 from launcher.guard import spent
-from launcher.ledger import Collected, Ledger, Measured
+from launcher.ledger import Collected, Event, Ledger, Measured
 from launcher.measuring import measurement
+from launcher.phases import phases
 from launcher.reconciling import ledger, reconcile, stamp, utc_now
 from launcher.types import CALIBRATION, Plan, Run
 from results.collect import CollectError, verify
@@ -59,7 +61,7 @@ def run_folder(run: str) -> Path:
 
 def _collect(book: Ledger, run: Run, work: Path, place: Path) -> Path:
     made = book.plan(run.run_id)
-    account = receipt(run, made, work)
+    account = receipt(run, made, work, book.events(run.run_id))
     documents = {layout.PLAN: encode(made), layout.RECEIPT: encode(account)}
     documents[layout.REPORT] = render(work, account, offers_table(made)).encode()
     home = _bring(work, place, run.run_id, documents)
@@ -136,8 +138,10 @@ def _from_home(run: Run, place: Path) -> Path:
     return _bring(home, place, run.run_id, {name: (home / name).read_bytes() for name in names})
 
 
-def receipt(run: Run, made: Plan, folder: Path) -> Receipt:
-    """Estimate against actual, over all attempts."""
+def receipt(
+    run: Run, made: Plan, folder: Path, events: Sequence[tuple[str, Event]] = ()
+) -> Receipt:
+    """Estimate against actual, over all attempts; `events` are the run's in the ledger."""
     used = made.candidates[run.attempts[-1].candidate]
     estimate = used.estimate
     assert estimate is not None, "what was started has an estimate"
@@ -173,6 +177,7 @@ def receipt(run: Run, made: Plan, folder: Path) -> Receipt:
             )
         )
     cost = spent(run, utc_now())
+    accounts = [a.account_microusd for a in run.attempts if a.account_microusd is not None]
     lines.append(
         Line(
             name="dollars",
@@ -193,6 +198,8 @@ def receipt(run: Run, made: Plan, folder: Path) -> Receipt:
         max_cost_microusd=made.budget.max_cost_microusd,
         spent_microusd=cost,
         lines=tuple(lines),
+        phases=phases(run.attempts[-1], events, records(folder / layout.METRICS), result),
+        accounted_microusd=sum(accounts) if accounts else None,
     )
 
 

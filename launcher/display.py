@@ -12,6 +12,7 @@ from results.report import (
     fit_line,
     gate_line,
     judged_on,
+    phase_rows,
     pilot_line,
     quality_rows,
     receipt_rows,
@@ -288,7 +289,11 @@ def list_runs(runs: Sequence[tuple[Run, int]]) -> str:
 
 
 def _state(run: Run) -> str:
-    return run.state + (f" ({run.reason})" if run.reason and run.reason != run.state else "")
+    """The run's state; what still bills when it has ended is said."""
+    reason = f" ({run.reason})" if run.reason and run.reason != run.state else ""
+    open_ones = {a.machine for a in run.attempts if a.machine != "GONE" and a.microusd_per_hour}
+    billing = f", machine {' and '.join(sorted(open_ones))}" if run.ended and open_ones else ""
+    return run.state + reason + billing
 
 
 def status_text(view: View) -> str:
@@ -298,7 +303,9 @@ def status_text(view: View) -> str:
     lines += [run.message] if run.message else []
     last = run.attempts[-1] if run.attempts else None
     if last is not None:
-        lines.append(f"attempt {last.attempt} on {last.provider} {last.instance}, {last.machine}")
+        where = f"attempt {last.attempt} on {last.provider} {last.instance}"
+        lines.append(f"{where}, machine {last.machine}, {dollars(view.spent_microusd)} in all")
+    lines += [f"NOT SEEN NOW: {view.unseen}"] if view.unseen else []
     if isinstance(view.last, StepRecord):
         lines.append(step_line(view.last, view.spent_microusd))
     elif isinstance(view.last, PhaseRecord):
@@ -326,6 +333,8 @@ def receipt_text(receipt: Receipt, result: Result | None) -> str:
         parts.append("\n".join(filter(None, [*lines, crossing_note(result.gates)])))
     if result is not None and result.warnings:
         parts.append("\n".join(f"warning: {line}" for line in result.warnings))
+    if receipt.phases:
+        parts.append(table(phase_rows(receipt), right=(1, 2)).rstrip())
     parts.append(table(receipt_rows(receipt), right=(1, 2, 3, 4)).rstrip())
     return "\n\n".join([*parts, spent_line(receipt)]) + "\n"
 

@@ -89,6 +89,7 @@ MIGRATIONS = (
     """
     ALTER TABLE attempts ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE runs ADD COLUMN bucket TEXT NOT NULL DEFAULT '';
+    ALTER TABLE machines ADD COLUMN account_microusd INTEGER;
     """,
 )
 MEASUREMENTS_SINCE = 2  # the version that first has them
@@ -116,6 +117,7 @@ class MachineChanged(Struct, frozen=True, kw_only=True, tag_field="kind", tag="m
     attempt: int
     state: MachineState
     at: str | None = None  # when it did, where that is earlier than its being noticed
+    account_microusd: int | None = None  # GONE: what the provisioner reckons, where it does
 
 
 class StateChanged(Struct, frozen=True, kw_only=True, tag_field="kind", tag="state_changed"):
@@ -255,14 +257,15 @@ class Ledger:
                     (run_id, a.attempt, at, a.executor, a.handle, a.candidate),
                 )
                 run(
-                    "INSERT INTO machines VALUES (?, ?, ?, ?, ?, 'REQUESTED', ?, NULL)",
+                    "INSERT INTO machines VALUES (?, ?, ?, ?, ?, 'REQUESTED', ?, NULL, NULL)",
                     (run_id, a.attempt, a.provider, a.instance, a.microusd_per_hour, at),
                 )
-            case MachineChanged(attempt=attempt, state=state, at=since):
+            case MachineChanged(attempt=attempt, state=state, at=since, account_microusd=account):
                 gone = (since or at) if state == "GONE" else None
                 run(
-                    "UPDATE machines SET state = ?, gone_at = ? WHERE run_id = ? AND attempt = ?",
-                    (state, gone, run_id, attempt),
+                    "UPDATE machines SET state = ?, gone_at = ?, account_microusd = ? "
+                    "WHERE run_id = ? AND attempt = ?",
+                    (state, gone, account, run_id, attempt),
                 )
             case StateChanged(state=state, reason=reason, message=message):
                 ended = at if state in ENDED else None
@@ -294,8 +297,9 @@ class Ledger:
             return None
         attempts = self._db.execute(
             "SELECT a.attempt, a.started_at, a.executor, a.handle, m.provider, m.instance, "
-            "m.microusd_per_hour, m.state, m.gone_at, a.candidate FROM attempts a "
-            "JOIN machines m USING (run_id, attempt) WHERE a.run_id = ? ORDER BY a.attempt",
+            "m.microusd_per_hour, m.state, m.gone_at, a.candidate, m.account_microusd "
+            "FROM attempts a JOIN machines m USING (run_id, attempt) "
+            "WHERE a.run_id = ? ORDER BY a.attempt",
             (run_id,),
         ).fetchall()
         names = Attempt.__struct_fields__

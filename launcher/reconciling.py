@@ -1,6 +1,7 @@
 """The ledger brought up to what can be seen of runs: what ended is written down, what it left is
 brought to this machine, and what it ran on is given back."""
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def finish(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> None:
         sight = _from_bucket(run, runner.folder(attempt.handle), sight)
     over = ending(sight, number)
     if not sight.billed:
-        gone = MachineChanged(attempt=number, state="GONE", at=_not_before(sight, attempt))
+        gone = _gone(runner, attempt, _not_before(sight, attempt))
         book.append(run.run_id, stamp(utc_now()), gone, over)
         return
     ends = MachineChanged(attempt=number, state="ENDING")
@@ -114,8 +115,15 @@ def give_back(book: Ledger, run_id: str, attempt: Attempt, runner: Executor) -> 
             return  # someone was faster
         runner.bring(attempt.handle)
         runner.release(attempt.handle)
-        gone = MachineChanged(attempt=attempt.attempt, state="GONE")
+        gone = _gone(runner, attempt)
         book.append(run_id, stamp(utc_now()), gone)
+
+
+def _gone(runner: Executor, attempt: Attempt, at: str | None = None) -> MachineChanged:
+    account = None
+    with contextlib.suppress(OutsideFailed):  # a figure for the receipt, no more
+        account = runner.account(attempt.handle)
+    return MachineChanged(attempt=attempt.attempt, state="GONE", at=at, account_microusd=account)
 
 
 def _not_before(sight: Sight, attempt: Attempt) -> str | None:

@@ -1,7 +1,7 @@
 """Acting on runs: submit, resume, cancel. The ledger is written before each act."""
 
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -12,7 +12,7 @@ from launcher.costs import hourly_microusd
 from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits, OutsideFailed
 from launcher.executors import AUTODOWN_MINUTES, EXECUTORS, MANAGED, chosen_executor, executor
 from launcher.executors.base import Executor, Order, Say
-from launcher.guard import clock, clock_of, rest, spent
+from launcher.guard import Clock, clock, clock_of, rest, spent
 from launcher.ledger import (
     AttemptStarted,
     Event,
@@ -194,7 +194,7 @@ def _start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
         spec=spec,
         offer=candidate.offer,
         task=_task(made, msgspec.structs.replace(candidate, spec=spec), run) if rented else None,
-        up_by=due.end_at if rented else None,
+        up_by=_up_by(candidate, due) if rented else None,
     )
     try:
         runner.submit(last.handle, order, say)
@@ -213,6 +213,14 @@ def _reserved_more(made: Plan, attempt: Attempt) -> timedelta:
     if attempt.executor != MANAGED:
         return timedelta()
     return timedelta(minutes=max(0, AUTODOWN_MINUTES - made.budget.collect_minutes))
+
+
+def _up_by(candidate: Candidate, due: Clock) -> datetime:
+    """When a machine is given up that does not come: the worst case counts no longer than this."""
+    assert candidate.estimate is not None, "what can be started has an estimate"
+    waiting = ("provision", "image pull")
+    hours = sum(t.high_hours for t in candidate.estimate.time if t.name in waiting)
+    return min(due.stop_at, utc_now() + timedelta(hours=hours))
 
 
 def _task(made: Plan, candidate: Candidate, run: Run) -> str:
@@ -240,7 +248,8 @@ def _unstarted(runner: Executor, attempt: Attempt, error: BaseException) -> tupl
         return (MachineChanged(attempt=number, state="UNKNOWN"),)
     if sight.alive:  # it came after the job was started
         up = MachineChanged(attempt=number, state="UP")
-        return (up, StateChanged(attempt=number, state="RUNNING"))
+        running = StateChanged(attempt=number, state="RUNNING")
+        return (up, running) if sight.started else ()
     message = str(error) if isinstance(error, LaunchError) else repr(error)
     failed = StateChanged(
         attempt=number,

@@ -337,6 +337,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     machine: MachineState
     gone_at: str | None
     candidate: int = 0  # which of the plan's it is
+    account_microusd: int | None = None  # what the provisioner reckons that it cost
 
     def seconds(self, now: datetime) -> float:
         """How long its machine was held: from the request until it was gone, or to `now`."""

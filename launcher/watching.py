@@ -1,5 +1,6 @@
 """Looking at runs: status, follow, logs."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,8 @@ def follow(run_id: str) -> Iterator[Record | None]:
             unseen_since = None
         except OutsideFailed:
             unseen_since = unseen_since or time.monotonic()
+            with contextlib.suppress(OutsideFailed):  # the cap is held for what cannot be seen, too
+                enforce(book, book.run(run_id))
             if time.monotonic() - unseen_since > UNSEEN_SECONDS:
                 raise
         yield None

@@ -25,6 +25,14 @@ class Line(Struct, frozen=True, kw_only=True):
         return (self.planned - self.actual) / self.actual
 
 
+class Phase(Struct, frozen=True, kw_only=True):
+    """A stretch of an attempt, and what its machine cost meanwhile."""
+
+    name: str
+    seconds: float
+    microusd: int
+
+
 class Receipt(Struct, frozen=True, kw_only=True):
     """The account of one run, all attempts included."""
 
@@ -37,6 +45,8 @@ class Receipt(Struct, frozen=True, kw_only=True):
     max_cost_microusd: int | None
     spent_microusd: int
     lines: tuple[Line, ...]
+    phases: tuple[Phase, ...] = ()  # of the latest attempt, from its request to its end
+    accounted_microusd: int | None = None  # by the provisioner: duration × list price, not a bill
 
 
 def spend_microusd(microusd_per_hour: int, seconds: float) -> int:

@@ -26,6 +26,7 @@ def render(folder: Path, receipt: Receipt, offers_table: str) -> str:
         _quality(result),
         _curve(seen),
         f"## Receipt\n\n{_table(receipt_rows(receipt))}\n\n{spent_line(receipt)}",
+        _table(phase_rows(receipt)) if receipt.phases else "",
         f"## Plan\n\n```text\n{offers_table.rstrip()}\n```",
         _samples(folder / layout.SAMPLES),
         _environment(result),
@@ -184,13 +185,28 @@ def receipt_rows(receipt: Receipt) -> list[list[str]]:
     return rows
 
 
+def phase_rows(receipt: Receipt) -> list[list[str]]:
+    """Where a rented machine's time and dollars went; empty for this one."""
+    if not receipt.phases:
+        return []
+    rows = [["phase", "time", "cost"]]
+    for phase in receipt.phases:
+        time, cost = duration(phase.seconds / 3600), dollars(phase.microusd)
+        rows.append([phase.name.replace("_", " "), time, cost])
+    return rows
+
+
 def spent_line(receipt: Receipt) -> str:
     """What the run cost, of what it might have."""
     cap = receipt.max_cost_microusd
     limit = "" if cap is None else f" of a cap of {dollars(cap)}"
     tries = f", {receipt.attempts} attempts" if receipt.attempts > 1 else ""
     spent = dollars(receipt.spent_microusd)
-    return f"Spent {spent}{limit} on {receipt.provider} {receipt.instance}{tries}."
+    line = f"Spent {spent}{limit} on {receipt.provider} {receipt.instance}{tries}."
+    if receipt.accounted_microusd is None:
+        return line
+    reckoned = dollars(receipt.accounted_microusd)
+    return f"{line} SkyPilot reckons {reckoned}: duration times list price, not a bill."
 
 
 def _samples(path: Path) -> str:

@@ -40,13 +40,10 @@ def chosen_executor(offer: Offer, expected_hours: float, has_store: bool) -> str
 def executor(name: str) -> Executor:
     """The executor of that name, one for the life of the process: it remembers its children.
 
-    Raises BadInput where this version has none.
+    Raises BadInput where this version has none: a ledger of a newer one may name it.
     """
     if name not in EXECUTORS:
-        raise BadInput(
-            f"this version cannot submit through `{name}` yet, only plan for it; "
-            "use `--on local`, or print the SkyPilot task with `--dry-run --show task`"
-        )
+        raise BadInput(f"this version has no executor `{name}`; update loralift")
     module, _, kind = EXECUTORS[name].partition(":")
     made: Executor = getattr(import_module(module), kind)()
     return made

@@ -69,6 +69,9 @@ class Executor(Protocol):
     def release(self, handle: str) -> None:
         """Nothing is billed when this returns. Raises OutsideFailed when that is not sure."""
 
+    def account(self, handle: str) -> int | None:
+        """Micro-dollars by the provisioner's own reckoning; None where it has none."""
+
     def exclusive(self, handle: str) -> AbstractContextManager[None]:
         """Nobody else collects or restarts the job meanwhile. Raises OutsideFailed if one does."""
 

@@ -8,7 +8,6 @@ recovery moves it.
 
 import contextlib
 import json
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,24 +17,25 @@ import yaml
 from jobs import layout
 from launcher import paths
 from launcher.errors import BadInput, OutsideFailed
-from launcher.executors.base import Order, Say, Sight
+from launcher.executors.base import Sight
 from launcher.executors.claims import hold, is_held, wait
 from launcher.executors.skypilot import (
     DOWN_SECONDS,
     GRACE_SECONDS,
+    HAND_OVER_SECONDS,
     LAUNCHING,
     SkyPilotExecutor,
-    too_late,
 )
 from launcher.executors.skypilot_calls import CallFailed
+from launcher.types import MICROUSD
 from results.records import read_result
 
 if TYPE_CHECKING:
     from results.stores import Store
 
-HAND_OVER_SECONDS = 600.0  # all that travels goes to SkyPilot's server first
 # After the job's end: SkyPilot looks at it every 15 s, and the last of it goes up to the store.
 END_SECONDS = GRACE_SECONDS + 60.0
+UNDER_WAY = "RUNNING"  # of a request
 COMING = {"PENDING": "queued", "SUBMITTED": "queued", "STARTING": "provisioning"}
 DOING = {**COMING, "RUNNING": "setting up", "RECOVERING": "recovering on another machine"}
 # How SkyPilot's word for a job that never started is read: as the error it would have raised.
@@ -69,26 +69,18 @@ class ManagedExecutor(SkyPilotExecutor):
 
     def _ask(self, name: str, task: Path) -> str:
         self.require_ready()
-        return str(self._calls("jobs_launch", name=name, task=str(task)))
+        return str(self._calls("jobs_launch", name=name, task=str(task), seconds=HAND_OVER_SECONDS))
 
-    def _await_machine(self, handle: str, request: str, order: Order, say: Say) -> None:
-        """Return when the first machine is up. Raises CallFailed, NoCapacity."""
-        self._calls("outcome", request=request, seconds=HAND_OVER_SECONDS)
-        said = ""
-        while True:
-            job = self._calls("jobs_queue", name=_name(handle))
-            if job is None:
-                raise CallFailed(("Lost",), "SkyPilot took the managed job and does not list it")
-            if job["status"] in _UNSTARTED:
-                raise CallFailed((_UNSTARTED[job["status"]],), job["said"] or job["status"])
-            if job["status"] not in COMING:
-                return
-            if job["said"] and job["said"] != said:
-                say(said := job["said"])
-            if order.up_by is not None and datetime.now(UTC) >= order.up_by:
-                self.release(handle)
-                raise too_late(order)
-            time.sleep(self.poll_seconds)
+    def _request(self, name: str, request: str) -> tuple[str, str]:
+        """As a cluster's: under way until the first machine is up."""
+        job = self._calls("jobs_queue", name=name)
+        if job is None:
+            found = {r["id"]: r["status"] for r in self._calls("jobs_requests", name=name)}
+            failed = found.get(request) in ("FAILED", "CANCELLED")
+            return found[request] if failed else UNDER_WAY, ""
+        if job["status"] in _UNSTARTED:
+            raise CallFailed((_UNSTARTED[job["status"]],), job["said"] or job["status"])
+        return UNDER_WAY if job["status"] in COMING else "SUCCEEDED", job["said"] or ""
 
     def look(self, handle: str) -> Sight:
         name, work = _name(handle), self.folder(handle)
@@ -148,6 +140,11 @@ class ManagedExecutor(SkyPilotExecutor):
                 f"the managed job {_name(handle)} or its machine {cluster} may still be there and "
                 f"cost money; look with `sky jobs queue`\nend it with `sky jobs cancel {job['id']}`"
             )
+
+    def account(self, handle: str) -> int | None:
+        job = self._job(handle)
+        found = None if job is None else self._asked("cost", cluster=job["cluster"])
+        return None if found is None else round(found["usd"] * MICROUSD)
 
     def _end(self, handle: str) -> None:
         """The managed job is over, or was never taken on, when this returns in time."""

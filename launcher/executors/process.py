@@ -81,6 +81,9 @@ class ProcessExecutor:
     def release(self, handle: str) -> None:
         """This machine stays."""
 
+    def account(self, handle: str) -> int | None:
+        return None
+
     def cancel(self, handle: str) -> None:
         work = self.folder(handle)
         if not wait(lambda: (work / layout.PID).exists() or not is_held(work), seconds=10.0):

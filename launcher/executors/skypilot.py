@@ -20,13 +20,14 @@ from launcher.catalog.providers import TO_ENABLE, display_name
 from launcher.errors import NoCapacity, OutsideFailed
 from launcher.executors.base import Order, Say, Sight
 from launcher.executors.claims import collecting, hold, is_held, wait
-from launcher.executors.skypilot_calls import CallFailed, Calls
-from launcher.types import Offer
+from launcher.executors.skypilot_calls import NO_ANSWER, CallFailed, Calls
+from launcher.types import MICROUSD, Offer
 from results.collect import FILES, FOLDERS
 from results.records import read_result
 
 GRACE_SECONDS = 150.0  # the job gives itself 120 to finish its step and write its result
 DOWN_SECONDS = 600.0  # sky down takes 40 s on Slurm (measured); some clouds take minutes
+HAND_OVER_SECONDS = 1800.0  # the data goes to SkyPilot's API server first
 PULL_SECONDS = 3600.0  # a whole model over a slow line
 LAUNCHING = ("PENDING", "WAITING", "RUNNING")  # states of a request that has not ended
 WORKING = ("INIT", "PENDING", "SETTING_UP", "RUNNING")  # states of a job that has not ended
@@ -94,13 +95,18 @@ class SkyPilotExecutor:
                 raise _refused(error, order.offer) from None
 
     def _ask(self, name: str, task: Path) -> str:
-        return str(self._calls("launch", cluster=name, task=str(task)))
+        return str(self._calls("launch", cluster=name, task=str(task), seconds=HAND_OVER_SECONDS))
 
     def _await_machine(self, handle: str, request: str, order: Order, say: Say) -> None:
         """Return when the machine is up and the job handed over. Raises CallFailed, NoCapacity."""
         cluster, said = _cluster(handle), ""
         while True:
-            state, news = self._request(cluster, request)
+            try:
+                state, news = self._request(cluster, request)
+            except CallFailed as error:
+                if error.kinds != NO_ANSWER:
+                    raise
+                state, news = "RUNNING", f"{error}; asking again"
             if state not in LAUNCHING:
                 self._calls("outcome", request=request)
                 return
@@ -110,7 +116,10 @@ class SkyPilotExecutor:
                 with contextlib.suppress(CallFailed):
                     self._calls("abort", request=request)
                 self.release(handle)
-                raise too_late(order)
+                raise NoCapacity(
+                    f"{_what(order.offer)} was not up by {order.up_by:%H:%M:%S} UTC, which the "
+                    "limits allow: given up"
+                )
             time.sleep(self.poll_seconds)
 
     def _request(self, cluster: str, request: str) -> tuple[str, str]:
@@ -189,6 +198,10 @@ class SkyPilotExecutor:
                 f"`sky status {cluster}`, end it with `sky down {cluster}`"
             )
 
+    def account(self, handle: str) -> int | None:
+        found = self._asked("cost", cluster=_cluster(handle))
+        return None if found is None else round(found["usd"] * MICROUSD)
+
     def _mirror(self, cluster: str, work: Path) -> None:
         """Bring what was written since the last look."""
         work.mkdir(parents=True, exist_ok=True)
@@ -237,14 +250,6 @@ def _what(offer: Offer) -> str:
     count = f"{offer.count} × " if offer.count > 1 else ""
     spot = " spot" if offer.spot else ""
     return f"{count}{offer.device.name} on {display_name(offer.provider)}{spot}"
-
-
-def too_late(order: Order) -> NoCapacity:
-    assert order.up_by is not None, "nothing is late without a limit"
-    return NoCapacity(
-        f"{_what(order.offer)} was not up by {order.up_by:%H:%M:%S} UTC, which the limits allow: "
-        "given up"
-    )
 
 
 def _refused(error: CallFailed, offer: Offer) -> OutsideFailed:

@@ -126,15 +126,17 @@ def down(cluster: str) -> None:
 
 
 def cost(cluster: str) -> dict[str, Any] | None:
-    """SkyPilot's own account: dollars, duration × catalog price, and until when (Unix time)."""
+    """SkyPilot's own account: dollars, duration × catalog price, and until when (Unix time).
+
+    Over all machines that had the name: a managed job's has it once for each recovery.
+    """
     found = [r for r in sky.get(sky.cost_report(days=365)) if r["name"] == cluster]
     if not found:
         return None
-    latest = max(found, key=lambda r: r["launched_at"] or 0)
-    ends = [end for _, end in latest.get("usage_intervals") or [] if end]
+    ends = [end for r in found for _, end in r["usage_intervals"] or [] if end]
     return {
-        "usd": float(latest["total_cost"]),
-        "seconds": int(latest["duration"] or 0),
+        "usd": sum(float(r["total_cost"]) for r in found),
+        "seconds": sum(int(r["duration"] or 0) for r in found),
         "until": max(ends, default=None),
     }
 

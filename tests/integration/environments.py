@@ -1,5 +1,6 @@
 """Virtual environments that tests make on first use and then keep, beside the launcher's own."""
 
+import fcntl
 import re
 import subprocess
 import venv
@@ -22,9 +23,12 @@ def kept_environment(wanted: Iterable[str], name: str | None = None) -> str:
     given."""
     home = paths.environments_folder() / (name or re.sub(r"[^\w.]+", "-", "-".join(wanted)))
     python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        venv.create(home, with_pip=True, symlinks=True, clear=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, *wanted], check=True)
-        (home / "ready").touch()
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with open(home.parent / f"{home.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests beside these may be making it: wait
+        if not (home / "ready").exists():
+            venv.create(home, with_pip=True, symlinks=True, clear=True)
+            install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([*install, *wanted], check=True)
+            (home / "ready").touch()
     return str(python)

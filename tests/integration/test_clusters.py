@@ -74,8 +74,6 @@ def test_skypilot_takes_each_task_where_and_for_what_the_offer_says(cluster, tmp
     offers = clusters.listing().offers
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "a"}\n')
-    lock = tmp_path / "requirements.lock"
-    lock.write_text("torch==2.13.0\n")
     job = msgspec.structs.replace(JOB, data=msgspec.structs.replace(JOB.data, train=str(rows)))
     budget = Budget(max_cost_microusd=dollars(100_000), max_hours=10_000)
     files, judged = [], []
@@ -83,7 +81,7 @@ def test_skypilot_takes_each_task_where_and_for_what_the_offer_says(cluster, tmp
         made = planned([offer], budget, job, estimator=estimator({"qlora": 9.0}, 165.0))
         assert made.chosen is not None, made.candidates[0].reason
         files.append(tmp_path / f"{number}.yaml")
-        files[-1].write_text(task(made, made.chosen, lock=lock))
+        files[-1].write_text(task(made, made.chosen))
     for line in output(cluster.python, tmp_path, OPTIMIZE, *map(str, files)):
         if line.startswith('["'):
             judged.append(json.loads(line))

@@ -1,6 +1,6 @@
 """A real pretrained model, SmolLM2-135M-Instruct: fine-tuned with LoRA and with QLoRA, and shipped.
 
-It knows English and nothing of the sample's policies; five of them are what a CPU can teach it in
+It knows English and nothing of the sample's policies; three of them are what a CPU can teach it in
 minutes. `make soak` teaches it all twenty.
 """
 
@@ -14,11 +14,14 @@ from tests.integration.command import Command
 from tests.integration.pretrained import smollm2_folder, train
 
 Run = tuple[Command, dict]
+# As many steps as twice the rows would make in batches of 8: it is steps that it needs.
+SMALL = {"train.epochs": "2", "train.effective_batch": "4", "train.micro_batch": "4"}
 
 
 def tuned(strategy: str, tmp_path_factory: pytest.TempPathFactory, train_python: str) -> Run:
     launch = Command(tmp_path_factory.mktemp(strategy))
-    return launch, train(launch, smollm2_folder(train_python), strategy, policies=5)
+    model = smollm2_folder(train_python)
+    return launch, train(launch, model, strategy, policies=3, **SMALL)
 
 
 @pytest.fixture(scope="module")

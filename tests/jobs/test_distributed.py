@@ -15,7 +15,7 @@ from jobs.checkpoint import last_complete, step_of
 from jobs.exit_codes import EXIT_CODES
 from jobs.outcome import BadInput
 from jobs.spec import ResolvedSpec
-from tests.jobs.short_job import ROOT, curve, result, start, wait_for_step, write_job
+from tests.jobs.short_job import ROOT, Forked, curve, result, wait_for_step, write_job
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -72,14 +72,14 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(runs):
     folder = write(runs / "alone")
-    assert start(folder).wait(timeout=120) == 0, log(folder)
+    assert Forked(folder).wait(timeout=600) == 0, log(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def shared(runs):
     folder = write(runs / "shared", processes=2)
-    assert start_ranks(folder, "jobs.distributed").wait(timeout=200) == 0, log(folder)
+    assert start_ranks(folder, "jobs.distributed").wait(timeout=600) == 0, log(folder)
     return folder
 
 
@@ -113,14 +113,14 @@ def test_a_signal_to_one_rank_stops_all_and_both_go_on_together(runs, shared):
     ranks = ranks_of(process)
     wait_for_step(folder, 2, process)
     ranks[1].send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == EXIT_CODES["CANCELLED"], log(folder)
+    assert process.wait(timeout=600) == EXIT_CODES["CANCELLED"], log(folder)
     found = result(folder)
     assert found.failure.reason == "CANCELLED", log(folder)
     assert not any(rank.is_running() for rank in ranks.values())
     saved = last_complete(folder / layout.CHECKPOINTS)
     assert step_of(saved) == found.steps
 
-    assert start_ranks(folder, "jobs.distributed").wait(timeout=120) == 0, log(folder)
+    assert start_ranks(folder, "jobs.distributed").wait(timeout=600) == 0, log(folder)
     assert result(folder).resumed_from_step == found.steps
     assert curve(folder)[-1] == pytest.approx(curve(shared)[-1], rel=TOLERANCE)
 
@@ -131,7 +131,7 @@ def test_a_killed_rank_ends_all_with_one_result_that_names_it(runs):
     ranks = ranks_of(process)
     wait_for_step(folder, 2, process)
     ranks[1].kill()
-    assert process.wait(timeout=60) == 1, log(folder)
+    assert process.wait(timeout=600) == 1, log(folder)
     found = result(folder)
     assert found.failure.reason == "ERROR"
     assert "rank 1 was killed by SIGKILL" in found.failure.message
@@ -146,7 +146,7 @@ def test_no_rank_outlives_the_process_that_started_it(runs):
     wait_for_step(folder, 2, process)
     process.kill()
     process.wait()
-    gone, alive = psutil.wait_procs(ranks.values(), timeout=60)
+    gone, alive = psutil.wait_procs(ranks.values(), timeout=600)
     assert (len(gone), alive) == (2, [])
     assert result(folder).failure.reason == "CANCELLED"
 
@@ -157,13 +157,13 @@ def test_torchrun_starts_it_as_well(runs, shared):
     started = start_ranks(
         folder, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "jobs.train"
     )
-    assert started.wait(timeout=120) == 0, log(folder)
+    assert started.wait(timeout=600) == 0, log(folder)
     assert curve(folder) == curve(shared)
 
 
 def test_a_batch_that_does_not_share_out_is_bad_input(runs):
     folder = write(runs / "uneven", processes=2, train=TRAIN | {"effective_batch": 3})
-    assert start_ranks(folder, "jobs.distributed").wait(timeout=60) == 2
+    assert start_ranks(folder, "jobs.distributed").wait(timeout=600) == 2
     found = result(folder)
     assert found.failure.reason == "BAD_INPUT"
     assert "3 is no multiple of train.micro_batch 1 x 2 processes" in found.failure.message

@@ -15,7 +15,16 @@ from jobs.exit_codes import EXIT_CODES
 from jobs.progress import read_records
 from jobs.samples import REVIEW_COLUMNS
 from jobs.spec import PhaseRecord
-from tests.jobs.short_job import ROOT, SAMPLE, curve, finish, start, wait_for_step, write_job
+from tests.jobs.short_job import (
+    ROOT,
+    SAMPLE,
+    Forked,
+    curve,
+    finish,
+    start,
+    wait_for_step,
+    write_job,
+)
 
 pytestmark = pytest.mark.filterwarnings("default")  # the libraries' own are not ours to mend
 
@@ -200,7 +209,7 @@ def test_what_would_fail_after_training_fails_before(tmp_path, settings, what):
     (folder / "schema.json").write_text('{"type": "objct"}')
     (folder / "other.json").write_text('{"$ref": "other.json#/x"}')
     (folder / "golden.jsonl").write_text('{"messages": [{"role": "user", "content": "why"}]}\n')
-    code, found = finish(folder)
+    code, found = finish(folder, start)
     assert (code, found.failure.reason) == (2, "BAD_INPUT")
     assert what in found.failure.message
     assert found.versions == {}  # torch was not even imported
@@ -317,7 +326,7 @@ def test_a_pilot_of_full_training_leaves_no_trace_either(folders):
 
 def test_a_pilot_is_not_repeated_after_a_restart(plain, folders):
     folder = write_job(folders / "again", pilot=PILOT)
-    process = start(folder)
+    process = Forked(folder)
     wait_for_step(folder, 1, process)
     process.kill()
     process.wait()

@@ -1,9 +1,6 @@
 """The longest batch is tried before anything is paid for, and leaves no trace."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -11,7 +8,7 @@ from jobs import layout
 from jobs.exit_codes import EXIT_CODES
 from jobs.progress import read_records
 from jobs.spec import PhaseRecord
-from tests.jobs.short_job import ROOT, curve, result, write_job
+from tests.jobs.short_job import Forked, curve, result, write_job
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -31,20 +28,10 @@ def run(*arguments):
     tried(*arguments)
 longest.run = run
 """
-MAIN = "from jobs.train import main; import sys; sys.exit(main(['spec.json']))"
 
 
 def finish(folder, before):
-    with (folder / layout.LOG).open("w") as log:
-        code = subprocess.run(
-            [sys.executable, "-P", "-c", before + MAIN],
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            timeout=120,
-            check=False,
-        ).returncode
+    code = Forked(folder, before).wait(timeout=600)
     return code, result(folder), (folder / layout.LOG).read_text()
 
 

@@ -10,7 +10,7 @@ from jobs.checkpoint import last_complete, step_of
 from jobs.exit_codes import EXIT_CODES
 from jobs.outcome import Stopped
 from jobs.stop import Stop
-from tests.jobs.short_job import result, start, wait_for_step, write_job
+from tests.jobs.short_job import Forked, result, wait_for_step, write_job
 
 
 @pytest.fixture
@@ -45,10 +45,10 @@ def test_without_a_named_file_nothing_is_watched(stop, monkeypatch):
 def test_a_job_finishes_its_step_and_saves(tmp_path):
     folder = write_job(tmp_path / "taken", eval={"generate": False, "compare_base": False})
     file = tmp_path / "notice"
-    process = start(folder, **{notice.NOTICE_VARIABLE: str(file)})
+    process = Forked(folder, **{notice.NOTICE_VARIABLE: str(file)})
     wait_for_step(folder, 2, process)
     file.touch()
-    assert process.wait(timeout=60) == EXIT_CODES["PREEMPTED"]
+    assert process.wait(timeout=600) == EXIT_CODES["PREEMPTED"]
     found = result(folder)
     assert found.failure.reason == "PREEMPTED"
     assert step_of(last_complete(folder / layout.CHECKPOINTS)) == found.steps > 0

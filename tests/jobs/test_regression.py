@@ -13,7 +13,7 @@ from jobs import layout
 from jobs.checkpoint import step_of
 from jobs.progress import read_records
 from jobs.spec import EvalRecord
-from tests.jobs.short_job import ROOT, SAMPLE, curve, finish, start, wait_for_step
+from tests.jobs.short_job import ROOT, SAMPLE, Forked, curve, finish, start, wait_for_step
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -188,7 +188,7 @@ def test_accumulated_batches_train_like_whole_ones(tmp_path):
 def test_killed_and_started_again_the_student_draws_the_same_curve(trained, tmp_path):
     whole, before = trained
     folder = write_job(tmp_path / "killed")
-    process = start(folder)
+    process = Forked(folder)
     wait_for_step(folder, 37, process)  # past the first epoch, which may be the best
     process.kill()
     process.wait()
@@ -213,7 +213,7 @@ def test_killed_and_started_again_the_student_draws_the_same_curve(trained, tmp_
 )
 def test_what_cannot_be_trained_is_told_before_anything_is_loaded(tmp_path, changes, what):
     folder = write_job(tmp_path / "bad", **changes)
-    code, found = finish(folder)
+    code, found = finish(folder, start)
     assert (code, found.failure.reason) == (2, "BAD_INPUT")
     assert what in found.failure.message
     assert found.versions == {}

@@ -18,6 +18,7 @@ from jobs.progress import read_records
 from jobs.spec import EvalRecord, PhaseRecord
 from tests.jobs.short_job import (
     ROOT,
+    Forked,
     curve,
     finish,
     result,
@@ -40,7 +41,7 @@ def folders(tmp_path_factory):
 def whole(folders):
     """A job that nothing disturbed."""
     folder = write_job(folders / "whole")
-    code, _ = finish(folder)
+    code, _ = finish(folder, start)
     assert code == 0, (folder / layout.LOG).read_text()
     return folder
 
@@ -125,7 +126,7 @@ def test_the_adapter_loads_and_answers_the_same(whole):
 
 def test_killed_and_started_again_it_draws_the_same_curve(whole, folders):
     folder = write_job(folders / "killed")
-    process = start(folder)
+    process = Forked(folder)
     wait_for_step(folder, 8, process)
     process.kill()
     process.wait()
@@ -145,10 +146,10 @@ def test_killed_and_started_again_it_draws_the_same_curve(whole, folders):
 
 def test_sigterm_finishes_the_step_and_saves(whole, folders):
     folder = write_job(folders / "cancelled")
-    process = start(folder)
+    process = Forked(folder)
     wait_for_step(folder, 2, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == EXIT_CODES["CANCELLED"]
+    assert process.wait(timeout=600) == EXIT_CODES["CANCELLED"]
     found = result(folder)
     assert found.failure.reason == "CANCELLED"
     saved = last_complete(folder / layout.CHECKPOINTS)
@@ -160,7 +161,7 @@ def test_sigterm_finishes_the_step_and_saves(whole, folders):
 def test_a_deadline_in_any_phase_leaves_a_result(folders):
     deadline = datetime.now(UTC) + timedelta(seconds=2)  # while the libraries are imported
     folder = write_job(folders / "late", deadline=deadline.isoformat())
-    code, found = finish(folder)
+    code, found = finish(folder, start)
     assert (code, found.failure.reason) == (EXIT_CODES["DEADLINE"], "DEADLINE")
     assert list(found.seconds_by_phase) == ["load"]
 
@@ -178,7 +179,7 @@ def test_a_lost_result_is_made_again_without_training(whole, folders):
 
 def test_a_finished_job_is_not_done_again(whole):
     before = (whole / layout.RESULT).stat().st_mtime_ns
-    assert start(whole).wait(timeout=20) == 0
+    assert start(whole).wait(timeout=120) == 0
     assert (whole / layout.RESULT).stat().st_mtime_ns == before
 
 
@@ -225,7 +226,7 @@ def test_bad_input_is_told_in_a_second(tmp_path, changes, what):
     folder = write_job(tmp_path / "bad", **changes)
     (folder / "broken.jsonl").write_text('{"text": "whole"}\n{"text": \n')
     (folder / "empty.jsonl").write_text("")
-    code, found = finish(folder)
+    code, found = finish(folder, start)
     assert (code, found.failure.reason) == (2, "BAD_INPUT")
     assert what in found.failure.message
     assert found.versions == {}  # torch was not even imported
@@ -235,7 +236,7 @@ def test_two_jobs_do_not_share_a_folder(tmp_path):
     folder = write_job(tmp_path / "held")
     with (folder / layout.LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert start(folder).wait(timeout=20) == 2
+        assert start(folder).wait(timeout=120) == 2
     assert not (folder / layout.RESULT).exists()
 
 
@@ -250,5 +251,5 @@ def test_a_lock_that_is_handed_over_is_held(tmp_path):
             "PYTHONPATH": str(ROOT),
             layout.LOCK_VARIABLE: str(lock.fileno()),
         }
-        subprocess.run(command, cwd=folder, env=environment, pass_fds=(lock.fileno(),), timeout=20)
+        subprocess.run(command, cwd=folder, env=environment, pass_fds=(lock.fileno(),), timeout=120)
     assert result(folder).failure.reason == "BAD_INPUT"

@@ -3,32 +3,35 @@
 import argparse
 import shlex
 import sys
-from pathlib import Path
 
 from tests.integration.environments import skypilot_python
 from tests.integration.slurm import machine
 from tests.integration.slurm.cluster import SlurmCluster
-
-FOLDER = Path("/tmp/loralift-slurm-by-hand")
 
 
 def main() -> str | None:
     """What went wrong, for sys.exit."""
     parser = argparse.ArgumentParser(prog="python -m tests.integration.slurm", description=__doc__)
     parser.add_argument("verb", choices=("up", "down", "status"))
-    verb = parser.parse_args().verb
+    parser.add_argument("--name", default="by-hand", help="of several, which")
+    chosen = parser.parse_args()
     missing = machine.lacks()
     if missing is not None:
         return missing
-    cluster = SlurmCluster(skypilot_python(), FOLDER)
-    if verb == "up":
-        if FOLDER.exists():
-            return f"{FOLDER} is there already: `down` ends that cluster"
+    cluster = SlurmCluster(skypilot_python(), chosen.name)
+    if cluster.folder.exists() == (chosen.verb == "up"):
+        there = (
+            "is there already: `down` ends it"
+            if chosen.verb == "up"
+            else "is not there: `up` makes it"
+        )
+        return f"the cluster {cluster.folder} {there}"
+    if chosen.verb == "up":
         cluster.start()
-        print(f"# To use {FOLDER}, in a shell:")
+        print("# For a shell that is to use it:")
         for name, value in cluster.client.settings().items():
             print(f"export {name}={shlex.quote(value)}")
-    elif verb == "down":
+    elif chosen.verb == "down":
         cluster.stop()
     else:
         for node, state in sorted(cluster.states().items()):

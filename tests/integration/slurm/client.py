@@ -17,8 +17,8 @@ from tests.integration.slurm import machine
 from tests.integration.slurm.nodes import NODES, Ports
 
 # How long a job may wait for a node before SkyPilot tries the next offer. Assumption.
-PROVISION_TIMEOUT_SECONDS = 60
-_PROBE = Path(__file__).with_name("probe")
+PROVISION_TIMEOUT_SECONDS = 30
+_PATCHED = Path(__file__).with_name("patched")
 _QUEUE_PORT = 50_011 - 46_580  # SkyPilot 0.14.1: how far its queue's port is from the server's
 
 
@@ -31,7 +31,6 @@ class Client:
         self.cluster = cluster
         # Names are suffixed with it, and a folder in /tmp is: eight hexadecimal digits.
         self.user_id = hashlib.sha256(str(home).encode()).hexdigest()[:8]
-        self._port_file = home / "port"
 
     def program(self, name: str) -> Path:
         return Path(self.python).with_name(name)
@@ -58,7 +57,7 @@ class Client:
             "XDG_CACHE_HOME": str(self.home / ".cache"),
             "XDG_CONFIG_HOME": str(self.home / ".config"),
             "XDG_STATE_HOME": str(self.home / ".local" / "state"),
-            "SKYPILOT_API_SERVER_LOCAL_PORT": self._port_file.read_text(),
+            "SKYPILOT_API_SERVER_LOCAL_PORT": (self.home / "port").read_text().strip(),
             "SKYPILOT_DISABLE_USAGE_COLLECTION": "1",
             "SKYPILOT_USER_ID": self.user_id,
             "TMPDIR": str(self.home / "tmp"),
@@ -67,34 +66,27 @@ class Client:
 
     def start(self, ports: Ports, user: str, key: Path, scratch: Path) -> None:
         """Write SkyPilot's files, and return when its API server answers."""
-        for folder in (".slurm", ".sky/catalogs/v8/common", ".cache/loralift", "tmp"):
-            (self.home / folder).mkdir(parents=True)
-        self._port_file.write_text(str(ports.api))
-        kept = paths.environments_folder()
-        kept.mkdir(parents=True, exist_ok=True)
-        (self.home / ".cache" / "loralift" / "envs").symlink_to(kept)
+        self._write("port", str(ports.api))
         ssh = {"HostName": "127.0.0.1", "Port": ports.sshd, "User": user}
         ssh |= {"IdentityFile": key, "IdentitiesOnly": "yes"}
         lines = [f"Host {self.cluster}", *(f"  {name} {value}" for name, value in ssh.items())]
-        (self.home / ".slurm" / "config").write_text("\n".join([*lines, ""]))
+        self._write(".slurm/config", *lines)
         prices = {node.gpu: node.usd_per_gpu_hour for node in NODES if node.gpu}
         slurm = {
             "provision_timeout": PROVISION_TIMEOUT_SECONDS,
             "pricing": {"cpu": 0.01, "memory": 0.001, "accelerators": prices},
             "cluster_configs": {self.cluster: {"tmpdir": str(scratch)}},
         }
-        jobs = {"controller": {"consolidation_mode": True}}
-        (self.home / ".sky" / "config.yaml").write_text(
-            yaml.safe_dump({"slurm": slurm, "jobs": jobs})
-        )
-        # Who has which card: SkyPilot takes no name that is not in this list.
+        jobs = {"controller": {"consolidation_mode": True}}  # no machine for managed jobs' sake
+        self._write(".sky/config.yaml", yaml.safe_dump({"slurm": slurm, "jobs": jobs}))
+        # SkyPilot takes no accelerator that this list has not.
         listed = [f"{name},['AWS']" for name in prices]
-        (self.home / ".sky" / "catalogs" / "v8" / "common" / "accelerators.csv").write_text(
-            "\n".join(["AcceleratorName,Clouds", *listed, ""])
-        )
-        # The server alone needs the probe: managed jobs are looked after there.
-        probe = {"PYTHONPATH": str(_PROBE), "LORALIFT_TEST_PROBE": f"http://127.0.0.1:{ports.api}"}
-        self._command([str(self.program("sky")), "api", "start"], probe)
+        self._write(".sky/catalogs/v8/common/accelerators.csv", "AcceleratorName,Clouds", *listed)
+        self._share_environments()
+        (self.home / "tmp").mkdir()
+        server = f"http://127.0.0.1:{ports.api}"
+        also = {"PYTHONPATH": str(_PATCHED), "LORALIFT_TEST_API_SERVER": server}
+        self._command([str(self.program("sky")), "api", "start"], also)
 
     def remove(self) -> None:
         """What SkyPilot keeps outside its home and TMPDIR: ssh's sockets."""
@@ -108,6 +100,19 @@ class Client:
         """Names of the clusters that SkyPilot still knows."""
         found: Any = json.loads(self.sky(_NAMES).splitlines()[-1])
         return list(found)
+
+    def _write(self, name: str, *lines: str) -> None:
+        path = self.home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join([*lines, ""]))
+
+    def _share_environments(self) -> None:
+        """The launcher in this home finds the environments that are kept already."""
+        kept = paths.environments_folder()
+        kept.mkdir(parents=True, exist_ok=True)
+        seen = self.home / ".cache" / "loralift" / "envs"
+        seen.parent.mkdir(parents=True)
+        seen.symlink_to(kept)
 
     def _command(self, command: Sequence[str], also: dict[str, str], timeout: float = 600) -> str:
         environment = {k: v for k, v in self.environment.items() if k != "PYTHONPATH"} | also

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,3 +19,17 @@ def slurm(request: pytest.FixtureRequest) -> Iterator[SlurmCluster]:
         pytest.skip(missing)
     with SlurmCluster(request.getfixturevalue("sky_python")) as cluster:
         yield cluster
+    assert not files_open_below(cluster.folder)
+
+
+def files_open_below(folder: Path) -> list[str]:
+    """Open files of any process: another way to find those that outlived the cluster."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            target = os.readlink(link)
+        except OSError:  # closed since, or its process has ended
+            continue
+        if target.startswith(f"{folder}/"):
+            found.append(f"{link} {target}")
+    return found

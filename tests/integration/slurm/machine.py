@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 # command → Debian's package of it
@@ -78,37 +79,45 @@ def until(what: str, holds: Callable[[], bool], seconds: float, every: float = 0
 
 
 def processes(uid: int | None, mark: str) -> dict[int, str]:
-    """Processes of a user, or with `mark` in what they were started with, by id."""
-    found = {}
+    """Processes of a user, or with `mark` in environment, folder or command, by id."""
+    found, ours = {}, _line_of_descent()
     for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+        if not folder.name.isdigit() or int(folder.name) in ours:
             continue
         try:
             theirs = uid is not None and folder.stat().st_uid == uid
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-            # sshd writes its title over its environment
-            started_with = (folder / "environ").read_bytes() + command.encode()
+            # sshd and SkyPilot's workers write a title over their environment
+            told = (folder / "environ").read_bytes(), os.readlink(folder / "cwd").encode()
         except OSError:  # it has ended, or may not be looked at
             continue
-        if command and (theirs or mark.encode() in started_with):  # a zombie has no command
+        traces = b"\0".join([*told, command.encode()])
+        if command and (theirs or mark.encode() in traces):  # a zombie has no command
             found[int(folder.name)] = command
     return found
 
 
-def end(pids: Callable[[], Iterable[int]], patience_seconds: float = 10) -> None:
-    """TERM, and KILL for what is left after some seconds."""
-    for kind, seconds in ((signal.SIGTERM, patience_seconds), (signal.SIGKILL, 10)):
-        for pid in pids():
-            try:
-                os.kill(pid, kind)
-            except ProcessLookupError:
-                continue
-        try:
-            until("processes that end", lambda: not list(pids()), seconds)
-            return
-        except TimeoutError:
-            continue
-    raise TimeoutError(f"these processes do not end: {sorted(pids())}")
+def _line_of_descent() -> set[int]:
+    """This process and those above it: a shell may have been told to be the cluster's client."""
+    line, pid = set(), os.getpid()
+    while pid > 0:
+        line.add(pid)
+        # after the command's name in brackets: state, parent
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return line
+
+
+def end(pids: Callable[[], Iterable[int]]) -> None:
+    """KILL until none is left: what they would tidy up is removed with their folder."""
+
+    def none_left() -> bool:
+        found = list(pids())
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not found
+
+    until("processes that end", none_left, 30)
 
 
 def name_hosts(names: Iterable[str], mark: str) -> None:

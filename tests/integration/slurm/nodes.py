@@ -58,7 +58,7 @@ def write_configuration(folder: Path, cluster: str, ports: Ports) -> Path:
         "AccountingStorageType=accounting_storage/none",
         "JobCompType=jobcomp/filetxt",
         f"JobCompLoc={folder}/completed.txt",
-        "ReturnToService=2",
+        "ReturnToService=1",  # a node that did not answer comes back; one taken down by hand stays
         f"SlurmctldPidFile={folder}/run/slurmctld.pid",
         f"SlurmdPidFile={folder}/run/%n.pid",
         f"StateSaveLocation={folder}/state",

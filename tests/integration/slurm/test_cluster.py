@@ -1,9 +1,13 @@
 """Real SkyPilot on the cluster: what it launches, where, what it brings home and leaves."""
 
 import json
+import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 
+from tests.integration.slurm import machine
 from tests.integration.slurm.cluster import JOB_ENVIRONMENT, NAME, SlurmCluster
+from tests.integration.slurm.records import Held
 
 TASK = {
     "name": "look",
@@ -14,21 +18,24 @@ TASK = {
         ],
     },
     "setup": "mkdir ~/out; env > ~/out/setup.txt",
-    "run": "echo on $SLURMD_NODENAME; env > ~/out/run.txt",
+    "run": """
+        echo on $SLURMD_NODENAME
+        env > ~/out/run.txt
+        cd $(getent passwd $(id -un) | cut -d: -f6)/training
+        bin/python -c 'import torch; print("torch from", torch.__file__)'
+    """,
 }
 
-# Launch a task, wait for the job's end, fetch ~/out, print what was seen.
+# Launch a task, follow its log to the job's end, fetch ~/out, print what was seen.
 LAUNCH = """
-import contextlib, json, sys, time
+import json, sys
 import sky
 name, task, folder = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 job, handle = sky.get(sky.launch(sky.Task.from_yaml_config(task), cluster_name=name))
-while not (status := sky.get(sky.job_status(name, [job]))[job]).is_terminal():
-    time.sleep(1)
-with open(folder + "/log", "w") as log, contextlib.redirect_stdout(log):
-    sky.tail_logs(name, job, follow=False, output_stream=log)
-runner = handle.get_command_runners()[0]
-runner.rsync("~/out/", folder, up=False, stream_logs=False)
+with open(folder + "/log", "w") as log:
+    sky.tail_logs(name, job, follow=True, output_stream=log)
+status = sky.get(sky.job_status(name, [job]))[job]
+handle.get_command_runners()[0].rsync("~/out/", folder, up=False, stream_logs=False)
 resources = handle.launched_resources
 print(json.dumps([status.value, resources.accelerators, resources.get_cost(3600)]))
 """
@@ -39,15 +46,21 @@ sky.get(sky.down(sys.argv[1]))
 """
 
 
-def launched(slurm: SlurmCluster, name: str, folder) -> list:
+def launched(slurm: SlurmCluster, name: str, folder: Path) -> list:
     said = slurm.sky(LAUNCH, name, json.dumps(TASK), str(folder))
     return json.loads(said.splitlines()[-1])
 
 
-def test_the_cheaper_gpu_is_launched_and_nothing_stays(slurm: SlurmCluster, tmp_path):
+def test_the_cheaper_gpu_is_launched_and_nothing_stays(
+    slurm: SlurmCluster, train_python: str, tmp_path: Path
+):
+    training = slurm.home / "training"
+    slurm.give_training_environment(Path(train_python).parents[1], training)
     before = datetime.now(UTC).replace(microsecond=0)
     assert launched(slurm, "cheap", tmp_path) == ["SUCCEEDED", {"RTX4090": 1}, 0.74]
-    assert "on rtx4090" in (tmp_path / "log").read_text()
+    log = (tmp_path / "log").read_text()
+    assert "on rtx4090" in log
+    assert f"torch from {training}/" in log
     for environment in ("setup.txt", "run.txt"):
         seen = dict(
             line.split("=", 1)
@@ -67,6 +80,29 @@ def test_the_cheaper_gpu_is_launched_and_nothing_stays(slurm: SlurmCluster, tmp_
     assert before <= held.start == ended.start < ended.end <= datetime.now(UTC)
     assert set(slurm.states().values()) == {"idle"}
     assert not list((slurm.home / ".sky_clusters").iterdir())
+
+
+def test_what_a_lost_node_held_is_over(slurm: SlurmCluster):
+    """Without SkyPilot, through the same door: ssh to where sbatch is."""
+    ssh = ["ssh", "-F", slurm.client.home / ".slurm" / "config", "-o", "StrictHostKeyChecking=no"]
+    ssh += ["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", NAME]
+    batch = "sbatch --job-name=lost --partition=a100 --wrap='exec sleep 1000'"
+    subprocess.run([*ssh, batch], check=True, stdout=subprocess.DEVNULL)
+
+    def lost() -> list[Held]:
+        return [held for held in slurm.held() if held.name == "lost"]
+
+    machine.until("a job", lambda: "sleep 1000" in slurm.processes_left().values(), 60)
+    (before,) = lost()
+    assert (before.node, before.state, before.end) == ("a100", "RUNNING", None)
+    slurm.down("a100")
+    machine.until("no job", lambda: "sleep 1000" not in slurm.processes_left().values(), 60)
+    (after,) = lost()
+    assert (after.state, after.start) == ("NODE_FAIL", before.start)
+    assert after.end is not None
+    assert slurm.states()["a100"].startswith("down")
+    slurm.up("a100")
+    machine.until("an idle node", lambda: slurm.states()["a100"] == "idle", 60)
 
 
 def test_a_drained_node_is_passed_over(slurm: SlurmCluster, tmp_path):

@@ -20,12 +20,18 @@ def add(name: str, home: Path) -> None:
     command = ["useradd", "--no-create-home", "--home-dir", str(home), "--shell", "/bin/bash"]
     subprocess.run([*command, "--user-group", "--password", "*", name], check=True)
     home.mkdir()
-    give(name, home)
+    shutil.chown(home, name, name)
 
 
 def remove(name: str) -> None:
-    if uid(name) is not None:
-        subprocess.run(["userdel", name], check=True)
+    """Remove the user, and what it left in /tmp, where SkyPilot writes scripts."""
+    owner = uid(name)
+    if owner is None:
+        return
+    for path in Path("/tmp").iterdir():
+        if path.lstat().st_uid == owner:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    subprocess.run(["userdel", name], check=True)
 
 
 def uid(name: str) -> int | None:
@@ -35,23 +41,18 @@ def uid(name: str) -> int | None:
         return None
 
 
-def give(name: str, path: Path) -> None:
-    """Make the user the owner of a path, and of what is under it."""
-    subprocess.run(["chown", "--recursive", "--no-dereference", f"{name}:", str(path)], check=True)
-
-
 def registry_settings() -> dict[str, str]:
+    """The variables of this process that a package installer of the user's needs as well."""
     return {key: value for key, value in os.environ.items() if key.startswith(_REGISTRY)}
 
 
-def place_uv_installer(folder: Path, home: Path, uv: Path, python: str) -> None:
+def place_uv_installer(programs: Path, home: Path, uv: Path, python: str) -> None:
     """Stand in for the installer that SkyPilot pipes from the network into a shell.
 
     On every new cluster SkyPilot runs `curl … https://astral.sh/uv/install.sh | sh`, then has uv
     fetch a Python 3.10. Here `curl` answers that one address with a script that installs PyPI's
-    uv, behind a wrapper that takes `python` for 3.10: SkyPilot's runtime supports 3.7 to 3.11.
+    uv, behind a wrapper that takes `python` for 3.10 (3.11 does: SkyPilot uses Ray nowhere here).
     """
-    programs = folder / "bin"
     programs.mkdir()
     shutil.copy(uv, programs / "uv-from-pypi")
     (programs / "uv").write_text(
@@ -61,7 +62,7 @@ for argument; do
   if [ "$argument" = 3.10 ]; then argument={shlex.quote(python)}; fi
   set -- "$@" "$argument"
 done
-export UV_PYTHON_DOWNLOADS=never UV_CACHE_DIR={shlex.quote(str(home / "uv-cache"))}
+export UV_PYTHON_DOWNLOADS=never UV_CACHE_DIR={shlex.quote(str(home / ".cache" / "uv"))}
 exec {shlex.quote(str(programs / "uv-from-pypi"))} "$@"
 """
     )
@@ -73,7 +74,7 @@ for argument; do
     exit
   fi
 done
-exec {machine.SYSTEM_PATH.split(":")[3]}/curl "$@"
+PATH={machine.SYSTEM_PATH} exec curl "$@"
 """
     )
     for program in programs.iterdir():
@@ -99,10 +100,18 @@ def copy_environment(kept: Path, target: Path, python: str) -> None:
     The kept one is below root's home, where the cluster's user may not look, and so may be the
     Python that it was made with.
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
     make = [python, "-m", "venv", "--without-pip", str(target)]
     subprocess.run(make, check=True, env={"PATH": machine.SYSTEM_PATH})
     packages = Path("lib", "python{}.{}".format(*sys.version_info), "site-packages")
     (target / packages).rmdir()
-    copy = ["cp", "--archive", str(kept / packages), str(target / packages)]
+    copy = [
+        "cp",
+        "--archive",
+        "--no-target-directory",
+        str(kept / packages),
+        str(target / packages),
+    ]
     if subprocess.run([copy[0], "--link", *copy[1:]], capture_output=True).returncode != 0:
         subprocess.run(copy, check=True)
+    shutil.copy(kept / "ready", target / "ready")

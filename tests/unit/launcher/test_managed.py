@@ -91,6 +91,9 @@ class SkyPilot:
     def jobs_launch(self, name, task):
         return "a-request"
 
+    def abort(self, request):
+        return None
+
     def outcome(self, request):
         return None
 

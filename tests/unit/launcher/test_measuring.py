@@ -85,7 +85,8 @@ def test_memory_is_held_against_its_own_counter(chosen: Candidate) -> None:
 
 
 def test_a_counter_that_sees_something_else_is_left_out(chosen: Candidate) -> None:
-    assert taken(chosen, steps(1, 10), memory_metric=RESIDENT).memory_bytes is None
+    processor = result(memory_metric=RESIDENT)  # the card was pretended: its time is not the card's
+    assert measurement("a/b", chosen, processor, steps(1, 10)) is None
     device = msgspec.structs.replace(chosen.offer.device, kind="mps")
     offer = msgspec.structs.replace(chosen.offer, device=device)
     apple = msgspec.structs.replace(chosen, offer=offer)

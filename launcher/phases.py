@@ -1,0 +1,53 @@
+"""Pure: where an attempt's time and dollars went, from the request of its machine to its end."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from jobs.spec import PhaseRecord, Record, Result
+from launcher.ledger import Event, MachineChanged
+from launcher.types import Attempt
+from results.receipt import Phase, spend_microusd
+
+
+def phases(
+    attempt: Attempt,
+    events: Sequence[tuple[str, Event]],
+    seen: Sequence[Record],
+    result: Result | None,
+) -> tuple[Phase, ...]:
+    """The phases of a rented machine that is gone, in their order.
+
+    `events` are the ledger's of the run, with their times. Before and after the job they are
+    measured from here, by what the ledger noted and when; the job's own by the job.
+    """
+    handed_over = _first(events, attempt, "UP")
+    began = next((r.at for r in seen if isinstance(r, PhaseRecord)), None)
+    if attempt.gone_at is None or handed_over is None or began is None:
+        return ()
+    inside = dict(result.seconds_by_phase) if result is not None else {}
+    ended = datetime.fromisoformat(began).timestamp() + sum(inside.values())
+    stretches = {
+        "provisioning": _seconds(attempt.started_at, handed_over),
+        "set-up": _seconds(handed_over, began),
+        **inside,
+        "home and teardown": datetime.fromisoformat(attempt.gone_at).timestamp() - ended,
+    }
+    rate = attempt.microusd_per_hour
+    return tuple(
+        Phase(name=name, seconds=max(0.0, s), microusd=spend_microusd(rate, max(0.0, s)))
+        for name, s in stretches.items()
+    )
+
+
+def _first(events: Sequence[tuple[str, Event]], attempt: Attempt, state: str) -> str | None:
+    found = (
+        at
+        for at, event in events
+        if isinstance(event, MachineChanged)
+        and (event.attempt, event.state) == (attempt.attempt, state)
+    )
+    return next(found, None)
+
+
+def _seconds(start: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
