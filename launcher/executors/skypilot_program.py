@@ -56,10 +56,9 @@ def abort(request: str) -> None:
 
 def status(cluster: str) -> dict[str, Any]:
     """The cluster as SkyPilot sees it now, and its last job."""
-    found = sky.get(sky.status([cluster], refresh=common.StatusRefreshMode.AUTO))
-    if not found:
+    record = known(cluster, refresh=common.StatusRefreshMode.AUTO)
+    if record is None:
         return {"cluster": None, "job": None, "said": None}
-    record = found[0]
     job = None
     if record["status"].value == "UP":
         (last,) = sky.get(sky.job_status(cluster)).values()
@@ -191,10 +190,22 @@ def jobs_cancel(id: int) -> None:
 
 
 def machine(cluster: str) -> Any:
-    found = sky.get(sky.status([cluster]))
-    if not found or found[0]["handle"] is None:
+    record = known(cluster)
+    if record is None or record["handle"] is None:
         raise sky.exceptions.ClusterDoesNotExist(f"there is no cluster {cluster}")
-    return found[0]["handle"].get_command_runners()[0]
+    return record["handle"].get_command_runners()[0]
+
+
+def known(cluster: str, **more: Any) -> Any:
+    """SkyPilot's record of a cluster, or None; of a managed job's too, which it hides from all who
+    do not debug (get_clusters of sky/backends/backend_utils.py, 0.14.1)."""
+    os.environ["SKYPILOT_DEBUG"] = "1"  # travels with the request
+    try:
+        request = sky.status([cluster], **more)
+    finally:
+        del os.environ["SKYPILOT_DEBUG"]
+    found = sky.get(request)
+    return found[0] if found else None
 
 
 def on_machine(cluster: str, command: str) -> tuple[int, str]:
