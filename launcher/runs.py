@@ -187,7 +187,7 @@ def _start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
     candidate, runner = made.candidates[last.candidate], executor(last.executor)
     assert candidate.spec is not None, "what can be started has a spec"
     due = clock_of(made, run)
-    stop_at = due.stop_at - _reserved_more(made, last)
+    stop_at = due.stop_at - earlier_by(made, last.executor)
     spec = msgspec.structs.replace(candidate.spec, deadline=stamp(stop_at))
     rented = candidate.offer.provider != LOCAL
     order = Order(
@@ -207,10 +207,10 @@ def _start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
     book.append(made.run_id, stamp(utc_now()), *up)
 
 
-def _reserved_more(made: Plan, attempt: Attempt) -> timedelta:
-    """By how much a managed job must end earlier: its machine stands idle for longer than planned
-    where nobody ends it."""
-    if attempt.executor != MANAGED:
+def earlier_by(made: Plan, executor_name: str) -> timedelta:
+    """How much earlier than others a managed job must stop: where nobody takes its machine down,
+    that stands idle for longer than the plan counts."""
+    if executor_name != MANAGED:
         return timedelta()
     return timedelta(minutes=max(0, AUTODOWN_MINUTES - made.budget.collect_minutes))
 

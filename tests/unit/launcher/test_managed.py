@@ -1,19 +1,21 @@
 """SkyPilot's managed jobs as an executor: which attempts, what is seen, that nothing is left."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 import yaml
 
 from jobs import layout
 from jobs.exit_codes import EXIT_CODES
 from launcher.errors import BadInput, NoCapacity, OutsideFailed
-from launcher.executors import LONG_RUN_HOURS, chosen_executor, managed
+from launcher.executors import LONG_RUN_HOURS, MANAGED, chosen_executor, managed
 from launcher.executors.base import Order
 from launcher.executors.managed import ManagedExecutor, recoveries
 from launcher.executors.skypilot_calls import CallFailed
 from launcher.render import task
+from launcher.runs import earlier_by
 from tests.unit.launcher.planning import TEN, cloud, planned
 
 HANDLE = "managed:loralift-run-1-2"
@@ -60,6 +62,16 @@ def test_the_task_of_a_managed_job_says_when_to_start_it_again():
     plain = yaml.safe_load(task(made, made.chosen))["resources"]
     assert "job_recovery" not in plain
     assert "autostop" in plain
+
+
+@pytest.mark.parametrize(("collect_minutes", "earlier"), [(1, 9), (5, 5), (30, 0)])
+def test_a_managed_jobs_deadline_leaves_room_for_skypilots_own_autodown(
+    small_plan, collect_minutes, earlier
+):
+    budget = msgspec.structs.replace(small_plan.budget, collect_minutes=collect_minutes)
+    made = msgspec.structs.replace(small_plan, budget=budget)
+    assert earlier_by(made, MANAGED) == timedelta(minutes=earlier)
+    assert earlier_by(made, "skypilot") == timedelta()
 
 
 class SkyPilot:
