@@ -37,6 +37,7 @@ RANKS_VARIABLE = "LORALIFT_RANKS"  # set for the processes that jobs/distributed
 
 PLAN = "plan.json"  # launcher's Plan
 TASK = "task.yaml"  # the SkyPilot task as it was submitted
+MANAGED_JOB = "managed_job.json"  # what SkyPilot last said of a managed job
 RECEIPT = "receipt.json"  # estimate against actual
 REPORT = "report.md"
 SUMS = "SHA256SUMS"  # written last: a run without it is not whole

@@ -10,6 +10,7 @@ from jobs.spec import Result, StepRecord, encode
 from launcher.display import offers_table
 from launcher.errors import BadInput, OutsideFailed
 from launcher.executors import executor
+from launcher.executors.managed import recoveries
 from launcher.guard import spent
 from launcher.ledger import Collected, Event, Ledger, Measured
 from launcher.measuring import measurement
@@ -145,7 +146,7 @@ def receipt(
     estimate = used.estimate
     assert estimate is not None, "what was started has an estimate"
     result = read_result(folder)
-    hours, counted = _time(run, result)
+    hours, counted = _time(run, result, folder)
     lines = [
         Line(
             name="memory",
@@ -184,7 +185,7 @@ def receipt(
             planned=used.expected_microusd,
             planned_upper=used.worst_microusd,
             actual=cost,
-            note="metered from machine times" if cost else "",
+            note=_metered(folder) if cost else "",
         )
     )
     return Receipt(
@@ -202,13 +203,23 @@ def receipt(
     )
 
 
-def _time(run: Run, result: Result | None) -> tuple[float, str]:
+def _metered(folder: Path) -> str:
+    """How the dollars were counted."""
+    again = recoveries(folder)
+    if again == 0:
+        return "metered from machine times"
+    return f"from request to end, {again} × recovered: waits between machines are counted too"
+
+
+def _time(run: Run, result: Result | None, folder: Path) -> tuple[float, str]:
     """One attempt's own account of its phases; of several, the time their machines were held."""
-    if len(run.attempts) == 1 and result is not None and result.seconds_by_phase:
+    one_start = len(run.attempts) == 1 and recoveries(folder) == 0
+    if one_start and result is not None and result.seconds_by_phase:
         seconds = sum(result.seconds_by_phase.values())
         return seconds / 3600, "the job, load to done"
     seconds = sum(attempt.seconds(utc_now()) for attempt in run.attempts)
-    return seconds / 3600, f"{len(run.attempts)} attempts, set-up included"
+    starts = len(run.attempts) + recoveries(folder)
+    return seconds / 3600, f"{starts} starts, set-up included"
 
 
 def _training_hours(folder: Path) -> float | None:

@@ -13,6 +13,7 @@ import msgspec
 import yaml
 
 from jobs import layout
+from jobs.exit_codes import EXIT_CODES
 from jobs.spec import ResolvedSpec
 from jobs.spec.tables import extension
 from launcher import paths
@@ -27,6 +28,13 @@ _RUN = PurePosixPath("~/loralift/run")
 # What SkyPilot asks a cluster for where a task does not say: 4 CPUs a GPU, 4 GiB a CPU
 # (_DEFAULT_MEMORY_CPU_RATIO_WITH_GPU of sky/clouds/slurm.py and kubernetes.py, 0.14.1).
 CLUSTER_GIB_A_GPU = 16
+# When a managed job is started again: its machine is lost (SkyPilot sees to that by itself), or the
+# job was told that it will be. What failed by its own fault, or reached its deadline, is not.
+JOB_RECOVERY = {
+    "strategy": "EAGER_NEXT_REGION",  # where one machine was taken back, the next one soon is
+    "max_restarts_on_errors": 0,
+    "recover_on_exit_codes": [EXIT_CODES["PREEMPTED"]],
+}
 
 HEADER = """\
 # {run_id}: {gpu} on {provider}, rendered by launch for SkyPilot 0.14.
@@ -42,13 +50,15 @@ def task(
     store: str = "",
     secrets: tuple[str, ...] = (),
     left: Path | None = None,
+    managed: bool = False,
     files: dict[str, str] | None = None,
     template: Path | None = None,
 ) -> str:
     """The YAML task for one candidate; `store` is where results.sync brings the run, if anywhere.
 
     `secrets` are names of environment variables whose values SkyPilot takes along; `left` is what
-    an earlier attempt left of the run on this machine, to go on from.
+    an earlier attempt left of the run on this machine, to go on from; `managed` is for SkyPilot's
+    managed jobs, which start it again when its machine is lost.
     `files`, from places on the machine to those here, and `template` default to the project's own.
     Raises `BadInput` for a candidate that SkyPilot does not run.
     """
@@ -64,6 +74,8 @@ def task(
     travelling, mounts = _travelling(msgspec.structs.replace(spec, deadline=until))
     tree["name"] = plan.run_id
     resources = {**tree["resources"], **_resources(plan, candidate)}
+    if managed:  # SkyPilot sets an autostop of its own for these
+        resources |= {"autostop": None, "job_recovery": JOB_RECOVERY}
     tree["resources"] = {key: value for key, value in resources.items() if value is not None}
     if spec.nodes > 1:
         tree["num_nodes"] = spec.nodes

@@ -10,7 +10,7 @@ from launcher import render
 from launcher.catalog.providers import LOCAL
 from launcher.costs import hourly_microusd
 from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits, OutsideFailed
-from launcher.executors import EXECUTORS, executor
+from launcher.executors import AUTODOWN_MINUTES, EXECUTORS, MANAGED, chosen_executor, executor
 from launcher.executors.base import Executor, Order, Say
 from launcher.guard import Clock, clock, clock_of, rest, spent
 from launcher.ledger import (
@@ -61,8 +61,8 @@ def submit(made: Plan, store: str, say: Say) -> str:
     OutsideFailed.
     """
     chosen = require_choice(made)
-    executor(chosen.offer.executor or "")  # before anything is written
     bucket = store if is_remote(store) else ""
+    executor(_executor_of(chosen, bucket)).require_ready()  # before anything is written
     require_credentials_to_take(bucket, chosen)
     home = Path(DEFAULT_STORE if bucket else store).absolute()
     try:
@@ -76,7 +76,7 @@ def submit(made: Plan, store: str, say: Say) -> str:
         made.run_id,
         stamp(utc_now()),
         RunCreated(plan=made, store=str(home), bucket=bucket),
-        _attempt(1, made, 0),
+        _attempt(1, made, 0, bucket),
         StateChanged(attempt=1, state="PROVISIONING"),
     )
     _start_somewhere(book, made, say)
@@ -100,7 +100,7 @@ def _start_somewhere(book: Ledger, made: Plan, say: Say) -> None:
         book.append(
             made.run_id,
             stamp(utc_now()),
-            _attempt(number, made, index),
+            _attempt(number, made, index, run.bucket),
             StateChanged(attempt=number, state="PROVISIONING"),
         )
 
@@ -139,7 +139,7 @@ def resume(run_id: str, say: Say) -> str:
             "start a new run from its recipe"
         )
     number = len(run.attempts) + 1
-    attempt = _attempt(number, made, last.candidate)
+    attempt = _attempt(number, made, last.candidate, run.bucket)
     # Before the ledger speaks of a new attempt, nothing of the old is left.
     executor(last.executor).clear(attempt.handle)
     book.append(
@@ -160,11 +160,16 @@ def require_choice(made: Plan) -> Candidate:
     return made.chosen
 
 
-def _attempt(number: int, made: Plan, index: int) -> AttemptStarted:
+def _executor_of(candidate: Candidate, bucket: str) -> str:
+    assert candidate.estimate is not None, "what can be started has an estimate"
+    return chosen_executor(candidate.offer, candidate.estimate.hours_expected, bool(bucket))
+
+
+def _attempt(number: int, made: Plan, index: int, bucket: str) -> AttemptStarted:
     candidate = made.candidates[index]
     offer, estimate = candidate.offer, candidate.estimate
     assert estimate is not None, "what can be started has an estimate"
-    name = offer.executor or ""
+    name = _executor_of(candidate, bucket)
     return AttemptStarted(
         attempt=number,
         executor=name,
@@ -182,7 +187,8 @@ def _start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
     candidate, runner = made.candidates[last.candidate], executor(last.executor)
     assert candidate.spec is not None, "what can be started has a spec"
     due = clock_of(made, run)
-    spec = msgspec.structs.replace(candidate.spec, deadline=stamp(due.stop_at))
+    stop_at = due.stop_at - earlier_by(made, last.executor)
+    spec = msgspec.structs.replace(candidate.spec, deadline=stamp(stop_at))
     rented = candidate.offer.provider != LOCAL
     order = Order(
         spec=spec,
@@ -199,6 +205,14 @@ def _start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
     if not rented or runner.look(last.handle).started:
         up.append(StateChanged(attempt=last.attempt, state="RUNNING"))
     book.append(made.run_id, stamp(utc_now()), *up)
+
+
+def earlier_by(made: Plan, executor_name: str) -> timedelta:
+    """How much earlier than others a managed job must stop: where nobody takes its machine down,
+    that stands idle for longer than the plan counts."""
+    if executor_name != MANAGED:
+        return timedelta()
+    return timedelta(minutes=max(0, AUTODOWN_MINUTES - made.budget.collect_minutes))
 
 
 def _up_by(candidate: Candidate, due: Clock) -> datetime:
@@ -221,6 +235,7 @@ def _task(made: Plan, candidate: Candidate, run: Run) -> str:
         store=run.bucket,
         secrets=secrets,
         left=None if run.bucket or last.attempt == 1 else left,
+        managed=last.executor == MANAGED,
     )
 
 

@@ -5,12 +5,35 @@ from importlib import import_module
 
 from launcher.errors import BadInput
 from launcher.executors.base import Executor
+from launcher.types import Offer
 
+MANAGED = "managed"
 # name → module:class
 EXECUTORS = {
     "process": "launcher.executors.process:ProcessExecutor",
     "skypilot": "launcher.executors.skypilot:SkyPilotExecutor",
+    MANAGED: "launcher.executors.managed:ManagedExecutor",
 }
+
+# A machine that is lost after so long has cost more than the minutes in which a managed job is
+# started elsewhere. Assumption.
+LONG_RUN_HOURS = 6.0
+# SkyPilot gives a managed job's machine so long without a job before it takes itself down, whatever
+# the task says (_AUTODOWN_MINUTES of sky/jobs/recovery_strategy.py, 0.14.1). It is what ends the
+# machine where the controller is gone.
+AUTODOWN_MINUTES = 10
+
+
+def chosen_executor(offer: Offer, expected_hours: float, has_store: bool) -> str:
+    """The name of the executor for an attempt there.
+
+    A spot machine, or a long run, goes through SkyPilot's managed jobs, which start it again when
+    the machine is lost: from what its store has, so only where there is one.
+    """
+    worth_it = offer.spot or expected_hours >= LONG_RUN_HOURS
+    if offer.executor == "skypilot" and has_store and worth_it:
+        return "managed"
+    return offer.executor or ""
 
 
 @cache

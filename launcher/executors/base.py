@@ -41,6 +41,9 @@ class Executor(Protocol):
     def handle(self, run_id: str, attempt: int) -> str:
         """Where the attempt's job is or will be: known before it is started."""
 
+    def require_ready(self) -> None:
+        """Raises BadInput where something must be set up before it can submit at all."""
+
     def submit(self, handle: str, order: Order, say: Say) -> None:
         """Start the job, or start it again from its last complete checkpoint.
 

@@ -41,6 +41,9 @@ class ProcessExecutor:
     def folder(self, handle: str) -> Path:
         return Path(handle.removeprefix(_SCHEME))
 
+    def require_ready(self) -> None:
+        """A process can always be started."""
+
     def submit(self, handle: str, order: Order, say: Say) -> None:
         work = self.folder(handle)
         work.mkdir(parents=True, exist_ok=True)

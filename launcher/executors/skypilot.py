@@ -33,7 +33,6 @@ LAUNCHING = ("PENDING", "WAITING", "RUNNING")  # states of a request that has no
 WORKING = ("INIT", "PENDING", "SETTING_UP", "RUNNING")  # states of a job that has not ended
 DOING = {"INIT": "queued", "PENDING": "queued", "SETTING_UP": "setting up"}
 
-_SCHEME = "skypilot:"
 _PREFIX = "loralift-"
 _GROWING = (layout.METRICS, layout.LOG)
 # What a job leaves that is of use here: to collect, or to go on from.
@@ -54,12 +53,14 @@ _REFUSALS = (
 
 class SkyPilotExecutor:
     poll_seconds = 3.0
+    scheme = "skypilot:"
+    named = "the cluster is"
 
     def __init__(self) -> None:
         self._calls = Calls()
 
     def handle(self, run_id: str, attempt: int) -> str:
-        return f"{_SCHEME}{_PREFIX}{run_id}-{attempt}"
+        return f"{self.scheme}{_PREFIX}{run_id}-{attempt}"
 
     def folder(self, handle: str) -> Path:
         run_id, _, _ = _cluster(handle).removeprefix(_PREFIX).rpartition("-")
@@ -74,6 +75,9 @@ class SkyPilotExecutor:
         with collecting(self.folder(handle)):
             yield
 
+    def require_ready(self) -> None:
+        """Nothing more than SkyPilot itself, which is asked soon enough."""
+
     def submit(self, handle: str, order: Order, say: Say) -> None:
         assert order.task is not None, "a rented machine has a task"
         cluster, work = _cluster(handle), self.folder(handle)
@@ -82,15 +86,16 @@ class SkyPilotExecutor:
             self.clear(handle)
             task = work / layout.TASK
             task.write_text(order.task, "utf-8")
-            say(f"asking SkyPilot for {_what(order.offer)}; the cluster is {cluster}")
+            say(f"asking SkyPilot for {_what(order.offer)}; {self.named} {cluster}")
             try:
-                request = self._calls(
-                    "launch", cluster=cluster, task=str(task), seconds=HAND_OVER_SECONDS
-                )
+                request = self._ask(cluster, task)
                 self._await_machine(handle, request, order, say)
             except CallFailed as error:
                 self.release(handle)
                 raise _refused(error, order.offer) from None
+
+    def _ask(self, name: str, task: Path) -> str:
+        return str(self._calls("launch", cluster=name, task=str(task), seconds=HAND_OVER_SECONDS))
 
     def _await_machine(self, handle: str, request: str, order: Order, say: Say) -> None:
         """Return when the machine is up and the job handed over. Raises CallFailed, NoCapacity."""
@@ -158,7 +163,11 @@ class SkyPilotExecutor:
         )
 
     def stop(self, handle: str) -> None:
-        self._asked("run", cluster=_cluster(handle), command=f"cd {_RUN} && {_TERMINATE}")
+        self._asked("run", cluster=self._machine(handle), command=f"cd {_RUN} && {_TERMINATE}")
+
+    def _machine(self, handle: str) -> str:
+        """The cluster that the job works on now."""
+        return _cluster(handle)
 
     def cancel(self, handle: str) -> None:
         cluster = _cluster(handle)
@@ -226,7 +235,7 @@ _TERMINATE = f"kill -TERM $(cat {layout.PID})"
 
 
 def _cluster(handle: str) -> str:
-    return handle.removeprefix(_SCHEME)
+    return handle.partition(":")[2]
 
 
 def _starting(doing: str) -> Sight:
