@@ -7,6 +7,7 @@ The job writes these names into its working folder; `collect` brings the same na
 SPEC = "spec.json"  # ResolvedSpec: all the job needs
 METRICS = "metrics.jsonl"  # one jobs.spec.Record a line, appended as the job goes
 RESULT = "result.json"  # jobs.spec.Result, always left behind
+LOST_RESULT = "result.lost.json"  # that names an adapter which came from nowhere
 LOG = "job.log"  # what the job printed
 LINEAGE = "lineage.json"  # jobs.spec.Lineage: what the adapter comes from; also inside its folder
 SAMPLES = "samples.jsonl"  # question, reference, base's and tuned answer, one row each

@@ -17,20 +17,20 @@ from launcher import continuing, hub_data, paths, planner, recipes, scanning, to
 from launcher.catalog import enabled, merge
 from launcher.catalog.local import Survey, survey
 from launcher.catalog.priced import Listing
+from launcher.clock import spent, utc_now
 from launcher.collecting import collect
 from launcher.errors import BadInput, OutsideFailed
 from launcher.estimate import estimate, shapes
 from launcher.estimate.calibration import calibrate
-from launcher.guard import spent
 from launcher.judging import scan_judging
 from launcher.ledger import measurements
 from launcher.planner import Estimator
 from launcher.preflight import checks, ready
-from launcher.reconciling import ledger, stamp, utc_now
+from launcher.reconciling import ledger, stamp
 from launcher.runs import DEFAULT_STORE, cancel, require_choice, resume, submit
 from launcher.selection import asked_for, in_regions, require_known
 from launcher.types import Budget, DataFacts, ModelFacts, Plan
-from launcher.watching import exists, follow, logs, runs, status
+from launcher.watching import exists, follow, logs, minutes_unfetched, runs, status
 from launcher.ways_out import ways_out
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "follow",
     "guard",
     "logs",
+    "minutes_unfetched",
     "offers",
     "plan",
     "ready",

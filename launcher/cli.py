@@ -76,6 +76,8 @@ def train(
                 f"run {run_id} exists and keeps its spec and store; `launch --run-id {run_id}` "
                 "alone goes on with it, another --run-id starts anew"
             )
+        if detach and api.minutes_unfetched(run_id) is not None:
+            raise BadInput(f"--detach: run {run_id} has no s3:// store; stay with it")
         api.resume(run_id, say)
         _see_through(run_id, as_json, detach)
         return
@@ -151,6 +153,7 @@ def _see_through(run_id: str, as_json: bool, detach: bool) -> None:
 
     if detach or not _follow(run_id):
         say(f"{run_id} goes on by itself: launch logs {run_id} -f, launch collect {run_id}")
+        _say_what_waits(run_id)
         if as_json:
             write_json({"run_id": run_id, "state": "RUNNING"})
         if not detach and not sys.stdin.isatty():  # interrupted with nobody to ask: not done
@@ -158,6 +161,18 @@ def _see_through(run_id: str, as_json: bool, detach: bool) -> None:
         return
     home = api.collect(run_id)
     _finish(run_id, home, as_json)
+
+
+def _say_what_waits(run_id: str) -> None:
+    """A rented machine without a store holds the only results there are."""
+    from launcher import api
+
+    minutes = api.minutes_unfetched(run_id)
+    if minutes is not None:
+        say(
+            f"its machine waits {minutes} min after the job for `launch collect`, then goes with "
+            "its results; `launch guard --watch` fetches them and holds the cap"
+        )
 
 
 def _follow(run_id: str) -> bool:

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from jobs import layout
 from jobs.spec import Result, StepRecord, encode
+from launcher.clock import spent, utc_now
 from launcher.display import offers_table
 from launcher.errors import BadInput, OutsideFailed
 from launcher.executors import executor
 from launcher.executors.managed import recoveries
-from launcher.guard import spent
 from launcher.ledger import Collected, Event, Ledger, Measured
 from launcher.measuring import measurement
 from launcher.phases import phases
-from launcher.reconciling import ledger, reconcile, stamp, utc_now
+from launcher.reconciling import ledger, reconcile, stamp
 from launcher.types import CALIBRATION, Plan, Run
 from results.collect import CollectError, verify
 from results.collect import collect as bring_home
@@ -40,11 +40,17 @@ def collect(run_id: str, store: Path | None = None) -> Path:
     last = run.attempts[-1]
     runner = executor(last.executor)
     work = runner.folder(last.handle)
-    if work.is_dir():
+    if _is_to_collect(run, work):
         with runner.exclusive(last.handle):  # two collectors, or one and a new attempt
-            if work.is_dir():
+            if _is_to_collect(book.run(run_id), work):
                 return _collect(book, book.run(run_id), work, place)
     return _from_home(book.run(run_id), place)
+
+
+def _is_to_collect(run: Run, work: Path) -> bool:
+    """Whether the working folder holds the run: an empty one, made by a late look, must not take
+    the place of what is home."""
+    return work.is_dir() and (run.folder is None or (work / layout.SPEC).is_file())
 
 
 def run_folder(run: str) -> Path:

@@ -21,7 +21,8 @@ def phases(
     measured from here, by what the ledger noted and when; the job's own by the job.
     """
     handed_over = _first(events, attempt, "UP")
-    began = next((r.at for r in seen if isinstance(r, PhaseRecord)), None)
+    own = (r.at for r in seen if isinstance(r, PhaseRecord) and r.at >= attempt.started_at)
+    began = next(own, None)  # records of an earlier attempt may stand before
     if attempt.gone_at is None or handed_over is None or began is None:
         return ()
     inside = dict(result.seconds_by_phase) if result is not None else {}

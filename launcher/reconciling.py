@@ -2,12 +2,15 @@
 brought to this machine, and what it ran on is given back."""
 
 import contextlib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
+from jobs import layout
 from launcher import paths
+from launcher.catalog.providers import LOCAL
+from launcher.clock import clock_of, utc_now
 from launcher.errors import OutsideFailed
 from launcher.executors import executor
 from launcher.executors.base import Executor, Sight
@@ -17,10 +20,6 @@ from results.records import read_result
 
 # Between the ledger's entry and the lock that the job holds, a run looks dead to others.
 SUBMIT_GRACE_SECONDS = 30.0
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def stamp(at: datetime) -> str:
@@ -63,10 +62,14 @@ def reconcile(book: Ledger, run: Run) -> Run:
 
 def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool) -> None:
     runner, number = executor(attempt.executor), attempt.attempt
+    if not latest:  # another took its place: its machine has no business being there
+        runner.release(attempt.handle)
+        book.append(run.run_id, stamp(utc_now()), _gone(runner, attempt))
+        return
     sight = runner.look(attempt.handle)
     if sight.alive:
         news: list[MachineChanged | StateChanged] = []
-        if latest and run.state == "PROVISIONING" and sight.started:
+        if run.state == "PROVISIONING" and sight.started:
             news.append(StateChanged(attempt=number, state="RUNNING"))
         if attempt.machine == "REQUESTED" and sight.started:
             news.append(MachineChanged(attempt=number, state="UP"))
@@ -81,18 +84,55 @@ def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool) -> None:
 
 
 def finish(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> None:
-    """The job is over: say so, bring what it left, give its machine back. Raises OutsideFailed."""
+    """The job is over: bring what it left, give its machine back, say how it ended.
+
+    Raises OutsideFailed, the machine kept, when something cannot be brought: the next look tries
+    again, and the guard ends the machine in time.
+    """
     runner, number = executor(attempt.executor), attempt.attempt
-    if sight.result is None and run.bucket and not sight.billed:
-        sight = _from_bucket(run, runner.folder(attempt.handle), sight)
-    over = ending(sight, number)
     if not sight.billed:
-        gone = _gone(runner, attempt, _not_before(sight, attempt))
-        book.append(run.run_id, stamp(utc_now()), gone, over)
+        sight = _what_is_here(run, attempt, runner.folder(attempt.handle), sight)
+        gone = _gone(runner, attempt, _went_at(book, run, attempt, sight))
+        book.append(run.run_id, stamp(utc_now()), gone, ending(sight, number))
         return
     ends = MachineChanged(attempt=number, state="ENDING")
-    book.append(run.run_id, stamp(utc_now()), ends, over)
-    give_back(book, run.run_id, attempt, runner)
+    book.append(run.run_id, stamp(utc_now()), ends)
+    with runner.exclusive(attempt.handle):
+        if book.run(run.run_id).attempts[number - 1].machine == "GONE":
+            return  # someone was faster
+        if sight.reached:
+            runner.bring(attempt.handle, clock_of(book.plan(run.run_id), run).end_at)
+        released(book, run, attempt, sight)
+
+
+def released(
+    book: Ledger, run: Run, attempt: Attempt, sight: Sight, otherwise: StateChanged | None = None
+) -> None:
+    """End the machine and write down how the job ended, by what it left here or in its bucket;
+    `otherwise` where it left nothing. Raises OutsideFailed."""
+    runner = executor(attempt.executor)
+    runner.release(attempt.handle)
+    folder = runner.folder(attempt.handle)
+    sight = msgspec.structs.replace(sight, result=read_result(folder))
+    sight = _what_is_here(run, attempt, folder, sight)
+    over = ending(sight, attempt.attempt)
+    if sight.result is None and otherwise is not None:
+        over = otherwise
+    book.append(run.run_id, stamp(utc_now()), _gone(runner, attempt), over)
+
+
+def _what_is_here(run: Run, attempt: Attempt, folder: Path, sight: Sight) -> Sight:
+    """The sight with the result of what has come to this machine, or can still come from the
+    run's bucket. A result whose adapter is nowhere is none: the run can go on, not be collected."""
+    if attempt.provider == LOCAL:
+        return sight
+    if run.bucket:
+        sight = _from_bucket(run, folder, sight)
+    result = sight.result
+    if result is None or result.adapter is None or (folder / result.adapter).is_dir():
+        return sight
+    (folder / layout.RESULT).rename(folder / layout.LOST_RESULT)
+    return msgspec.structs.replace(sight, result=None)
 
 
 def _from_bucket(run: Run, folder: Path, sight: Sight) -> Sight:
@@ -104,19 +144,7 @@ def _from_bucket(run: Run, folder: Path, sight: Sight) -> Sight:
         stored_run.fetch(open_store(run.bucket), run.run_id, folder)
     except StoreError as error:
         raise OutsideFailed(f"run {run.run_id} cannot be fetched: {error}") from None
-    return msgspec.structs.replace(sight, result=read_result(folder))
-
-
-def give_back(book: Ledger, run_id: str, attempt: Attempt, runner: Executor) -> None:
-    """Bring what is on the machine, then end it. Raises OutsideFailed, the machine kept, when
-    something cannot be brought: the guard ends it in time."""
-    with runner.exclusive(attempt.handle):
-        if book.run(run_id).attempts[attempt.attempt - 1].machine == "GONE":
-            return  # someone was faster
-        runner.bring(attempt.handle)
-        runner.release(attempt.handle)
-        gone = _gone(runner, attempt)
-        book.append(run_id, stamp(utc_now()), gone)
+    return msgspec.structs.replace(sight, result=read_result(folder) or sight.result)
 
 
 def _gone(runner: Executor, attempt: Attempt, at: str | None = None) -> MachineChanged:
@@ -126,9 +154,15 @@ def _gone(runner: Executor, attempt: Attempt, at: str | None = None) -> MachineC
     return MachineChanged(attempt=attempt.attempt, state="GONE", at=at, account_microusd=account)
 
 
-def _not_before(sight: Sight, attempt: Attempt) -> str | None:
-    """When the machine went; never before it was asked for."""
-    return max(sight.gone_at, attempt.started_at) if sight.gone_at is not None else None
+def _went_at(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> str | None:
+    """When the machine went, where nobody looked: SkyPilot dates that by its own noticing, and
+    the machine's own side had ended it by the cap. One that never was cost nothing."""
+    if sight.never_there:
+        return attempt.started_at
+    if sight.gone_at is None:
+        return None
+    latest = stamp(clock_of(book.plan(run.run_id), run).end_at)
+    return max(min(sight.gone_at, latest), attempt.started_at)
 
 
 def ending(sight: Sight, attempt: int) -> StateChanged:

@@ -8,11 +8,11 @@ import msgspec
 
 from launcher import render
 from launcher.catalog.providers import LOCAL
+from launcher.clock import Clock, clock, clock_of, rest, spent, utc_now
 from launcher.costs import hourly_microusd
 from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits, OutsideFailed
 from launcher.executors import AUTODOWN_MINUTES, EXECUTORS, MANAGED, chosen_executor, executor
 from launcher.executors.base import Executor, Order, Say
-from launcher.guard import Clock, clock, clock_of, rest, spent
 from launcher.ledger import (
     AttemptStarted,
     Event,
@@ -21,7 +21,7 @@ from launcher.ledger import (
     RunCreated,
     StateChanged,
 )
-from launcher.reconciling import finish, ledger, reconcile, stamp, utc_now
+from launcher.reconciling import finish, ledger, open_machines, reconcile, stamp
 from launcher.types import Attempt, Candidate, Plan, Run
 from results.collect import require_free_place
 
@@ -92,7 +92,7 @@ def _start_somewhere(book: Ledger, made: Plan, say: Say) -> None:
             _start(book, made, run, say)
             return
         except NoCapacity as error:
-            index = _next(made, fallbacks, spent(run, utc_now()))
+            index = _next(made, fallbacks, run)
             if index is None:
                 raise
             say(f"{error}; going on with the plan")
@@ -105,15 +105,15 @@ def _start_somewhere(book: Ledger, made: Plan, say: Say) -> None:
         )
 
 
-def _next(made: Plan, fallbacks: list[int], spent_microusd: int) -> int | None:
+def _next(made: Plan, fallbacks: list[int], run: Run) -> int | None:
     """The next that the rest of the cap pays for at its worst; taken off the list."""
-    left = rest(made.budget, spent_microusd).max_cost_microusd
+    left = rest(made.budget, spent(run, utc_now())).max_cost_microusd
     while fallbacks:
         index = fallbacks.pop(0)
         candidate = made.candidates[index]
-        if candidate.offer.executor in EXECUTORS and (
-            left is None or candidate.worst_microusd <= left
-        ):
+        affordable = left is None or candidate.worst_microusd <= left
+        keeps = run.bucket or not candidate.offer.spot  # what it has done when it is taken back
+        if candidate.offer.executor in EXECUTORS and affordable and keeps:
             return index
     return None
 
@@ -126,14 +126,16 @@ def resume(run_id: str, say: Say) -> str:
     """
     book = ledger()
     run = reconcile(book, book.run(run_id))
-    if not run.ended:
+    if not run.ended or open_machines(run):
         raise BadInput(f"run {run_id} is {run.state}; `launch logs {run_id} -f` follows it")
     if run.state == "SUCCEEDED":
         raise BadInput(f"run {run_id} has succeeded; results in {run.folder or run.store}")
     made = book.plan(run_id)
     last = run.attempts[-1]
-    due = clock(made, made.candidates[last.candidate], spent(run, utc_now()), utc_now())
-    if due.stop_at <= utc_now():
+    candidate = made.candidates[last.candidate]
+    require_credentials_to_take(run.bucket, candidate)
+    due = clock(made, candidate, spent(run, utc_now()), utc_now())
+    if due.stop_at <= utc_now() + timedelta(hours=_before_the_job(candidate)):
         raise BadInput(
             f"the time or money of run {run_id} is used up ({stamp(due.stop_at)}); "
             "start a new run from its recipe"
@@ -148,8 +150,15 @@ def resume(run_id: str, say: Say) -> str:
         attempt,
         StateChanged(attempt=number, state="PROVISIONING"),
     )
-    _start(book, made, book.run(run_id), say)
+    _start_somewhere(book, made, say)
     return run_id
+
+
+def _before_the_job(candidate: Candidate) -> float:
+    """Expected hours from the request until the job begins: less left is paid for nothing."""
+    assert candidate.estimate is not None, "what was started has an estimate"
+    names = ("provision", "image pull", "set up")
+    return sum(t.expected_hours for t in candidate.estimate.time if t.name in names)
 
 
 def require_choice(made: Plan) -> Candidate:
@@ -202,7 +211,7 @@ def _start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
         book.append(made.run_id, stamp(utc_now()), *_unstarted(runner, last, error))
         raise
     up: list[Event] = [MachineChanged(attempt=last.attempt, state="UP")]
-    if not rented or runner.look(last.handle).started:
+    if not rented or _has_begun(runner, last.handle):
         up.append(StateChanged(attempt=last.attempt, state="RUNNING"))
     book.append(made.run_id, stamp(utc_now()), *up)
 
@@ -237,6 +246,13 @@ def _task(made: Plan, candidate: Candidate, run: Run) -> str:
         left=None if run.bucket or last.attempt == 1 else left,
         managed=last.executor == MANAGED,
     )
+
+
+def _has_begun(runner: Executor, handle: str) -> bool:
+    try:
+        return runner.look(handle).started
+    except OutsideFailed:  # the job is handed over; who follows will see
+        return False
 
 
 def _unstarted(runner: Executor, attempt: Attempt, error: BaseException) -> tuple[Event, ...]:

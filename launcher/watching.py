@@ -9,12 +9,14 @@ import msgspec
 
 from jobs import layout
 from jobs.spec import PhaseRecord, Record
+from launcher.catalog.providers import LOCAL
+from launcher.clock import spent, utc_now
 from launcher.errors import OutsideFailed
 from launcher.executors import executor
 from launcher.executors.base import Sight
-from launcher.guard import enforce, spent
+from launcher.guard import enforce
 from launcher.ledger import Ledger
-from launcher.reconciling import ledger, open_machines, reconcile, stamp, utc_now
+from launcher.reconciling import ledger, open_machines, reconcile, stamp
 from launcher.types import Run, View
 from results.records import Tail, read_result, records
 
@@ -49,6 +51,16 @@ def _reconciled(book: Ledger, run: Run) -> tuple[Run, str]:
         return reconcile(book, run), ""
     except OutsideFailed as error:
         return book.run(run.run_id), str(error)
+
+
+def minutes_unfetched(run_id: str) -> int | None:
+    """How long a rented machine holds the run's only results when its job has ended; None for a run
+    on this machine, or with a bucket."""
+    book = ledger()
+    run = book.run(run_id)
+    if run.bucket or run.attempts[-1].provider == LOCAL:
+        return None
+    return book.plan(run_id).budget.collect_minutes
 
 
 def exists(run_id: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from jobs.spec import ResolvedSpec, Result
+from jobs.spec import Failure, ResolvedSpec, Result
 from launcher.types import Offer
 
 Say = Callable[[str], None]  # one line of progress for people
@@ -33,6 +33,8 @@ class Sight(Struct, frozen=True, kw_only=True):
     doing: str = ""  # before the job has begun, for people
     setup_failed: bool = False  # it ended before the job began
     gone_at: str | None = None  # when the machine went, where that is known
+    never_there: bool = False  # no machine ever was
+    reached: bool = True  # the job was handed over: the machine may hold something of it
 
 
 class Executor(Protocol):
@@ -57,14 +59,15 @@ class Executor(Protocol):
     def look(self, handle: str) -> Sight:
         """The job's state, its newest records in `folder`. Raises OutsideFailed when unseen."""
 
-    def stop(self, handle: str) -> None:
-        """Ask the job to finish its step and save; does not wait."""
+    def stop(self, handle: str, why: Failure | None = None) -> None:
+        """Ask the job to finish its step and save, and to say `why`; does not wait."""
 
     def cancel(self, handle: str) -> None:
         """Ask the job to stop, then make it. Returns when it is gone; its machine may remain."""
 
-    def bring(self, handle: str) -> None:
-        """All that the job has written is in `folder` when this returns. Raises OutsideFailed."""
+    def bring(self, handle: str, until: datetime) -> None:
+        """All that the job has written is in `folder` when this returns. Raises OutsideFailed,
+        also when it would take longer than `until`."""
 
     def release(self, handle: str) -> None:
         """Nothing is billed when this returns. Raises OutsideFailed when that is not sure."""

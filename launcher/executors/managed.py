@@ -123,7 +123,7 @@ class ManagedExecutor(SkyPilotExecutor):
                 return
         self._end(handle)
 
-    def bring(self, handle: str) -> None:
+    def bring(self, handle: str, until: datetime) -> None:
         self._fetch(self.folder(handle))
 
     def release(self, handle: str) -> None:

@@ -11,10 +11,11 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from jobs import layout
-from jobs.spec import ResolvedSpec, encode
+from jobs.spec import Failure, ResolvedSpec, encode
 from launcher import paths
 from launcher.errors import OutsideFailed
 from launcher.executors.base import Order, Say, Sight
@@ -72,10 +73,10 @@ class ProcessExecutor:
         with collecting(self.folder(handle)):
             yield
 
-    def stop(self, handle: str) -> None:
+    def stop(self, handle: str, why: Failure | None = None) -> None:
         _signal(self.folder(handle), signal.SIGTERM)
 
-    def bring(self, handle: str) -> None:
+    def bring(self, handle: str, until: datetime) -> None:
         """It is here."""
 
     def release(self, handle: str) -> None:

@@ -6,7 +6,11 @@ whatever becomes of the launcher, the next one goes on from here.
 """
 
 import contextlib
+import fcntl
+import hashlib
+import os
 import re
+import shlex
 import time
 from base64 import b64decode
 from collections.abc import Iterator
@@ -14,7 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from jobs import layout
+from jobs.spec import Failure
 from launcher import paths
 from launcher.catalog.providers import TO_ENABLE, display_name
 from launcher.errors import NoCapacity, OutsideFailed
@@ -28,7 +35,6 @@ from results.records import read_result
 GRACE_SECONDS = 150.0  # the job gives itself 120 to finish its step and write its result
 DOWN_SECONDS = 600.0  # sky down takes 40 s on Slurm (measured); some clouds take minutes
 HAND_OVER_SECONDS = 1800.0  # the data goes to SkyPilot's API server first
-PULL_SECONDS = 3600.0  # a whole model over a slow line
 LAUNCHING = ("PENDING", "WAITING", "RUNNING")  # states of a request that has not ended
 WORKING = ("INIT", "PENDING", "SETTING_UP", "RUNNING")  # states of a job that has not ended
 DOING = {"INIT": "queued", "PENDING": "queued", "SETTING_UP": "setting up"}
@@ -82,13 +88,14 @@ class SkyPilotExecutor:
         assert order.task is not None, "a rented machine has a task"
         cluster, work = _cluster(handle), self.folder(handle)
         work.mkdir(parents=True, exist_ok=True)
-        with hold(work, seconds=1.0):
+        with hold(work, seconds=1.0) as lock:
             self.clear(handle)
             task = work / layout.TASK
             task.write_text(order.task, "utf-8")
             say(f"asking SkyPilot for {_what(order.offer)}; {self.named} {cluster}")
             try:
-                request = self._ask(cluster, task)
+                with self._calls.keeping_open(lock):  # handing over goes on if we are killed
+                    request = self._ask(cluster, task)
                 self._await_machine(handle, request, order, say)
             except CallFailed as error:
                 self.release(handle)
@@ -135,22 +142,16 @@ class SkyPilotExecutor:
         cluster, work = _cluster(handle), self.folder(handle)
         if is_held(work):  # by who submits or collects it
             return Sight(alive=True, started=False, result=None, billed=True, doing="in hand")
+        launching = self._is_launching(cluster)  # asked first: it may end between the two
         seen = self._asked("status", cluster=cluster)
-        if seen["cluster"] is None:
-            if self._is_launching(cluster):
-                return _starting("provisioning")
-            return Sight(
-                alive=False,
-                started=False,
-                result=read_result(work),
-                billed=False,
-                gone_at=self._gone_at(cluster),
-            )
         job = seen["job"]
+        if launching and job is None:
+            return _starting("provisioning")
+        if seen["cluster"] is None:
+            return self._gone(cluster, work)
         if job is None:
-            if self._is_launching(cluster):
-                return _starting("provisioning")
-            return Sight(alive=False, started=False, result=read_result(work), billed=True)
+            result = read_result(work)
+            return Sight(alive=False, started=False, result=result, billed=True, reached=False)
         self._mirror(cluster, work)
         alive = job in WORKING
         return Sight(
@@ -162,8 +163,29 @@ class SkyPilotExecutor:
             setup_failed=job == "FAILED_SETUP",
         )
 
-    def stop(self, handle: str) -> None:
-        self._asked("run", cluster=self._machine(handle), command=f"cd {_RUN} && {_TERMINATE}")
+    def _gone(self, cluster: str, work: Path) -> Sight:
+        account = self._asked("cost", cluster=cluster)
+        until = account["until"] if account is not None else None
+        gone = datetime.fromtimestamp(until, UTC) if until else None
+        return Sight(
+            alive=False,
+            started=False,
+            result=read_result(work),
+            billed=False,
+            gone_at=None if gone is None else gone.isoformat(timespec="milliseconds"),
+            never_there=account is None,
+        )
+
+    def stop(self, handle: str, why: Failure | None = None) -> None:
+        lines = [f"cd {_RUN}"]
+        if why is not None:  # jobs/stop.py reads it, as it does the watchdog's
+            said = shlex.quote(msgspec.json.encode(why).decode())
+            lines.append(f"printf %s {said} > {_ASIDE} && mv {_ASIDE} {layout.STOP}")
+        lines.append(f"kill -TERM $(cat {layout.PID})")
+        command = " && ".join(lines)
+        code, said = self._asked("run", cluster=self._machine(handle), command=command)
+        if code != 0:
+            raise OutsideFailed(f"there is no job to stop yet: {said}"[:300])
 
     def _machine(self, handle: str) -> str:
         """The cluster that the job works on now."""
@@ -175,24 +197,32 @@ class SkyPilotExecutor:
             self.stop(handle)
             if wait(lambda: not self.look(handle).alive, GRACE_SECONDS, self.poll_seconds):
                 return
+        self._abort(cluster)
+
+    def _abort(self, cluster: str) -> None:
         for request in self._asked("requests", cluster=cluster):
             if request["status"] in LAUNCHING:
                 self._asked("abort", request=request["id"])
 
-    def bring(self, handle: str) -> None:
+    def bring(self, handle: str, until: datetime) -> None:
         cluster, work = _cluster(handle), self.folder(handle)
+        left = (until - datetime.now(UTC)).total_seconds()
+        # A machine must not go by itself while its files are on their way: rsync is no job.
+        self._asked("stay", cluster=cluster, minutes=max(1, int(left / 60)))
         result = read_result(work)
         if result is not None and result.failure is None:  # a finished job's are of no use
             self._asked("run", cluster=cluster, command=f"rm -rf {_RUN}/{layout.CHECKPOINTS}")
         work.mkdir(parents=True, exist_ok=True)
         self._asked(
-            "pull", cluster=cluster, names=list(_LEFT), target=str(work), seconds=PULL_SECONDS
+            "pull", cluster=cluster, names=list(_LEFT), target=str(work), seconds=max(1.0, left)
         )
 
     def release(self, handle: str) -> None:
         cluster = _cluster(handle)
+        self._abort(cluster)  # or the machine would come up after its end
         self._asked("down", cluster=cluster, seconds=DOWN_SECONDS)
-        if self._asked("status", cluster=cluster)["cluster"] is not None:
+        there = self._asked("status", cluster=cluster)["cluster"] is not None
+        if there or self._is_launching(cluster):
             raise OutsideFailed(
                 f"the machine of {cluster} may still be there and cost money; look with "
                 f"`sky status {cluster}`, end it with `sky down {cluster}`"
@@ -203,24 +233,24 @@ class SkyPilotExecutor:
         return None if found is None else round(found["usd"] * MICROUSD)
 
     def _mirror(self, cluster: str, work: Path) -> None:
-        """Bring what was written since the last look."""
-        work.mkdir(parents=True, exist_ok=True)
-        sizes = {name: _size(work / name) for name in _GROWING}
-        found = self._asked("read", cluster=cluster, files={**sizes, layout.RESULT: 0})
+        """Bring what was written since the last look. Others may be looking, too."""
+        if not work.is_dir():  # taken home meanwhile
+            return
+        known = {name: _known(work / name) for name in _GROWING}
+        files = {**known, layout.RESULT: (0, "")}
+        found = self._asked("read", cluster=cluster, files=files)
         for named, content in found.items():
             name, anew = named.removesuffix("!"), named.endswith("!")
             if name == layout.RESULT:
                 paths.write_aside(work / name, b64decode(content))
                 continue
-            with open(work / name, "wb" if anew else "ab") as file:
+            with open(work / name, "ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if anew:
+                    file.truncate(0)
+                elif os.fstat(file.fileno()).st_size != known[name][0]:
+                    continue  # another look brought it
                 file.write(b64decode(content))
-
-    def _gone_at(self, cluster: str) -> str | None:
-        account = self._asked("cost", cluster=cluster)
-        if account is None or not account["until"]:
-            return None
-        at = datetime.fromtimestamp(account["until"], UTC)
-        return at.isoformat(timespec="milliseconds")
 
     def _asked(self, call: str, **arguments: Any) -> Any:
         """A call whose failure is one of the world outside."""
@@ -231,7 +261,7 @@ class SkyPilotExecutor:
 
 
 _RUN = "~/loralift/run"
-_TERMINATE = f"kill -TERM $(cat {layout.PID})"
+_ASIDE = f"{layout.STOP}{layout.TEMPORARY_SUFFIX}"
 
 
 def _cluster(handle: str) -> str:
@@ -242,8 +272,10 @@ def _starting(doing: str) -> Sight:
     return Sight(alive=True, started=False, result=None, billed=True, doing=doing)
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _known(path: Path) -> tuple[int, str]:
+    """How much of a file is here, bytes, and its SHA-256."""
+    content = path.read_bytes() if path.exists() else b""
+    return len(content), hashlib.sha256(content).hexdigest()
 
 
 def _what(offer: Offer) -> str:

@@ -11,6 +11,7 @@ import re
 import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -42,6 +43,7 @@ class Calls:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._answers: SimpleQueue[str] = SimpleQueue()
         self._one_at_a_time = threading.Lock()
+        self._kept: tuple[int, ...] = ()
 
     def __call__(self, call: str, *, seconds: float = TIMEOUT_SECONDS, **arguments: Any) -> Any:
         """The answer. Raises CallFailed, with kind NoAnswer where none came in `seconds`;
@@ -72,6 +74,18 @@ class Calls:
             raise CallFailed(tuple(said["error"]["kinds"]), said["error"]["message"])
         return said["answer"]
 
+    @contextlib.contextmanager
+    def keeping_open(self, file: int) -> Iterator[None]:
+        """Meanwhile the child has this file open, too: a lock on it lives as long as its call
+        does, whatever becomes of this process."""
+        self._end()
+        self._kept = (file,)
+        try:
+            yield
+        finally:
+            self._kept = ()
+            self._end()
+
     def _started(self) -> subprocess.Popen[str]:
         if self._child is not None and self._child.poll() is None:
             return self._child
@@ -90,6 +104,7 @@ class Calls:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     text=True,
+                    pass_fds=self._kept,
                     start_new_session=True,  # Ctrl-C in the launcher's terminal is not for it
                 )
             except OSError as error:

@@ -70,17 +70,20 @@ def status(cluster: str) -> dict[str, Any]:
     return {"cluster": record["status"].value, "job": job, "said": said}
 
 
-def read(cluster: str, files: dict[str, int]) -> dict[str, str]:
+def read(cluster: str, files: dict[str, tuple[int, str]]) -> dict[str, str]:
     """The bytes of files of the run's folder from an offset on, as base64; absent ones left out.
 
-    A file that is shorter than its offset was replaced: its name ends in `!`, all of it follows.
+    With each offset comes the SHA-256 of what is known up to there. A file that does not begin so
+    was replaced or cut back: its name ends in `!`, and all of it follows.
     """
     lines = [f"cd {RUN} 2>/dev/null || exit 0"]
-    for name, offset in files.items():
+    for name, (offset, known) in files.items():
         quoted = shlex.quote(name)
         lines.append(
             f"if [ -f {quoted} ]; then n=$(stat -c %s {quoted}); o={offset}; m=; "
-            f'[ "$n" -ge "$o" ] || {{ o=0; m=!; }}; '
+            f'[ "$o" = 0 ] || {{ [ "$n" -ge "$o" ] && '
+            f'[ "$(head -c $o {quoted} | sha256sum | cut -c1-64)" = {known} ]; }} '
+            f"|| {{ o=0; m=!; }}; "
             f'echo "@@ {name}$m $(tail -c +$((o + 1)) {quoted} | head -c {READ_AT_MOST} '
             '| base64 -w0)"; fi'
         )
@@ -117,6 +120,11 @@ def pull(cluster: str, names: list[str], target: str) -> None:
 
 
 PULLING: dict[str, Any] = {"up": False, "stream_logs": False, "max_retry": 3}
+
+
+def stay(cluster: str, minutes: int) -> None:
+    """The machine goes by itself after so many idle minutes, and no sooner."""
+    sky.get(sky.autostop(cluster, idle_minutes=minutes, down=True))
 
 
 def down(cluster: str) -> None:
@@ -219,7 +227,7 @@ def on_machine(cluster: str, command: str) -> tuple[int, str]:
     return code, out if code == 0 else out + err
 
 
-ON_CLUSTERS = (launch, requests, outcome, abort, status, read, run, pull, down, cost)
+ON_CLUSTERS = (launch, requests, outcome, abort, status, read, run, pull, stay, down, cost)
 ON_MANAGED_JOBS = (controller, jobs_launch, jobs_requests, jobs_queue, jobs_cancel)
 CALLS: dict[str, Callable[..., Any]] = {
     call.__name__: call for call in (*ON_CLUSTERS, *ON_MANAGED_JOBS)

@@ -46,6 +46,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (package / "utils").mkdir(parents=True)
     (package / "__init__.py").write_text(SKY)
     (package / "exceptions.py").write_text(EXCEPTIONS)
+    (package / "skypilot_config.py").write_text("")
     (package / "utils" / "__init__.py").write_text("")
     (package / "utils" / "common.py").write_text("")
     (tmp_path / "yaml.py").write_text("")
