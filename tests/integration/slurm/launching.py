@@ -156,12 +156,23 @@ class Story:
         return dict(until("its machine to be gone", gone, every=15.0))
 
     def until_training(self) -> None:
-        """The launcher that follows has seen a step."""
+        self._until_seen('"event":"step"')
+
+    def until_begun(self) -> None:
+        """The launcher that follows has seen the job at work."""
+        self._until_seen('"event":"phase"')
+
+    def _until_seen(self, words: str) -> None:
         metrics = self.work / layout.METRICS
-        until(
-            "a step of training",
-            lambda: metrics.exists() and '"step"' in metrics.read_text(),
-        )
+
+        def seen() -> bool:
+            ended = [
+                launcher.returncode for launcher in self.started if launcher.poll() is not None
+            ]
+            assert not ended, f"its launcher has ended before that: {self.said}"
+            return metrics.exists() and words in metrics.read_text()
+
+        until(words, seen)
 
     def until_held(self, attempt: int = 1) -> Held:
         """Slurm has given the attempt a node."""

@@ -225,7 +225,7 @@ def capped(story: Story, seconds: int) -> None:
     """A job that goes on for ever under a cap that pays for so long; its launcher is killed."""
     recipe = story.recipe(metric="sleeps")
     launcher = story.start("-c", CAPPED, recipe, story.run_id, str(seconds))
-    story.until_training()
+    story.until_begun()
     story.kill(launcher)
     story.begun.set()
 
