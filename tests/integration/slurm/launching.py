@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -224,12 +225,25 @@ def secret(prefix: str = "") -> str:
     return prefix + random.SystemRandom().randbytes(20).hex()
 
 
+OURS = ("launcher", "jobs.", "results.")  # modules that are run
+PROGRAM = "Runs in SkyPilot's environment"  # how the launcher's program for SkyPilot begins
+
+
+def is_ours(command: list[str]) -> bool:
+    """Whether the process is one of the project's: SkyPilot's quote our task in their command."""
+    modules = [word for flag, word in pairwise(command) if flag == "-m"]
+    return any(module.startswith(OURS) for module in modules[:1]) or any(
+        PROGRAM in word[:100] for word in command[:4]
+    )
+
+
 class CommandLines:
-    """All command lines of this machine, looked at again and again: who shows a secret there?"""
+    """All command lines of ours, looked at again and again: does one show a secret?"""
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
-        self._secrets = [value.encode() for value in secrets]
+        self._secrets = secrets
         self._over = threading.Event()
+        self.looked_at = 0
         self.seen: set[str] = set()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -242,9 +256,11 @@ class CommandLines:
         while not self._over.wait(0.5):
             for process in Path("/proc").glob("[0-9]*"):
                 with suppress(OSError):
-                    line = (process / "cmdline").read_bytes()
-                    if any(value in line for value in self._secrets):
-                        self.seen.add(line.replace(b"\0", b" ").decode(errors="replace"))
+                    line = (process / "cmdline").read_bytes().decode(errors="replace")
+                    if is_ours(line.split("\0")):
+                        self.looked_at += 1
+                        if any(value in line for value in self._secrets):
+                            self.seen.add(line)
 
 
 def files_with(secrets: tuple[str, ...], folder: Path) -> list[Path]:

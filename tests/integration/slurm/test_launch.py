@@ -383,5 +383,8 @@ def test_no_secret_is_written_or_shown(
     values = tuple(planted.values())
     for story in stage.stories.values():
         assert files_with(values, story.folder) == []
+    assert lines.looked_at > 0
     assert lines.seen == set()
-    assert files_with(values, stage.slurm.folder) == []
+    # SkyPilot's: docs/secrets.md. Slurm forgets a job's command line some minutes after its end.
+    left = files_with(values, stage.slurm.folder)
+    assert {path.parent for path in left} <= {stage.slurm.folder / "state"}
