@@ -70,6 +70,7 @@ class Story:
     folder: Path
     secrets: dict[str, str]
     begun: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
     started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -101,7 +101,8 @@ def plan_to_receipt(stage: Stage, story: Story) -> None:
 
 def no_capacity(stage: Stage, story: Story) -> None:
     """The cheapest partition is drained when all is checked, just before it is asked for."""
-    stage["receipt"].until_held()
+    other = stage["receipt"]  # wants the same partition
+    until("the other's node", lambda: other.held() or other.over.is_set())
     launcher = story.start_run(story.recipe(), "--max-cost", "3")
     until("the request", lambda: "asking SkyPilot for" in story.said)
     stage.slurm.drain("rtx4090")
@@ -285,6 +286,13 @@ OTHERS: dict[str, Told] = {
 }
 
 
+def tell(stage: Stage, name: str) -> None:
+    try:
+        (OF_THE_CAP | OTHERS)[name](stage, stage[name])
+    finally:
+        stage[name].over.set()
+
+
 # --- telling them -----------------------------------------------------------------------------
 
 
@@ -346,10 +354,10 @@ def lines(planted: dict[str, str]) -> Iterator[CommandLines]:
 def told(stage: Stage, lines: CommandLines) -> Iterator[dict[str, "Future[None]"]]:
     """Every story, going on."""
     first, then = ThreadPoolExecutor(len(OF_THE_CAP)), ThreadPoolExecutor(LANES)
-    futures = {name: first.submit(story, stage, stage[name]) for name, story in OF_THE_CAP.items()}
-    for name, future in futures.items():
-        until(f"{name} to begin", lambda n=name, f=future: stage[n].begun.is_set() or f.done())
-    futures |= {name: then.submit(story, stage, stage[name]) for name, story in OTHERS.items()}
+    futures = {name: first.submit(tell, stage, name) for name in OF_THE_CAP}
+    for name in OF_THE_CAP:
+        until(f"{name} to begin", lambda n=name: stage[n].begun.is_set() or stage[n].over.is_set())
+    futures |= {name: then.submit(tell, stage, name) for name in OTHERS}
     yield futures
     for pool in (first, then):
         pool.shutdown(cancel_futures=True)
