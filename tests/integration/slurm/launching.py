@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ class Story:
     folder: Path
     secrets: dict[str, str]
     begun: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
     started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -156,12 +158,23 @@ class Story:
         return dict(until("its machine to be gone", gone, every=15.0))
 
     def until_training(self) -> None:
-        """The launcher that follows has seen a step."""
+        self._until_seen('"event":"step"')
+
+    def until_begun(self) -> None:
+        """The launcher that follows has seen the job at work."""
+        self._until_seen('"event":"phase"')
+
+    def _until_seen(self, words: str) -> None:
         metrics = self.work / layout.METRICS
-        until(
-            "a step of training",
-            lambda: metrics.exists() and '"step"' in metrics.read_text(),
-        )
+
+        def seen() -> bool:
+            ended = [
+                launcher.returncode for launcher in self.started if launcher.poll() is not None
+            ]
+            assert not ended, f"its launcher has ended before that: {self.said}"
+            return metrics.exists() and words in metrics.read_text()
+
+        until(words, seen)
 
     def until_held(self, attempt: int = 1) -> Held:
         """Slurm has given the attempt a node."""
@@ -213,12 +226,25 @@ def secret(prefix: str = "") -> str:
     return prefix + random.SystemRandom().randbytes(20).hex()
 
 
+OURS = ("launcher", "jobs.", "results.")  # modules that are run
+PROGRAM = "Runs in SkyPilot's environment"  # how the launcher's program for SkyPilot begins
+
+
+def is_ours(command: list[str]) -> bool:
+    """Whether the process is one of the project's: SkyPilot's quote our task in their command."""
+    modules = [word for flag, word in pairwise(command) if flag == "-m"]
+    return any(module.startswith(OURS) for module in modules[:1]) or any(
+        PROGRAM in word[:100] for word in command[:4]
+    )
+
+
 class CommandLines:
-    """All command lines of this machine, looked at again and again: who shows a secret there?"""
+    """All command lines of ours, looked at again and again: does one show a secret?"""
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
-        self._secrets = [value.encode() for value in secrets]
+        self._secrets = secrets
         self._over = threading.Event()
+        self.looked_at = 0
         self.seen: set[str] = set()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -231,9 +257,11 @@ class CommandLines:
         while not self._over.wait(0.5):
             for process in Path("/proc").glob("[0-9]*"):
                 with suppress(OSError):
-                    line = (process / "cmdline").read_bytes()
-                    if any(value in line for value in self._secrets):
-                        self.seen.add(line.replace(b"\0", b" ").decode(errors="replace"))
+                    line = (process / "cmdline").read_bytes().decode(errors="replace")
+                    if is_ours(line.split("\0")):
+                        self.looked_at += 1
+                        if any(value in line for value in self._secrets):
+                            self.seen.add(line)
 
 
 def files_with(secrets: tuple[str, ...], folder: Path) -> list[Path]:

@@ -50,6 +50,11 @@ def test_a_failed_gate_is_a_success_with_a_reason():
 def test_nothing_left_is_lost_unless_the_job_never_began():
     nothing = msgspec.structs.replace(SEEN, result=None)
     assert (ending(nothing, 1).state, ending(nothing, 1).reason) == ("FAILED", "LOST")
+    gone = msgspec.structs.replace(nothing, billed=False, gone_at="2026-11-21T20:11:36.000+00:00")
+    assert ending(gone, 1).reason == "LOST"
+    assert ending(gone, 1).message == (
+        "its machine went at 2026-11-21T20:11:36 UTC, before anybody had fetched a result"
+    )
     in_setup = msgspec.structs.replace(nothing, started=False, setup_failed=True)
     assert ending(in_setup, 1).reason == "SETUP_FAILED"
     # the watchdog ended set-up, and said why
