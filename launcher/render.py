@@ -24,6 +24,8 @@ from launcher.types import DATA_FILES, GIB, MICROUSD, Candidate, Estimate, Offer
 
 TEMPLATE = "train.yaml"
 GIVEN_MODEL = "given_model"  # a base model's folder on the machine; layout.MODEL is what is trained
+# Whoever knows first that a machine will be taken makes this file there (jobs/notice.py).
+NOTICE_FILE = "~/loralift/notice"
 _RUN = PurePosixPath("~/loralift/run")
 # What SkyPilot asks a cluster for where a task does not say: 4 CPUs a GPU, 4 GiB a CPU
 # (_DEFAULT_MEMORY_CPU_RATIO_WITH_GPU of sky/clouds/slurm.py and kubernetes.py, 0.14.1).
@@ -76,6 +78,7 @@ def task(
     resources = {**tree["resources"], **_resources(plan, candidate)}
     if managed:  # SkyPilot sets an autostop of its own for these
         resources |= {"autostop": None, "job_recovery": JOB_RECOVERY}
+        tree["envs"]["LORALIFT_NOTICE_FILE"] = NOTICE_FILE
     tree["resources"] = {key: value for key, value in resources.items() if value is not None}
     if spec.nodes > 1:
         tree["num_nodes"] = spec.nodes

@@ -44,9 +44,8 @@ _UNSTARTED = {
     "FAILED_PRECHECKS": "ProvisionPrechecksError",
 }
 _OFF = (
-    "managed jobs would pay for a controller machine: SkyPilot's consolidation mode is off\n"
-    "put into ~/.sky/config.yaml:  jobs:\n"
-    "                                controller: {consolidation_mode: true}"
+    "managed jobs would pay for a controller machine; put these two lines into ~/.sky/config.yaml, "
+    "then `sky api stop`\njobs:\n  controller: {consolidation_mode: true}"
 )
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from jobs import layout
 from jobs.exit_codes import EXIT_CODES
+from jobs.notice import NOTICE_VARIABLE
 from launcher.errors import BadInput, NoCapacity, OutsideFailed
 from launcher.executors import LONG_RUN_HOURS, MANAGED, chosen_executor, managed
 from launcher.executors.base import Order
@@ -52,7 +53,9 @@ def test_a_run_on_this_machine_is_never_managed(offer):
 
 def test_the_task_of_a_managed_job_says_when_to_start_it_again():
     made = planned([cloud("RTX4090", 0.74)], TEN)
-    resources = yaml.safe_load(task(made, made.chosen, managed=True))["resources"]
+    tree = yaml.safe_load(task(made, made.chosen, managed=True))
+    resources = tree["resources"]
+    assert NOTICE_VARIABLE in tree["envs"]
     assert resources["job_recovery"] == {
         "strategy": "EAGER_NEXT_REGION",
         "max_restarts_on_errors": 0,
