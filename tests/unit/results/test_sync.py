@@ -97,6 +97,33 @@ def test_a_finished_run_is_complete_as_collect_would_have_it(
     assert there(store, layout.LOG) == (work / layout.LOG).read_bytes()
 
 
+def test_a_finished_run_keeps_nothing_that_only_a_restart_reads(
+    store: FolderStore, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = sync_of(store, work)
+    save_checkpoint(work, 10)
+    sync.once(over=False)
+    save_checkpoint(work, 20)
+    finish(work)
+    sent: list[str] = []
+    put = store.put
+    monkeypatch.setattr(store, "put", lambda key, *rest: (sent.append(key), put(key, *rest))[1])
+    sync.once(over=True)
+    sync.seal()
+    assert f"run-1/{layout.RESULT}" in sent
+    assert not any(layout.CHECKPOINTS in key for key in sent)
+    left = StoredRun(store, "run-1").names()
+    assert not {layout.PILOT, layout.CHECKPOINTS} & {name.partition("/")[0] for name in left}
+    assert layout.SUMS in left
+
+
+def test_a_failed_run_s_last_checkpoint_goes_up(store: FolderStore, work: Path) -> None:
+    save_checkpoint(work, 10)
+    fail(work)
+    sync_of(store, work).once(over=True)
+    assert stored_checkpoints(store) == ["checkpoint-10"]
+
+
 def test_what_the_job_removes_goes_but_never_the_last_whole_one(
     store: FolderStore, work: Path
 ) -> None:
