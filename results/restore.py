@@ -24,8 +24,8 @@ FILES = (*layout.RESTART, layout.METRICS, layout.LOG)
 def restore(store: Store, run_id: str, folder: Path, say: Say) -> None:
     """Make this folder the run's: the last whole checkpoint and what a restart reuses.
 
-    What the folder has already is kept; the answer of an ended attempt goes, as it would be taken
-    for the next one's. A finished run is brought whole, so that the job finds nothing to do. Raises
+    What the folder has already is kept; the answer of an ended attempt goes, here and in the store,
+    as it would be taken for the next one's. A finished run is brought whole, so that the job finds nothing to do. Raises
     StoreError; Refused when the store holds another job under this id.
     """
     run = StoredRun(store, run_id)
@@ -35,6 +35,7 @@ def restore(store: Store, run_id: str, folder: Path, say: Say) -> None:
         say("the run is finished: all of it is here")
         return
     run.claim(folder, take_over=True)
+    run.remove(layout.RESULT)
     result = read_result(folder)
     if result is not None and result.failure is not None:
         (folder / layout.RESULT).unlink()

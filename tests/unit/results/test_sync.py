@@ -253,8 +253,7 @@ def test_an_ended_attempt_leaves_the_run_open_and_its_answer_goes(
     assert (tmp_path / "home" / layout.RESULT).exists()
     restore(store, "run-1", work, said)
     assert not (work / layout.RESULT).exists()
-    sync_of(store, work).once(over=False)
-    assert there(store, layout.RESULT) is None
+    assert there(store, layout.RESULT) is None  # the next attempt may last hours
 
 
 def test_a_second_writer_is_refused_until_it_takes_over(
