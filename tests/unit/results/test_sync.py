@@ -194,6 +194,19 @@ def test_a_new_folder_goes_on_from_the_last_whole_checkpoint(
     assert said[-1] == "restored checkpoint-20"
 
 
+def test_the_log_goes_on_where_set_up_has_begun_another(
+    store: FolderStore, work: Path, tmp_path: Path, said: Said
+) -> None:
+    sync_of(store, work).once(over=False)
+    new = begin(tmp_path / "new")
+    (new / layout.LOG).write_bytes(b"training environment\n")
+    with (new / layout.LOG).open("ab") as tee:
+        for _ in range(2):
+            restore(store, "run-1", new, said)
+        tee.write(b"restored\n")
+    assert (new / layout.LOG).read_bytes() == b"loading\ntraining environment\nrestored\n"
+
+
 def test_the_best_checkpoint_comes_along(
     store: FolderStore, work: Path, tmp_path: Path, said: Said
 ) -> None:
