@@ -92,7 +92,11 @@ def callbacks_of(a: Attempt) -> list[Any]:
         StepRecords(a.progress, a.outcome),
         OrderlyStop(a.stop, a.ranks),
         WholeCheckpoints(
-            checkpoints, settings.checkpoint_every_steps, settings.checkpoints_kept, a.ranks
+            a.progress,
+            checkpoints,
+            settings.checkpoint_every_steps,
+            settings.checkpoints_kept,
+            a.ranks,
         ),
         Epochs(a.progress, checkpoints),
     ]

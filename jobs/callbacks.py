@@ -71,7 +71,10 @@ class StepRecords(TrainerCallback):
 class WholeCheckpoints(TrainerCallback):
     """Marks each checkpoint when it is whole, and only then removes old ones."""
 
-    def __init__(self, folder: Path, every_steps: int, kept: int, ranks: Ranks) -> None:
+    def __init__(
+        self, progress: Progress, folder: Path, every_steps: int, kept: int, ranks: Ranks
+    ) -> None:
+        self._progress = progress
         self._folder = folder
         self._every_steps = every_steps
         self._kept = kept
@@ -90,7 +93,9 @@ class WholeCheckpoints(TrainerCallback):
     ) -> None:
         self._ranks.wait()  # each writes its own random state
         if self._ranks.first:
+            self._progress.touch()  # tens of GB are hashed
             checkpoint.mark_complete(self._folder / f"{checkpoint.PREFIX}{state.global_step}")
+            self._progress.touch()
             checkpoint.keep_newest(self._folder, self._kept, state.best_global_step)
         self._ranks.wait()
 

@@ -6,7 +6,7 @@ As a command it judges a finished run again, see jobs/evaluate_run.py.
 import contextlib
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,17 @@ def generate(
 
 
 def answers(
-    model: Any, tokenizer: Any, questions: Sequence[Question], settings: ResolvedEvaluation
+    model: Any,
+    tokenizer: Any,
+    questions: Sequence[Question],
+    settings: ResolvedEvaluation,
+    touch: Callable[[], None] = lambda: None,
 ) -> list[str]:
-    """The answers in the questions' order."""
-    found = dict(generate(model, tokenizer, questions, settings))
+    """The answers in the questions' order. `touch` is called as each is there: a sign of life."""
+    found = {}
+    for i, answer in generate(model, tokenizer, questions, settings):
+        found[i] = answer
+        touch()
     return [found[i] for i in range(len(questions))]
 
 

@@ -98,7 +98,7 @@ def load(a: Attempt) -> Loaded:
         callbacks=callbacks_of(a),
     )
     if job.train.select_by not in (None, "loss"):
-        tuner.measure = partial(chosen_metric, job, tuner.model, tokenizer, choosing, rules)
+        tuner.measure = partial(chosen_metric, a, tuner.model, tokenizer, choosing, rules)
     strategies.widen_adapter(job, tuner.model)
     start_from(a, tuner)
     a.outcome.parameters_trainable = trained_parameters(tuner.model)
@@ -147,7 +147,7 @@ def questions(
 
 
 def chosen_metric(
-    job: ResolvedSpec, model: Any, tokenizer: Any, choosing: list[Question], rules: Rules
+    a: Attempt, model: Any, tokenizer: Any, choosing: list[Question], rules: Rules
 ) -> dict[str, float]:
     """The metric that the best epoch is chosen by, from answers to the validation rows.
 
@@ -155,9 +155,11 @@ def chosen_metric(
     """
     from jobs import evaluate
 
-    name = job.train.select_by or ""
-    found = rules.measure(choosing, evaluate.answers(model, tokenizer, choosing, job.eval)).values
-    return {name: found.get(name, metrics.worst(name, job.gates))}
+    name = a.job.train.select_by or ""
+    # in the phase of training, where the watchdog waits for steps
+    answers = evaluate.answers(model, tokenizer, choosing, a.job.eval, a.progress.touch)
+    found = rules.measure(choosing, answers).values
+    return {name: found.get(name, metrics.worst(name, a.job.gates))}
 
 
 def evaluate_base(a: Attempt, loaded: Loaded) -> list[str]:

@@ -17,16 +17,17 @@ from results.stored_run import (
 )
 from results.stores import Damaged, Store
 
-# The job cuts metrics.jsonl back to its checkpoint, and its log goes on.
-FILES = (*layout.RESTART, layout.METRICS, layout.LOG)
+# The job cuts metrics.jsonl back to its checkpoint.
+FILES = (*layout.RESTART, layout.METRICS)
 
 
 def restore(store: Store, run_id: str, folder: Path, say: Say) -> None:
     """Make this folder the run's: the last whole checkpoint and what a restart reuses.
 
-    What the folder has already is kept; the answer of an ended attempt goes, as it would be taken
-    for the next one's. A finished run is brought whole, so that the job finds nothing to do. Raises
-    StoreError; Refused when the store holds another job under this id.
+    What the folder has already is kept; the log goes on. The answer of an ended attempt goes, here
+    and in the store, as it would be taken for the next one's. A finished run is brought whole, so
+    that the job finds nothing to do. Raises StoreError; Refused when the store holds another job
+    under this id.
     """
     run = StoredRun(store, run_id)
     run.require_same_job(folder)
@@ -35,6 +36,7 @@ def restore(store: Store, run_id: str, folder: Path, say: Say) -> None:
         say("the run is finished: all of it is here")
         return
     run.claim(folder, take_over=True)
+    run.remove(layout.RESULT)
     result = read_result(folder)
     if result is not None and result.failure is not None:
         (folder / layout.RESULT).unlink()
@@ -42,10 +44,28 @@ def restore(store: Store, run_id: str, folder: Path, say: Say) -> None:
     for name in FILES:
         if name in there and not (folder / name).exists():
             store.get(run.key(name), folder / name)
+    _restore_log(run, folder / layout.LOG)
     if any((folder / layout.CHECKPOINTS).glob(f"*/{layout.COMPLETE}")):
         say("this folder has checkpoints of its own, which stay")
         return
     _restore_checkpoint(run, folder / layout.CHECKPOINTS, say)
+
+
+def _restore_log(run: StoredRun, path: Path) -> None:
+    """What earlier attempts printed, before what set-up has printed here.
+
+    In place: `tee -a` holds the file open, and goes on at its end.
+    """
+    found = run.store.read(run.key(layout.LOG))
+    if found is None:
+        return
+    earlier = found[0]
+    path.touch()
+    with path.open("r+b") as log:
+        own = log.read()
+        if not own.startswith(earlier):
+            log.seek(0)
+            log.write(earlier + own)
 
 
 def _restore_checkpoint(run: StoredRun, target: Path, say: Say) -> None:

@@ -72,13 +72,19 @@ class StoredRun:
         self.store.remove(self.key(name))
 
     def seal(self, sums: Mapping[str, str]) -> None:
-        """Write SHA256SUMS: from here on nothing that it lists changes."""
+        """Write SHA256SUMS: from here on nothing that it lists changes.
+
+        What only a restart reads goes after it. Can be called again after an error.
+        """
         try:
             self.store.put(self.key(layout.SUMS), write_sums(sums), None)
         except Taken:  # by a request whose answer was lost, or by another
             if self.sums() != sums:
                 raise finished(self) from None
         self.store.clear(f"{self.run_id}/")
+        for name in self.names():
+            if name != layout.WRITER and _is_of_the_writing(name):
+                self.remove(name)
 
     def claim(self, folder: Path, take_over: bool) -> None:
         """The run is this folder's to write, as it was or from now on.

@@ -66,7 +66,8 @@ class Sync:
         for name in names_of(self._folder):
             with contextlib.suppress(FileNotFoundError):  # the job replaces a folder at times
                 self._send(name, over)
-        self._send_checkpoints()
+        if not (over and _succeeded(self._folder)):  # then nothing goes on from them
+            self._send_checkpoints()
 
     def seal(self) -> None:
         """The last write, of a job that is done: the run is complete."""
@@ -219,15 +220,19 @@ def follow(sync: Sync, folder: Path, interval: float, linger: float, say: Say) -
 
 
 def _end(sync: Sync, folder: Path, say: Say) -> int:
-    result = read_result(folder)
     if sync.complete:
         say("the run is complete already")
-    elif result is None or result.failure is not None:
+    elif not _succeeded(folder):
         say("the job ended early; what it left is up, and the run stays open")
     else:
         sync.seal()
         say("all is up, the run is complete")
     return 0
+
+
+def _succeeded(folder: Path) -> bool:
+    result = read_result(folder)
+    return result is not None and result.failure is None
 
 
 def _wait(stop: threading.Event, folder: Path, interval: float, over: bool) -> None:

@@ -97,6 +97,33 @@ def test_a_finished_run_is_complete_as_collect_would_have_it(
     assert there(store, layout.LOG) == (work / layout.LOG).read_bytes()
 
 
+def test_a_finished_run_keeps_nothing_that_only_a_restart_reads(
+    store: FolderStore, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = sync_of(store, work)
+    save_checkpoint(work, 10)
+    sync.once(over=False)
+    save_checkpoint(work, 20)
+    finish(work)
+    sent: list[str] = []
+    put = store.put
+    monkeypatch.setattr(store, "put", lambda key, *rest: (sent.append(key), put(key, *rest))[1])
+    sync.once(over=True)
+    sync.seal()
+    assert f"run-1/{layout.RESULT}" in sent
+    assert not any(layout.CHECKPOINTS in key for key in sent)
+    left = StoredRun(store, "run-1").names()
+    assert not {layout.PILOT, layout.CHECKPOINTS} & {name.partition("/")[0] for name in left}
+    assert layout.SUMS in left
+
+
+def test_a_failed_run_s_last_checkpoint_goes_up(store: FolderStore, work: Path) -> None:
+    save_checkpoint(work, 10)
+    fail(work)
+    sync_of(store, work).once(over=True)
+    assert stored_checkpoints(store) == ["checkpoint-10"]
+
+
 def test_what_the_job_removes_goes_but_never_the_last_whole_one(
     store: FolderStore, work: Path
 ) -> None:
@@ -167,6 +194,19 @@ def test_a_new_folder_goes_on_from_the_last_whole_checkpoint(
     assert said[-1] == "restored checkpoint-20"
 
 
+def test_the_log_goes_on_where_set_up_has_begun_another(
+    store: FolderStore, work: Path, tmp_path: Path, said: Said
+) -> None:
+    sync_of(store, work).once(over=False)
+    new = begin(tmp_path / "new")
+    (new / layout.LOG).write_bytes(b"training environment\n")
+    with (new / layout.LOG).open("ab") as tee:
+        for _ in range(2):
+            restore(store, "run-1", new, said)
+        tee.write(b"restored\n")
+    assert (new / layout.LOG).read_bytes() == b"loading\ntraining environment\nrestored\n"
+
+
 def test_the_best_checkpoint_comes_along(
     store: FolderStore, work: Path, tmp_path: Path, said: Said
 ) -> None:
@@ -226,8 +266,7 @@ def test_an_ended_attempt_leaves_the_run_open_and_its_answer_goes(
     assert (tmp_path / "home" / layout.RESULT).exists()
     restore(store, "run-1", work, said)
     assert not (work / layout.RESULT).exists()
-    sync_of(store, work).once(over=False)
-    assert there(store, layout.RESULT) is None
+    assert there(store, layout.RESULT) is None  # the next attempt may last hours
 
 
 def test_a_second_writer_is_refused_until_it_takes_over(
