@@ -172,7 +172,9 @@ def ending(sight: Sight, attempt: int) -> StateChanged:
         message = "the machine's set-up failed before the job began; the end of the log says how"
         return StateChanged(attempt=attempt, state="FAILED", reason="SETUP_FAILED", message=message)
     if result is None and sight.gone_at is not None:
-        message = f"its machine went at {sight.gone_at[:19]} UTC, before anybody had fetched a result"
+        message = (
+            f"its machine went at {sight.gone_at[:19]} UTC, before anybody had fetched a result"
+        )
         return StateChanged(attempt=attempt, state="FAILED", reason="LOST", message=message)
     if result is None:
         return StateChanged(

@@ -46,7 +46,13 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (package / "utils").mkdir(parents=True)
     (package / "__init__.py").write_text(SKY)
     (package / "exceptions.py").write_text(EXCEPTIONS)
-    (package / "skypilot_config.py").write_text("")
+    for name in ("jobs", "server"):
+        (package / name).mkdir()
+        (package / name / "__init__.py").write_text("")
+    for name in ("skypilot_config", "server/common", "utils/controller_utils"):
+        (package / f"{name}.py").write_text("")
+    names = "def generate_managed_job_cluster_name(name, job): ..."
+    (package / "jobs" / "utils.py").write_text(names)
     (package / "utils" / "__init__.py").write_text("")
     (package / "utils" / "common.py").write_text("")
     (tmp_path / "yaml.py").write_text("")
