@@ -191,6 +191,18 @@ class Story:
         cluster = f"loralift-{self.run_id}-{attempt}-"
         return [held for held in self.slurm.held() if held.name.startswith(cluster)]
 
+    def processes(self, *modules: str) -> list[int]:
+        """Of its job's machine, those that run these modules, or are given them to run."""
+        place = f"{self.slurm.home}/.sky_clusters/loralift-{self.run_id}-1-".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                here = b"HOME=" + place in (process / "environ").read_bytes()
+                if here and any(word in modules for word in words):
+                    found.append(int(process.name))
+        return found
+
     def ledger(self, query: str) -> list[tuple[Any, ...]]:
         path = self.folder / "state" / "loralift" / "ledger.sqlite3"
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as book:
@@ -279,9 +291,3 @@ def files_with(secrets: tuple[str, ...], folder: Path) -> list[Path]:
         [*command, *options, *patterns, str(folder)], capture_output=True, text=True
     )
     return sorted(Path(line) for line in done.stdout.splitlines())
-
-
-def processes_of(user: str, words: str) -> list[int]:
-    """Of the cluster's user, whose command line has these words in it."""
-    done = subprocess.run(["pgrep", "--uid", user, "--full", words], capture_output=True, text=True)
-    return [int(line) for line in done.stdout.split()]
