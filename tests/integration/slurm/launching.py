@@ -20,7 +20,8 @@ from typing import Any
 
 from jobs import layout
 from tests.integration.command import ROOT
-from tests.integration.slurm.cluster import Held, SlurmCluster
+from tests.integration.slurm.cluster import SlurmCluster
+from tests.integration.slurm.records import Held
 
 PATIENCE = 600.0  # seconds until a story that waits says that it waited in vain
 SAMPLE = ROOT / "jobs" / "sample"
