@@ -58,14 +58,11 @@ def round_of(book: Ledger) -> Iterator[str]:
 
     What is due is ended first: looking at the others may take minutes.
     """
-    open_runs = [run for run in book.runs() if open_machines(run)]
-    for run in open_runs:
-        if (said := _tried(book, run, enforce)) is not None:
-            yield said
-    for run in open_runs:
-        said = _tried(book, book.run(run.run_id), _looked_at)
-        if said is not None:
-            yield said
+    for what in (enforce, _looked_at):
+        for run in book.runs():
+            said = _tried(book, run, what) if open_machines(run) else None
+            if said is not None:
+                yield said
 
 
 def _tried(book: Ledger, run: Run, what: Callable[[Ledger, Run], str | None]) -> str | None:

@@ -131,7 +131,8 @@ def _what_is_here(run: Run, attempt: Attempt, folder: Path, sight: Sight) -> Sig
     result = sight.result
     if result is None or result.adapter is None or (folder / result.adapter).is_dir():
         return sight
-    (folder / layout.RESULT).rename(folder / layout.LOST_RESULT)
+    with contextlib.suppress(FileNotFoundError):
+        (folder / layout.RESULT).rename(folder / layout.LOST_RESULT)
     return msgspec.structs.replace(sight, result=None)
 
 

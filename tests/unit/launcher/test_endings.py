@@ -1,0 +1,199 @@
+"""What becomes of a run's results and its machine when somebody looks: the ledger and the working
+folder are real, the executor is told what it sees."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from jobs import layout
+from jobs.spec import Failure, Result, encode
+from launcher import paths
+from launcher.clock import utc_now
+from launcher.errors import OutsideFailed
+from launcher.executors.base import Sight
+from launcher.guard import round_of
+from launcher.ledger import AttemptStarted, Ledger, MachineChanged, RunCreated, StateChanged
+from launcher.reconciling import reconcile, stamp
+from launcher.types import Plan, Run
+from results.stores import open_store
+
+RUN = "run-1"
+DONE = Result(run_id=RUN, status="success", adapter="adapter")
+OVER = Sight(alive=False, started=True, result=DONE, billed=True)
+
+
+class Seen:
+    """An executor that sees what it is told to see, and notes what it is asked."""
+
+    poll_seconds = 0.0
+    sight = OVER
+    asked: list[str]
+
+    def __init__(self) -> None:
+        self.asked = []
+        self.unreachable = False
+
+    def handle(self, run_id: str, attempt: int) -> str:
+        return f"seen:{run_id}-{attempt}"
+
+    def folder(self, handle: str) -> Path:
+        return paths.work_folder(RUN)
+
+    def exclusive(self, handle: str):
+        from launcher.executors.claims import collecting
+
+        return collecting(self.folder(handle))
+
+    def look(self, handle: str) -> Sight:
+        self.asked.append(f"look {handle}")
+        return self.sight
+
+    def bring(self, handle: str, until: datetime) -> None:
+        self.asked.append(f"bring {handle}")
+        if self.unreachable:
+            raise OutsideFailed("no route to the machine")
+        (self.folder(handle) / "adapter").mkdir(exist_ok=True)
+        (self.folder(handle) / layout.RESULT).write_bytes(encode(DONE))
+
+    def release(self, handle: str) -> None:
+        self.asked.append(f"release {handle}")
+
+    def stop(self, handle: str, why: Failure | None = None) -> None:
+        self.asked.append(f"stop {handle}")
+
+    def account(self, handle: str) -> int | None:
+        return None
+
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    found = Seen()
+    monkeypatch.setattr("launcher.reconciling.executor", lambda name: found)
+    monkeypatch.setattr("launcher.guard.executor", lambda name: found)
+    paths.work_folder(RUN).mkdir(parents=True)
+    return found
+
+
+@pytest.fixture
+def book(small_plan: Plan, runner: Seen) -> Ledger:
+    """A run whose one attempt began a minute ago and was seen running."""
+    made = msgspec.structs.replace(small_plan, run_id=RUN, created_at=stamp(utc_now()))
+    return begun(made, "")
+
+
+def begun(made: Plan, bucket: str) -> Ledger:
+    book = Ledger(paths.ledger_file())
+    book.append(
+        RUN,
+        made.created_at,
+        RunCreated(plan=made, store="/runs", bucket=bucket),
+        attempt(1),
+        StateChanged(attempt=1, state="PROVISIONING"),
+        MachineChanged(attempt=1, state="UP"),
+        StateChanged(attempt=1, state="RUNNING"),
+    )
+    return book
+
+
+def attempt(number: int) -> AttemptStarted:
+    return AttemptStarted(
+        attempt=number, executor="skypilot", handle=f"seen:{RUN}-{number}", provider="runpod",
+        instance="4090", microusd_per_hour=740_000,
+    )  # fmt: skip
+
+
+def ended(book: Ledger) -> tuple[Run, tuple]:
+    run = reconcile(book, book.run(RUN))
+    return run, (run.state, run.reason, run.attempts[-1].machine)
+
+
+def test_results_are_here_before_the_run_is_said_to_have_ended(book: Ledger, runner: Seen):
+    runner.unreachable = True
+    with pytest.raises(OutsideFailed, match="no route"):
+        reconcile(book, book.run(RUN))
+    run = book.run(RUN)
+    assert (run.state, run.attempts[-1].machine) == ("RUNNING", "ENDING")
+    assert f"release seen:{RUN}-1" not in runner.asked
+    runner.unreachable = False
+    assert ended(book)[1] == ("SUCCEEDED", None, "GONE")
+    assert runner.asked[-2:] == [f"bring seen:{RUN}-1", f"release seen:{RUN}-1"]
+
+
+def test_a_machine_that_never_had_the_job_is_given_back_without_a_pull(book: Ledger, runner: Seen):
+    runner.sight = Sight(alive=False, started=False, result=None, billed=True, reached=False)
+    runner.unreachable = True
+    assert ended(book)[1] == ("FAILED", "LOST", "GONE")
+    assert runner.asked == [f"look seen:{RUN}-1", f"release seen:{RUN}-1"]
+
+
+def test_a_result_whose_adapter_is_nowhere_is_lost_and_can_go_on(book: Ledger, runner: Seen):
+    folder = paths.work_folder(RUN)
+    (folder / layout.RESULT).write_bytes(encode(DONE))  # mirrored; the machine went before the rest
+    runner.sight = msgspec.structs.replace(OVER, billed=False)
+    assert ended(book)[1] == ("FAILED", "LOST", "GONE")
+    assert not (folder / layout.RESULT).exists()
+    assert (folder / layout.LOST_RESULT).exists()
+
+
+def test_what_a_bucket_has_is_fetched_though_the_result_was_seen(
+    small_plan: Plan, runner: Seen, tmp_path: Path
+):
+    made = msgspec.structs.replace(small_plan, run_id=RUN, created_at=stamp(utc_now()))
+    book = begun(made, str(tmp_path / "bucket"))
+    store = open_store(str(tmp_path / "bucket"))
+    store.put(f"{RUN}/{layout.RESULT}", encode(DONE), None)
+    store.put(f"{RUN}/adapter/adapter_config.json", b"{}", None)
+    folder = paths.work_folder(RUN)
+    (folder / layout.RESULT).write_bytes(encode(DONE))
+    runner.sight = msgspec.structs.replace(OVER, billed=False)
+    assert ended(book)[1] == ("SUCCEEDED", None, "GONE")
+    assert (folder / "adapter" / "adapter_config.json").is_file()
+
+
+def test_one_that_never_was_cost_nothing(book: Ledger, runner: Seen):
+    runner.sight = Sight(alive=False, started=False, result=None, billed=False, never_there=True)
+    run, _ = ended(book)
+    assert run.attempts[-1].seconds(utc_now()) == 0.0
+
+
+def test_days_after_it_went_it_costs_no_more_than_the_cap_allows(book: Ledger, runner: Seen):
+    later = datetime(2036, 1, 1, tzinfo=UTC)  # when SkyPilot noticed
+    runner.sight = msgspec.structs.replace(OVER, billed=False, gone_at=stamp(later))
+    run, _ = ended(book)
+    assert run.attempts[-1].seconds(later) < 15 * 3600  # $10 at $0.74 an hour
+
+
+def test_an_older_attempt_s_machine_is_ended(book: Ledger, runner: Seen):
+    book.append(
+        RUN,
+        stamp(utc_now()),
+        MachineChanged(attempt=1, state="UNKNOWN"),
+        StateChanged(attempt=1, state="FAILED", reason="NO_CAPACITY"),
+        attempt(2),
+        StateChanged(attempt=2, state="PROVISIONING"),
+        MachineChanged(attempt=2, state="GONE"),
+        StateChanged(attempt=2, state="FAILED", reason="NO_CAPACITY"),
+    )
+    run = reconcile(book, book.run(RUN))
+    assert [a.machine for a in run.attempts] == ["GONE", "GONE"]
+    assert runner.asked == [f"release seen:{RUN}-1"]
+
+
+def test_the_guard_ends_what_is_due_before_it_looks_at_anything(small_plan: Plan, runner: Seen):
+    made = msgspec.structs.replace(small_plan, run_id=RUN, created_at="2026-11-01T00:00:00+00:00")
+    book = begun(made, "")
+    (said,) = round_of(book)
+    assert said == f"{RUN}: its machine is ended, the cap would be reached"
+    assert runner.asked == [f"release seen:{RUN}-1"]
+    run = book.run(RUN)
+    assert (run.state, run.reason) == ("FAILED", "BUDGET_EXCEEDED")
+
+
+def test_a_guard_s_round_survives_what_one_run_does(book: Ledger, runner: Seen):
+    runner.sight = None  # not even a sight: a fault of ours
+    (said,) = round_of(book)
+    assert said.startswith(f"{RUN}: ")
+    assert book.run(RUN).state == "RUNNING"
