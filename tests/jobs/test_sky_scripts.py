@@ -190,6 +190,20 @@ def test_a_failing_job_s_exit_code_arrives(machine):
     assert machine.result().failure.reason == "BAD_INPUT"
 
 
+def test_a_run_that_cannot_be_restored_says_why(machine, tmp_path):
+    """Its store is a file."""
+    store = tmp_path / "store"
+    store.write_text("no folder")
+    machine.give("r-5", **SHORT)
+    machine.settings["LORALIFT_STORE"] = str(store)
+    assert machine.stage("setup").wait(60) == 0, machine.said()
+    assert machine.stage("run").wait(60) == EXIT_CODES["ERROR"], machine.said()
+    found = machine.result()
+    assert (found.run_id, found.failure.reason) == ("r-5", "ERROR")
+    assert found.failure.message.startswith(f"store {store}: cannot ")
+    assert not (machine.run / layout.METRICS).exists()  # no job was started
+
+
 def test_a_gpu_that_is_not_here_is_told_before_anything_is_loaded(machine):
     machine.give("r-3", device="cuda")
     assert machine.stage("setup").wait(60) == 0, machine.said()
