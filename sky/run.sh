@@ -35,6 +35,10 @@ code=${PIPESTATUS[0]}
 
 if [ -n "$sync" ]; then # the last upload; the watchdog bounds it
   [ -f result.json ] || kill -TERM "$sync" # killed, the job left none to wait for
-  wait "$sync" || tail -n 3 sync.log
+  if ! wait "$sync"; then # once more, where it has an end to wait for
+    [ -f result.json ] &&
+      "$python" -P -m results.sync --store "$store" --run . --linger 60 >>sync.log 2>&1 ||
+      tail -n 3 sync.log
+  fi
 fi
 exit "$code"
