@@ -104,11 +104,16 @@ class S3Store:
         return content, stored
 
     def get(self, key: str, target: Path, sha256: str | None = None) -> None:
+        from s3transfer.exceptions import S3DownloadFailedError
+
         stored = self.find(key)
         if stored is None:
             raise missing(self.url, key)
         with self._said(f"read {key}"), written_aside(target) as aside:
-            self._client.download_file(self._bucket, self._prefix + key, str(aside))
+            try:
+                self._client.download_file(self._bucket, self._prefix + key, str(aside))
+            except S3DownloadFailedError:  # a part of it has another ETag than the first
+                raise taken(self.url, key) from None
             found = sha256_of(aside)
             if sha256 is None and found != stored.sha256 and self.find(key) != stored:
                 raise taken(self.url, key)

@@ -149,11 +149,13 @@ class Sync:
 
     @contextlib.contextmanager
     def _snapshot(self, name: str) -> Iterator[Path]:
-        """Links to the checkpoint's files: the job may remove it while it is sent."""
+        """Links to the checkpoint's files, copies where there are no links.
+
+        The job may remove it while it is sent. Raises FileNotFoundError where it was faster.
+        """
         aside = self._folder / _SNAPSHOT
-        shutil.rmtree(aside, ignore_errors=True)
         try:
-            shutil.copytree(self._folder / layout.CHECKPOINTS / name, aside, copy_function=os.link)
+            _set_aside(self._folder / layout.CHECKPOINTS / name, aside)
             yield aside
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -246,6 +248,19 @@ def _wait(stop: threading.Event, folder: Path, interval: float, over: bool) -> N
 def _whole(folder: Path) -> list[str]:
     names = [p.parent.name for p in folder.glob(f"*/{layout.COMPLETE}")]
     return sorted((n for n in names if step_of(n) is not None), key=lambda n: -(step_of(n) or 0))
+
+
+def _set_aside(checkpoint: Path, aside: Path) -> None:
+    """Raises FileNotFoundError when the job is removing the checkpoint; OSError."""
+    for copy in (os.link, shutil.copyfile):
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            shutil.copytree(checkpoint, aside, copy_function=copy)
+            return
+        except shutil.Error as error:  # of one file or more, missing ones too
+            (checkpoint / layout.COMPLETE).stat()  # the first that the job removes
+            failed = error
+    raise failed
 
 
 def _look(path: Path) -> tuple[int, int, int]:

@@ -13,7 +13,15 @@ export PYTHONPATH=~/loralift/code PYTHONUNBUFFERED=1 PYTHONNOUSERSITE=1
 
 printf '%s' "$LORALIFT_SPEC" >spec.json
 if [ -n "$store" ]; then
-  "$python" -P -m results.sync --store "$store" --run . --restore 2>&1 | tee -a job.log || exit
+  if ! "$python" -P -m results.sync --store "$store" --run . --restore 2>&1 |
+    tee restore.log | tee -a job.log; then
+    why=$(tail -n 3 restore.log | sed 's/^[^ ]* sync: //')
+    "$python" -P -c 'import json, sys; from pathlib import Path
+from jobs.last_answer import answer, result_mark
+run_id, here = str(json.loads(sys.argv[1])["run_id"]), Path()
+answer(here, run_id, "ERROR", sys.argv[2], stale=result_mark(here))' "$LORALIFT_SPEC" "$why"
+    exit 1
+  fi
   if [ "${SKYPILOT_NODE_RANK:-0}" = 0 ]; then
     "$python" -P -m results.sync --store "$store" --run . --linger 300 >>sync.log 2>&1 &
     sync=$!
@@ -29,6 +37,10 @@ code=${PIPESTATUS[0]}
 
 if [ -n "$sync" ]; then # the last upload; the watchdog bounds it
   [ -f result.json ] || kill -TERM "$sync" # killed, the job left none to wait for
-  wait "$sync" || tail -n 3 sync.log
+  if ! wait "$sync"; then # once more, where it has an end to wait for
+    [ -f result.json ] &&
+      "$python" -P -m results.sync --store "$store" --run . --linger 60 >>sync.log 2>&1 ||
+      tail -n 3 sync.log
+  fi
 fi
 exit "$code"

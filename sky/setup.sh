@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The training environment, made from requirements.lock and kept by its hash: on a machine whose
-# home stays (Slurm, SSH nodes) it is made once. ~/loralift/venv points to it.
+# home stays (Slurm, SSH nodes) it is made once, and once more for each node that its python does
+# not run on. ~/loralift/venv points to it.
 # LORALIFT_ENVS names another folder to keep it in.
 set -euo pipefail
 
@@ -18,6 +19,8 @@ fail() {
 real_home=$(getent passwd "$(id -u)" 2>/dev/null | cut -d: -f6 || true)
 [ -n "$real_home" ] && [ -d "$real_home" ] && [ -w "$real_home" ] || real_home=$HOME
 PATH=$PATH:$HOME/.local/bin:$real_home/.local/bin # where SkyPilot puts uv
+# An environment that stays needs an interpreter that stays.
+export UV_PYTHON_INSTALL_DIR=${UV_PYTHON_INSTALL_DIR:-$real_home/.local/share/uv/python}
 lock=~/loralift/requirements.lock
 
 find_python() {
@@ -67,6 +70,13 @@ make_environment() {
   exec 9>"$home.lock"
   wait_for_lock "$home.lock"
   if ! is_ready "$home"; then
+    # Ready, but not for this node: another may be running a job from it.
+    [ ! -f "$home/ready" ] || home=$home-$(uname -m)-$(uname -n)
+  fi
+  if ! is_ready "$home"; then
+    [ ! -f "$home/ready" ] ||
+      fail "$home was made here, and its python does not run any more" \
+        "remove that folder when no job uses it"
     python=$(find_python) ||
       fail "Python >= 3.11 is needed and not here: $(python3 --version 2>&1)" \
         "take an image that has it, or one where uv can fetch it"

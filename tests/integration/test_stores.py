@@ -184,6 +184,21 @@ def test_an_upload_goes_on_where_it_was_interrupted(
     assert "Uploads" not in client.list_multipart_uploads(Bucket=BUCKET, Prefix=key)
 
 
+def test_a_big_object_that_changes_while_it_is_read_is_taken(store: Store, tmp_path: Path) -> None:
+    before = store.put("run/big", big_file(tmp_path), None)
+    assert isinstance(store, s3.S3Store)
+    once = iter([big_file(tmp_path)])  # the parts are read by threads
+
+    def another_is_faster(**_: object) -> None:
+        if (other := next(once, None)) is not None:
+            store.put("run/big", other, before)
+
+    store._client.meta.events.register("provide-client-params.s3.GetObject", another_is_faster)
+    with pytest.raises(Taken, match="somebody else has written it meanwhile"):
+        store.get("run/big", tmp_path / "brought", before.sha256)
+    assert not (tmp_path / "brought").exists()
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [

@@ -5,6 +5,7 @@ The training environment of these tests is linked in under the lock's hash: noth
 
 import hashlib
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -114,21 +115,9 @@ def test_from_setup_to_result(machine):
 
 def test_the_environment_is_made_once_and_a_half_made_one_again(machine, tmp_path):
     """From a wheel called torch, by pip itself; two set-ups at once."""
-    wheels = tmp_path / "wheels"
-    write_wheel(wheels, "torch", "2.0")
-    lock = machine.home / "loralift" / "requirements.lock"
-    lock.unlink()
-    lock.write_text("torch==2.0\n")
-    envs = tmp_path / "kept"
-    home = envs / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    home = small_environment(machine, tmp_path)
     (home / "bin").mkdir(parents=True)
     (home / "left").touch()
-    machine.settings |= {
-        "LORALIFT_ENVS": str(envs),
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(wheels),
-        "PATH": f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin",
-    }
     both = [machine.stage("setup"), machine.stage("setup")]
     assert [one.wait(300) for one in both] == [0, 0], machine.said()
     log = (machine.run / layout.LOG).read_text()
@@ -139,6 +128,25 @@ def test_the_environment_is_made_once_and_a_half_made_one_again(machine, tmp_pat
     asked = [python, "-c", "import torch; print(torch.__file__)"]
     found = Path(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip())
     assert found.resolve().is_relative_to(home)
+
+
+def test_an_environment_that_runs_on_other_nodes_alone_stays(machine, tmp_path):
+    """The second of a lock, beside the one whose interpreter is not on this node."""
+    home = small_environment(machine, tmp_path)
+    (home / "bin").mkdir(parents=True)
+    (home / "bin" / "python").symlink_to("/nowhere/python3")
+    (home / "ready").touch()
+    for _ in range(2):
+        assert machine.stage("setup").wait(300) == 0, machine.said()
+    log = (machine.run / layout.LOG).read_text()
+    assert log.count("making the training environment in ") == 1
+    assert (home / "bin" / "python").is_symlink()
+    own = Path(f"{home}-{platform.machine()}-{platform.node()}")
+    assert (machine.home / "loralift" / "venv").resolve() == own
+    (own / "bin" / "python").unlink()
+    assert machine.stage("setup").wait(300) == 1
+    assert (own / "ready").exists()
+    assert "remove that folder when no job uses it" in (machine.run / layout.LOG).read_text()
 
 
 @pytest.mark.parametrize(
@@ -169,6 +177,22 @@ def test_a_machine_without_what_is_needed_says_so(machine, tmp_path, version, wh
     assert what in (machine.run / layout.LOG).read_text()
 
 
+def small_environment(machine: Machine, folder: Path) -> Path:
+    """Have set-up install a wheel called torch and nothing else; where it will keep it."""
+    wheels, envs = folder / "wheels", folder / "kept"
+    write_wheel(wheels, "torch", "2.0")
+    lock = machine.home / "loralift" / "requirements.lock"
+    lock.unlink()
+    lock.write_text("torch==2.0\n")
+    machine.settings |= {
+        "LORALIFT_ENVS": str(envs),
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels),
+        "PATH": f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin",
+    }
+    return envs / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+
+
 def write_wheel(folder: Path, name: str, version: str) -> None:
     folder.mkdir()
     info = f"{name}-{version}.dist-info"
@@ -188,6 +212,40 @@ def test_a_failing_job_s_exit_code_arrives(machine):
     assert machine.stage("setup").wait(60) == 0, machine.said()
     assert machine.stage("run").wait(60) == EXIT_CODES["BAD_INPUT"]
     assert machine.result().failure.reason == "BAD_INPUT"
+
+
+def test_a_run_that_cannot_be_restored_says_why(machine, tmp_path):
+    """Its store is a file."""
+    store = tmp_path / "store"
+    store.write_text("no folder")
+    machine.give("r-5", **SHORT)
+    machine.settings["LORALIFT_STORE"] = str(store)
+    assert machine.stage("setup").wait(60) == 0, machine.said()
+    assert machine.stage("run").wait(60) == EXIT_CODES["ERROR"], machine.said()
+    found = machine.result()
+    assert (found.run_id, found.failure.reason) == ("r-5", "ERROR")
+    assert found.failure.message.startswith(f"store {store}: cannot ")
+    assert not (machine.run / layout.METRICS).exists()  # no job was started
+
+
+def test_a_sync_that_dies_is_started_once_more(machine, tmp_path):
+    """One that restores, dies beside the job, and does its work when called again."""
+    called = tmp_path / "called"
+    results = machine.home / "loralift" / "code" / "results"
+    results.unlink()
+    results.mkdir()
+    (results / "sync.py").write_text(
+        "import pathlib, sys\n"
+        f"called = pathlib.Path({str(called)!r})\n"
+        "with called.open('a') as out:\n"
+        "    out.write(' '.join(sys.argv[5:]) + '\\n')\n"
+        "sys.exit(len(called.read_text().splitlines()) == 2)\n"
+    )
+    machine.give("r-6", model={"id": "./nowhere"})
+    machine.settings["LORALIFT_STORE"] = str(tmp_path / "store")
+    assert machine.stage("setup").wait(60) == 0, machine.said()
+    assert machine.stage("run").wait(60) == EXIT_CODES["BAD_INPUT"], machine.said()
+    assert called.read_text().splitlines() == ["--restore", "--linger 300", "--linger 60"]
 
 
 def test_a_gpu_that_is_not_here_is_told_before_anything_is_loaded(machine):

@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -107,7 +109,12 @@ def test_a_finished_run_keeps_nothing_that_only_a_restart_reads(
     finish(work)
     sent: list[str] = []
     put = store.put
-    monkeypatch.setattr(store, "put", lambda key, *rest: (sent.append(key), put(key, *rest))[1])
+
+    def noted(key: str, source: Path | bytes, replacing: Stored | None) -> Stored:
+        sent.append(key)
+        return put(key, source, replacing)
+
+    monkeypatch.setattr(store, "put", noted)
     sync.once(over=True)
     sync.seal()
     assert f"run-1/{layout.RESULT}" in sent
@@ -156,6 +163,38 @@ def test_a_checkpoint_that_the_job_removes_meanwhile_arrives_whole(
     sync_of(store, work).once(over=False)
     restore(store, "run-1", begin(tmp_path / "new"), said)
     assert said[-1] == "restored checkpoint-10"
+
+
+def test_a_checkpoint_arrives_where_files_cannot_be_linked(
+    store: FolderStore, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def not_here(source: Path, target: Path) -> None:
+        if work in Path(source).parents:
+            raise OSError(errno.EPERM, "Operation not permitted")
+        link(source, target)
+
+    save_checkpoint(work, 10)
+    monkeypatch.setattr(os, "link", not_here)
+    sync_of(store, work).once(over=False)
+    assert stored_checkpoints(store) == ["checkpoint-10"]
+
+
+def test_a_checkpoint_that_goes_while_it_is_set_aside_ends_no_pass(
+    store: FolderStore, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, link = save_checkpoint(work, 10), os.link
+
+    def job_is_faster(source: Path, target: Path) -> None:
+        if work in Path(source).parents:
+            shutil.rmtree(made, ignore_errors=True)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", job_is_faster)
+    sync_of(store, work).once(over=False)
+    assert there(store, layout.METRICS) is not None
+    assert stored_checkpoints(store) == []
 
 
 def test_a_checkpoint_without_its_marker_is_none(store: FolderStore, work: Path) -> None:
