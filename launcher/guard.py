@@ -79,9 +79,10 @@ def _looked_at(book: Ledger, run: Run) -> str:
 
 def watch(book: Ledger) -> Iterator[str]:
     """Rounds, one a minute, until nothing may cost money any more."""
+    yield from round_of(book)
     while any(open_machines(run) for run in book.runs()):
-        yield from round_of(book)
         time.sleep(ROUND_SECONDS)
+        yield from round_of(book)
 
 
 def _standing(book: Ledger, run: Run) -> str:

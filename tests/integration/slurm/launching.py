@@ -62,6 +62,9 @@ def until(what: str, found: Callable[[], Any], every: float = 0.5) -> Any:
     return seen
 
 
+_PROVISIONING = threading.Lock()
+
+
 @dataclass
 class Story:
     """One run, named like its story, and everything that the launcher keeps of it."""
@@ -73,6 +76,7 @@ class Story:
     begun: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
     started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    has_turn: bool = False
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True)
@@ -104,6 +108,8 @@ class Story:
 
     def launch(self, *arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
         """`launch` with these; what it said is kept as well."""
+        if "--run-id" in arguments:
+            self.take_turn()
         done = subprocess.run(
             [sys.executable, "-m", "launcher", *arguments],
             cwd=self.folder,
@@ -118,8 +124,31 @@ class Story:
         assert done.returncode == code, f"exit {done.returncode}: {self.said}"
         return done
 
+    def take_turn(self) -> None:
+        """One machine is provisioned at a time.
+
+        The nodes are all this machine, and SkyPilot 0.14.1's skylets each take a port of their
+        node: of two that start at once one never comes up, and with it no autodown.
+        """
+        if self.has_turn:
+            return
+        _PROVISIONING.acquire()
+        self.has_turn = True
+
+        def give_on() -> None:
+            while not (self.over.wait(1.0) or self._skylet_is_up()):
+                pass
+            _PROVISIONING.release()
+
+        threading.Thread(target=give_on, daemon=True).start()
+
+    def _skylet_is_up(self) -> bool:
+        logs = (self.slurm.folder / "tmp").glob(f"loralift-{self.run_id}-*/.sky/skylet.log")
+        return any("gRPC server started" in log.read_text(errors="replace") for log in logs)
+
     def start(self, *command: str) -> "subprocess.Popen[bytes]":
         """The same, left to itself; without a command, the run from its recipe on."""
+        self.take_turn()
         with (self.folder / "said.txt").open("ab") as said:
             started = subprocess.Popen(
                 [sys.executable, *command],
