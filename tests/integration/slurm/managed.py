@@ -34,7 +34,7 @@ NODE, GPU = "a10g", "A10G"
 SAMPLE = ROOT / "jobs" / "sample"
 # 3 steps an epoch, 0.1 to 0.3 s each: the first upload, half a minute after the start, has
 # checkpoints, and there is much left to train.
-EPOCHS = 150
+EPOCHS = 100
 STEPS = 3 * EPOCHS
 RECIPE = f"""\
 name: long
