@@ -207,6 +207,21 @@ def write_wheel(folder: Path, name: str, version: str) -> None:
             wheel.writestr(path, content)
 
 
+def test_set_up_ends_at_the_deadline_without_the_watchdog(machine):
+    """One that watches nothing, and a script that waits."""
+    loralift = machine.home / "loralift"
+    (loralift / "setup.sh").unlink()
+    (loralift / "setup.sh").write_text("exec sleep 600")
+    (loralift / "code" / "jobs").unlink()
+    (loralift / "code" / "jobs").mkdir()
+    (loralift / "code" / "jobs" / "watchdog.py").touch()
+    deadline = datetime.now(UTC) + timedelta(seconds=2)
+    machine.settings["LORALIFT_DEADLINE"] = f"{deadline:%Y-%m-%dT%H:%M:%SZ}"
+    assert machine.stage("setup").wait(60) == 124, (
+        machine.said()
+    )  # timeout(1): it ended the command
+
+
 def test_a_failing_job_s_exit_code_arrives(machine):
     machine.give("r-2", model={"id": "./nowhere"})
     assert machine.stage("setup").wait(60) == 0, machine.said()
