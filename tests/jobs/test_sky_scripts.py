@@ -260,7 +260,11 @@ def test_a_sync_that_dies_is_started_once_more(machine, tmp_path):
     machine.settings["LORALIFT_STORE"] = str(tmp_path / "store")
     assert machine.stage("setup").wait(60) == 0, machine.said()
     assert machine.stage("run").wait(60) == EXIT_CODES["BAD_INPUT"], machine.said()
-    assert called.read_text().splitlines() == ["--restore", "--linger 300", "--linger 60"]
+    assert called.read_text().splitlines() == [
+        "--restore",
+        "--linger 300 --alive ../alive",
+        "--linger 60 --alive ../alive",
+    ]
 
 
 def test_a_gpu_that_is_not_here_is_told_before_anything_is_loaded(machine):
