@@ -32,6 +32,7 @@ PID = "job.pid"  # the job's process id, written first
 LOCK = "job.lock"  # held with flock for as long as the job lives
 STOP = "stop.json"  # jobs.spec.Failure: why the watchdog ends the job, written before SIGTERM
 WATCHDOG_LOG = "watchdog.log"  # what jobs/watchdog.py saw and did
+ALIVE = "alive"  # beside a rented machine's run: touched by who waits or sends with good reason
 LOCK_VARIABLE = "LORALIFT_LOCK_FD"  # names the open lock file that a launcher hands to its job
 
 RANKS_VARIABLE = "LORALIFT_RANKS"  # set for the processes that jobs/distributed.py starts

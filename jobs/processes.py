@@ -29,7 +29,7 @@ class Spent(NamedTuple):
     """What a process has used so far."""
 
     cpu_seconds: float
-    bytes: int  # written to files, pipes and sockets, and read from disks
+    bytes: int  # by write(2), to files and pipes, and read from disks; not by send(2), to sockets
 
 
 def identify(pid: int) -> Process | None:

@@ -68,7 +68,7 @@ class Watch(NamedTuple):
     @property
     def alive(self) -> Path:
         """What a script touches while it waits for something with good reason."""
-        return self.home / "alive"
+        return self.home / layout.ALIVE
 
     @property
     def seconds_left(self) -> float:

@@ -51,13 +51,14 @@ Cut = Callable[[int, int], bytes]  # from start to end
 
 
 class S3Store:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, touch: Callable[[], None]) -> None:
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         if not bucket:
             raise StoreError(f"store {url}: no bucket; write s3://BUCKET/PREFIX")
         self.url = url.rstrip("/")
         self._bucket = bucket
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        self._touch = touch
         self._seen_bucket = False
         self._client = _client(self.url)
 
@@ -91,6 +92,7 @@ class S3Store:
                     Metadata={"sha256": sha256},
                     **condition,
                 )["ETag"]
+                self._touch()
             return Stored(size, sha256, version)
 
     def read(self, key: str) -> tuple[bytes, Stored] | None:
@@ -149,6 +151,7 @@ class S3Store:
                     Body=body,
                     ChecksumSHA256=checksum,
                 )["ETag"]
+                self._touch()
             return {"PartNumber": part.number, "ETag": tag, "ChecksumSHA256": checksum}
 
         with ThreadPoolExecutor(THREADS) as pool:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -74,8 +74,11 @@ class Store(Protocol):
         """Remove what unfinished uploads to such keys have left."""
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, touch: Callable[[], None] = lambda: None) -> Store:
     """The store that a folder's path or an `s3://` address names. Nothing is asked of it yet.
+
+    `touch` is called by any thread after each part that a bucket has taken: a sign of life, as the
+    kernel counts what is written to files but not what is sent (jobs/processes.py).
 
     S3 takes its endpoint and its credentials from the environment (AWS_ENDPOINT_URL_S3 or
     AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE ...), as boto3 does.
@@ -86,7 +89,7 @@ def open_store(url: str) -> Store:
     if scheme == "s3":
         from results.s3 import S3Store
 
-        return S3Store(url)
+        return S3Store(url, touch)
     raise StoreError(f"store {url}: {scheme}:// is none that is known; give a folder or s3://...")
 
 

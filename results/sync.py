@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -293,11 +294,12 @@ trying when the job is over and the store is down",
         help="bring what a restart goes on from, \
 and take the run over",
     )
+    parser.add_argument("--alive", type=Path, help="a file to touch after each part that is sent")
     given = parser.parse_args(arguments)
     try:
         spec = msgspec.json.decode((given.run / layout.SPEC).read_bytes(), type=dict[str, object])
         run_id = given.run_id or str(spec["run_id"])
-        store = open_store(given.store)
+        store = open_store(given.store, partial(_touch, given.alive))
     except (OSError, msgspec.DecodeError, KeyError, StoreError) as error:
         _say(f"{error}")
         return 2
@@ -311,6 +313,12 @@ and take the run over",
         _say(f"{error}")
         return 1
     return 0
+
+
+def _touch(alive: Path | None) -> None:
+    if alive is not None:
+        with contextlib.suppress(OSError):
+            alive.touch()
 
 
 def _say(line: str) -> None:

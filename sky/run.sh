@@ -23,7 +23,8 @@ answer(here, run_id, "ERROR", sys.argv[2], stale=result_mark(here))' "$LORALIFT_
     exit 1
   fi
   if [ "${SKYPILOT_NODE_RANK:-0}" = 0 ]; then
-    "$python" -P -m results.sync --store "$store" --run . --linger 300 >>sync.log 2>&1 &
+    "$python" -P -m results.sync --store "$store" --run . --linger 300 \
+      --alive ../alive >>sync.log 2>&1 &
     sync=$!
   fi
 fi
@@ -39,7 +40,8 @@ if [ -n "$sync" ]; then # the last upload; the watchdog bounds it
   [ -f result.json ] || kill -TERM "$sync" # killed, the job left none to wait for
   if ! wait "$sync"; then # once more, where it has an end to wait for
     [ -f result.json ] &&
-      "$python" -P -m results.sync --store "$store" --run . --linger 60 >>sync.log 2>&1 ||
+      "$python" -P -m results.sync --store "$store" --run . --linger 60 \
+        --alive ../alive >>sync.log 2>&1 ||
       tail -n 3 sync.log
   fi
 fi

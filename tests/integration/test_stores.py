@@ -184,6 +184,15 @@ def test_an_upload_goes_on_where_it_was_interrupted(
     assert "Uploads" not in client.list_multipart_uploads(Bucket=BUCKET, Prefix=key)
 
 
+def test_each_part_and_each_object_that_is_sent_is_a_sign_of_life(url: str, tmp_path: Path) -> None:
+    touched: list[None] = []
+    store = open_store(url, lambda: touched.append(None))
+    store.put("run/small", b"content", None)
+    assert len(touched) == 1
+    store.put("run/big", big_file(tmp_path), None)
+    assert len(touched) == 1 + 3
+
+
 def test_a_big_object_that_changes_while_it_is_read_is_taken(store: Store, tmp_path: Path) -> None:
     before = store.put("run/big", big_file(tmp_path), None)
     assert isinstance(store, s3.S3Store)

@@ -207,6 +207,21 @@ def write_wheel(folder: Path, name: str, version: str) -> None:
             wheel.writestr(path, content)
 
 
+def test_set_up_ends_at_the_deadline_without_the_watchdog(machine):
+    """One that watches nothing, and a script that waits."""
+    loralift = machine.home / "loralift"
+    (loralift / "setup.sh").unlink()
+    (loralift / "setup.sh").write_text("exec sleep 600")
+    (loralift / "code" / "jobs").unlink()
+    (loralift / "code" / "jobs").mkdir()
+    (loralift / "code" / "jobs" / "watchdog.py").touch()
+    deadline = datetime.now(UTC) + timedelta(seconds=2)
+    machine.settings["LORALIFT_DEADLINE"] = f"{deadline:%Y-%m-%dT%H:%M:%SZ}"
+    assert machine.stage("setup").wait(60) == 124, (
+        machine.said()
+    )  # timeout(1): it ended the command
+
+
 def test_a_failing_job_s_exit_code_arrives(machine):
     machine.give("r-2", model={"id": "./nowhere"})
     assert machine.stage("setup").wait(60) == 0, machine.said()
@@ -245,7 +260,11 @@ def test_a_sync_that_dies_is_started_once_more(machine, tmp_path):
     machine.settings["LORALIFT_STORE"] = str(tmp_path / "store")
     assert machine.stage("setup").wait(60) == 0, machine.said()
     assert machine.stage("run").wait(60) == EXIT_CODES["BAD_INPUT"], machine.said()
-    assert called.read_text().splitlines() == ["--restore", "--linger 300", "--linger 60"]
+    assert called.read_text().splitlines() == [
+        "--restore",
+        "--linger 300 --alive ../alive",
+        "--linger 60 --alive ../alive",
+    ]
 
 
 def test_a_gpu_that_is_not_here_is_told_before_anything_is_loaded(machine):
