@@ -25,7 +25,8 @@ NEEDED = {
 }
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HOSTS = Path("/etc/hosts")
-_WORKER = "SkyPilot:"  # the title of its API server's workers, over their command
+# Of what is told apart by its environment alone: SkyPilot's workers, Slurm's daemons and steps.
+_DAEMONS = ("SkyPilot:", "slurm", "/usr/sbin/slurm")
 
 
 def lacks() -> str | None:
@@ -80,7 +81,7 @@ def until(what: str, holds: Callable[[], bool], seconds: float, every: float = 0
 
 
 def processes(uid: int | None, mark: str) -> dict[int, str]:
-    """Processes of a user, with `mark` in folder or command, and SkyPilot's workers, by id.
+    """Processes of a user, with `mark` in folder or command, and `mark`'s daemons, by id.
 
     Not by environment alone: a shell may have been told to be the cluster's client, and what is
     started from it is somebody else's.
@@ -93,7 +94,7 @@ def processes(uid: int | None, mark: str) -> dict[int, str]:
             theirs = uid is not None and folder.stat().st_uid == uid
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
             traces = [command, os.readlink(folder / "cwd")]
-            if command.startswith(_WORKER):
+            if command.startswith(_DAEMONS):
                 traces.append((folder / "environ").read_bytes().decode(errors="replace"))
         except OSError:  # it has ended, or may not be looked at
             continue

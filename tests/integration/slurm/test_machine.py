@@ -27,12 +27,13 @@ def test_a_stranger_s_that_has_the_client_s_environment_is_none(tmp_path: Path) 
         assert pid not in machine.processes(None, mark)
 
 
-def test_what_lies_in_its_folder_names_it_or_is_a_worker_is_one(tmp_path: Path) -> None:
+def test_what_lies_in_its_folder_names_it_or_is_a_daemon_is_one(tmp_path: Path) -> None:
     mark, home = f"{tmp_path}/", tmp_path / "home"
     home.mkdir()
     with (
         sleeping("editor", folder=home) as inside,
         sleeping(f"{mark}daemon") as named,
         sleeping("SkyPilot:worker:long", HOME=str(home)) as worker,
+        sleeping("slurmstepd: [2.batch]", SLURM_CONF=f"{mark}slurm.conf") as step,
     ):
-        assert {inside, named, worker} <= set(machine.processes(None, mark))
+        assert {inside, named, worker, step} <= set(machine.processes(None, mark))
