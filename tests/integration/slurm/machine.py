@@ -25,6 +25,8 @@ NEEDED = {
 }
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HOSTS = Path("/etc/hosts")
+# Of what is told apart by its environment alone: SkyPilot's workers, Slurm's daemons and steps.
+_DAEMONS = ("SkyPilot:", "slurm", "/usr/sbin/slurm")
 
 
 def lacks() -> str | None:
@@ -79,7 +81,11 @@ def until(what: str, holds: Callable[[], bool], seconds: float, every: float = 0
 
 
 def processes(uid: int | None, mark: str) -> dict[int, str]:
-    """Processes of a user, or with `mark` in environment, folder or command, by id."""
+    """Processes of a user, with `mark` in folder or command, and `mark`'s daemons, by id.
+
+    Not by environment alone: a shell may have been told to be the cluster's client, and what is
+    started from it is somebody else's.
+    """
     found, ours = {}, _line_of_descent()
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) in ours:
@@ -87,12 +93,12 @@ def processes(uid: int | None, mark: str) -> dict[int, str]:
         try:
             theirs = uid is not None and folder.stat().st_uid == uid
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-            # sshd and SkyPilot's workers write a title over their environment
-            told = (folder / "environ").read_bytes(), os.readlink(folder / "cwd").encode()
+            traces = [command, os.readlink(folder / "cwd")]
+            if command.startswith(_DAEMONS):
+                traces.append((folder / "environ").read_bytes().decode(errors="replace"))
         except OSError:  # it has ended, or may not be looked at
             continue
-        traces = b"\0".join([*told, command.encode()])
-        if command and (theirs or mark.encode() in traces):  # a zombie has no command
+        if command and (theirs or any(mark in t for t in traces)):  # a zombie has no command
             found[int(folder.name)] = command
     return found
 
