@@ -11,9 +11,9 @@ from launcher.errors import OutsideFailed
 from launcher.refusals import over_limit, usd
 from launcher.types import MICROUSD, Candidate, Offer, Plan
 
-# Importing SkyPilot takes 5 s here (refresh.py); one provider's check and one catalog of some
-# megabytes come on top. Assumption.
-SECONDS = 60.0
+# Importing SkyPilot takes 5 s here (refresh.py), more than 60 on a machine at ten times its load; one
+# provider's check and one catalog of some megabytes come on top. Assumption.
+SECONDS = 180.0
 
 
 class Asking:
