@@ -11,8 +11,8 @@ from launcher.errors import OutsideFailed
 from launcher.refusals import over_limit, usd
 from launcher.types import MICROUSD, Candidate, Offer, Plan
 
-# Importing SkyPilot takes 5 s here (refresh.py), and took more than 60 at a load of 20 on two cores;
-# one provider's check and one catalog of some megabytes come on top. Assumption.
+# Importing SkyPilot takes 5 s here (refresh.py), and took over 60 at a load of 20 on two cores; one
+# provider's check and one catalog of some megabytes come on top. Assumption.
 SECONDS = 180.0
 
 
