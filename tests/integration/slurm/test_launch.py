@@ -117,7 +117,7 @@ def no_capacity(stage: Stage, story: Story) -> None:
     assert [a["machine"] for a in run["attempts"]] == ["GONE", "GONE"]
     changes = [
         (found["attempt"], found["state"], found.get("reason"))
-        for (text,) in story.ledger("SELECT body FROM events WHERE kind = 'StateChanged'")
+        for (text,) in story.ledger("SELECT body FROM events WHERE kind = 'state_changed'")
         for found in [json.loads(text)]
     ]
     assert (1, "FAILED", "NO_CAPACITY") in changes
