@@ -23,7 +23,7 @@ from tests.integration.command import ROOT
 from tests.integration.slurm.cluster import SlurmCluster
 from tests.integration.slurm.records import Held
 
-PATIENCE = 600.0  # seconds until a story that waits says that it waited in vain
+PATIENCE = 900.0  # seconds until a story that waits says that it waited in vain
 SAMPLE = ROOT / "jobs" / "sample"
 RECIPE = """\
 name: tiny
