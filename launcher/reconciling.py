@@ -48,25 +48,26 @@ def open_machines(run: Run) -> tuple[Attempt, ...]:
     return tuple(attempt for attempt in run.attempts if attempt.machine != "GONE")
 
 
-def reconcile(book: Ledger, run: Run) -> Run:
+def reconcile(book: Ledger, run: Run, seen: Sight | None = None) -> Run:
     """Look at what is still open of a run, finish what has ended, and return the run anew.
 
-    Raises OutsideFailed where something cannot be seen, brought or ended; what is certain is in
+    `seen` is a look at the latest attempt that was just taken: a machine waits for its results to be
+    fetched, so it is not looked at twice. Raises OutsideFailed where something cannot be seen, brought or ended; what is certain is in
     the ledger by then.
     """
     for attempt in open_machines(run):
         latest = attempt.attempt == len(run.attempts)
-        _reconcile(book, run, attempt, latest)
+        _reconcile(book, run, attempt, latest, seen if latest else None)
     return book.run(run.run_id)
 
 
-def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool) -> None:
+def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool, seen: Sight | None) -> None:
     runner, number = executor(attempt.executor), attempt.attempt
     if not latest:  # another took its place: its machine has no business being there
         runner.release(attempt.handle)
         book.append(run.run_id, stamp(utc_now()), _gone(runner, attempt))
         return
-    sight = runner.look(attempt.handle)
+    sight = seen if seen is not None else runner.look(attempt.handle)
     if sight.alive:
         news: list[MachineChanged | StateChanged] = []
         if run.state == "PROVISIONING" and sight.started:

@@ -101,7 +101,7 @@ def follow(run_id: str) -> Iterator[Record | None]:
             if sight.alive and sight.doing not in ("", doing):
                 doing = sight.doing
                 yield PhaseRecord(at=stamp(utc_now()), phase=doing)
-            run = reconcile(book, book.run(run_id)) if _changes(run, sight) else run
+            run = reconcile(book, book.run(run_id), sight) if _changes(run, sight) else run
             if run.ended and not open_machines(run):
                 return
             enforce(book, run)
