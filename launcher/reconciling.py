@@ -51,9 +51,9 @@ def open_machines(run: Run) -> tuple[Attempt, ...]:
 def reconcile(book: Ledger, run: Run, seen: Sight | None = None) -> Run:
     """Look at what is still open of a run, finish what has ended, and return the run anew.
 
-    `seen` is a look at the latest attempt that was just taken: a machine waits for its results to be
-    fetched, so it is not looked at twice. Raises OutsideFailed where something cannot be seen, brought or ended; what is certain is in
-    the ledger by then.
+    `seen` is a look at the latest attempt that was just taken: its machine waits to be fetched
+    from, so it is not looked at again. Raises OutsideFailed where something cannot be seen, brought
+    or ended; what is certain is in the ledger by then.
     """
     for attempt in open_machines(run):
         latest = attempt.attempt == len(run.attempts)
