@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobs import layout
+from launcher.estimate.calibration import ABSURD
 from tests.integration.command import Command
 
 # A few steps of the sample job, with few answers: for what happens around training.
@@ -135,7 +136,6 @@ def test_later_estimates_shift_towards_what_the_run_took(main_run, tmp_path: Pat
         return json.loads(done.stdout)["candidates"][0]["estimate"]
 
     plain, known = estimated(Command(tmp_path)), estimated(launch)
-    assert (plain["calibrated_on"], known["calibrated_on"]) == (0, 1)
     trained = steps(Path(answer["folder"]))
     tokens = sum(s["tokens_per_second"] * (s["seconds"] - b["seconds"])
                  for b, s in pairwise(trained))  # fmt: skip
@@ -146,8 +146,13 @@ def test_later_estimates_shift_towards_what_the_run_took(main_run, tmp_path: Pat
         / e["train_tokens"]
         for e in (plain, known)
     )
-    assert abs(log(after / took)) < 0.5 * abs(log(before / took))
+    heard = took / before < ABSURD  # else this machine was shared with too much: not the job's rate
+    assert (plain["calibrated_on"], known["calibrated_on"]) == (0, 1 if heard else 0)
     assert known["memory"] == plain["memory"]
+    if not heard:
+        assert after == before
+        return
+    assert abs(log(after / took)) < 0.5 * abs(log(before / took))
     shown = launch("estimate", *strategy, "--on", "local").stdout
     assert "training calibrated on 1 run: ×" in shown
     assert "calibrated on 1 run of qlora on" in launch(*strategy, "--dry-run").stdout
