@@ -34,7 +34,7 @@ train: {{epochs: {epochs}, seq_len: 64, effective_batch: 16, micro_batch: 16, pa
   activation_checkpointing: false, checkpoint_every_steps: 50}}
 eval: {{max_new_tokens: 4, batch: 8, metrics: {metrics}}}
 gates: [{{metric: json_citation_rate, min: 0}}]
-budget: {{collect_minutes: 1}}
+budget: {{collect_minutes: {minutes}}}
 """
 # Called before training too, with the references as answers: that is only a trial.
 METRICS = """\
@@ -95,15 +95,18 @@ class Story:
     def home(self) -> Path:
         return self.folder / "runs" / self.run_id
 
-    def recipe(self, epochs: int = 1, metric: str | None = None) -> str:
-        """A recipe that trains 3 steps an epoch, some 0.1 s each; its path."""
+    def recipe(self, epochs: int = 1, metric: str | None = None, minutes: int = 5) -> str:
+        """A recipe that trains 3 steps an epoch, some 0.1 s each, and whose machine waits so many
+        minutes to be fetched from; its path."""
         for name, rows in (("train", 40), ("validation", 8)):
             lines = (SAMPLE / f"{name}.jsonl").read_text().splitlines(keepends=True)
             (self.folder / f"{name}.jsonl").write_text("".join(lines[:rows]))
         (self.folder / "own.py").write_text(METRICS)
         metrics = json.dumps([f"own:{metric}"] if metric else [])
         path = self.folder / "recipe.yaml"
-        path.write_text(RECIPE.format(sample=SAMPLE, epochs=epochs, metrics=metrics))
+        path.write_text(
+            RECIPE.format(sample=SAMPLE, epochs=epochs, metrics=metrics, minutes=minutes)
+        )
         return str(path)
 
     def launch(self, *arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":

@@ -229,7 +229,7 @@ def ended_by_the_guard(stage: Stage, story: Story) -> None:
 
 def capped(story: Story, seconds: int) -> None:
     """A job that goes on for ever under a cap that pays for so long; its launcher is killed."""
-    recipe = story.recipe(metric="sleeps")
+    recipe = story.recipe(metric="sleeps", minutes=1)
     launcher = story.start("-c", CAPPED, recipe, story.run_id, str(seconds))
     story.until_begun()
     story.kill(launcher)
@@ -253,7 +253,7 @@ def break_the_machine(story: Story) -> list[int]:
 
 
 def detached(stage: Stage, story: Story) -> None:
-    recipe = story.recipe()
+    recipe = story.recipe(minutes=1)
     refused = story.launch(*story.arguments(recipe, "--detach"), code=2)
     assert "--store s3://BUCKET/PREFIX keeps them" in refused.stderr
     assert story.held() == []
@@ -374,12 +374,15 @@ def test_nothing_is_left(stage: Stage, told: dict[str, "Future[None]"]) -> None:
     assert stage.slurm.sky_clusters() == []
     assert set(stage.slurm.states().values()) == {"idle"}
     assert not list((stage.slurm.home / ".sky_clusters").iterdir())
-    of_the_user = subprocess.run(
-        ["pgrep", "--uid", stage.slurm.user, "--list-full"], capture_output=True, text=True
-    )
-    # SkyPilot keeps its connections for some minutes.
-    left = [line for line in of_the_user.stdout.splitlines() if "sshd:" not in line]
-    assert left == []
+    until("SkyPilot's last process", lambda: processes_of(stage.slurm.user) == [])
+
+
+def processes_of(user: str) -> list[str]:
+    """Without the connections that SkyPilot keeps for some minutes."""
+    found = subprocess.run(
+        ["pgrep", "--uid", user, "--list-full"], capture_output=True, text=True
+    ).stdout
+    return [line for line in found.splitlines() if "sshd:" not in line]
 
 
 def test_no_secret_is_written_or_shown(
