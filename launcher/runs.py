@@ -96,13 +96,18 @@ def _start_somewhere(book: Ledger, made: Plan, say: Say) -> None:
             if index is None:
                 raise
             say(f"{error}; going on with the plan")
-        number = len(run.attempts) + 1
-        book.append(
-            made.run_id,
-            stamp(utc_now()),
-            _attempt(number, made, index, run.bucket),
-            StateChanged(attempt=number, state="PROVISIONING"),
-        )
+        _go_on(book, made, run, index)
+
+
+def _go_on(book: Ledger, made: Plan, run: Run, index: int) -> None:
+    """Write down the run's next attempt, on this candidate, before it is started."""
+    number = len(run.attempts) + 1
+    book.append(
+        run.run_id,
+        stamp(utc_now()),
+        _attempt(number, made, index, run.bucket),
+        StateChanged(attempt=number, state="PROVISIONING"),
+    )
 
 
 def _next(made: Plan, fallbacks: list[int], run: Run) -> int | None:
@@ -140,16 +145,9 @@ def resume(run_id: str, say: Say) -> str:
             f"the time or money of run {run_id} is used up ({stamp(due.stop_at)}); "
             "start a new run from its recipe"
         )
-    number = len(run.attempts) + 1
-    attempt = _attempt(number, made, last.candidate, run.bucket)
     # Before the ledger speaks of a new attempt, nothing of the old is left.
-    executor(last.executor).clear(attempt.handle)
-    book.append(
-        run_id,
-        stamp(utc_now()),
-        attempt,
-        StateChanged(attempt=number, state="PROVISIONING"),
-    )
+    executor(last.executor).clear(last.handle)
+    _go_on(book, made, run, last.candidate)
     _start_somewhere(book, made, say)
     return run_id
 

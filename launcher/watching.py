@@ -13,7 +13,6 @@ from launcher.catalog.providers import LOCAL
 from launcher.clock import spent, utc_now
 from launcher.errors import OutsideFailed
 from launcher.executors import executor
-from launcher.executors.base import Sight
 from launcher.guard import enforce
 from launcher.ledger import Ledger
 from launcher.reconciling import ledger, open_machines, reconcile, stamp
@@ -101,7 +100,7 @@ def follow(run_id: str) -> Iterator[Record | None]:
             if sight.alive and sight.doing not in ("", doing):
                 doing = sight.doing
                 yield PhaseRecord(at=stamp(utc_now()), phase=doing)
-            run = reconcile(book, book.run(run_id), sight) if _changes(run, sight) else run
+            run = reconcile(book, book.run(run_id), sight)
             if run.ended and not open_machines(run):
                 return
             enforce(book, run)
@@ -114,12 +113,6 @@ def follow(run_id: str) -> Iterator[Record | None]:
                 raise
         yield None
         time.sleep(runner.poll_seconds)
-
-
-def _changes(run: Run, sight: Sight) -> bool:
-    """Whether the ledger has something to learn from it."""
-    last = run.attempts[-1]
-    return not sight.alive or (sight.started and (run.state, last.machine) != ("RUNNING", "UP"))
 
 
 def logs(run_id: str, *, follow: bool) -> Iterator[bytes]:

@@ -32,7 +32,7 @@ def chosen_executor(offer: Offer, expected_hours: float, has_store: bool) -> str
     """
     worth_it = offer.spot or expected_hours >= LONG_RUN_HOURS
     if offer.executor == "skypilot" and has_store and worth_it:
-        return "managed"
+        return MANAGED
     return offer.executor or ""
 
 
