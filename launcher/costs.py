@@ -61,6 +61,14 @@ def with_electricity(offers: Iterable[Offer], budget: Budget) -> tuple[Offer, ..
     )
 
 
+def expected_and_worst(offer: Offer, estimate: Estimate, today: str) -> tuple[int, int]:
+    """Micro-dollars for the finished job: as planned, and at its longest at the price that the
+    offer may have come to by `today`. Raises ValueError where its date is none."""
+    expected = cost_microusd(offer, estimate, estimate.hours_expected)
+    risen = cost_microusd(aged(offer, today), estimate, estimate.hours_high)
+    return expected, max(expected, risen)
+
+
 def aged(offer: Offer, today: str) -> Offer:
     """The offer at the price that it may have come to since its date, for the worst case.
 

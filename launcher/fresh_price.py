@@ -6,7 +6,7 @@ import msgspec
 
 from launcher.catalog import clusters, merge, refresh
 from launcher.catalog.providers import CLUSTERS, TO_ENABLE, display_name
-from launcher.costs import aged, cost_microusd
+from launcher.costs import expected_and_worst
 from launcher.errors import OutsideFailed
 from launcher.refusals import over_limit, usd
 from launcher.types import MICROUSD, Candidate, Offer, Plan
@@ -104,9 +104,7 @@ def still_holds(plan: Plan, candidate: Candidate, now: Offer) -> Plan | str:
         before, microusd_per_hour=now.microusd_per_hour, as_of=now.as_of, source=now.source
     )
     day = max(now.as_of, plan.created_at[:10])
-    expected = cost_microusd(offer, estimate, estimate.hours_expected)
-    risen = cost_microusd(aged(offer, day), estimate, estimate.hours_high)
-    worst = max(expected, risen)
+    expected, worst = expected_and_worst(offer, estimate, day)
     moved = f"{_hourly(before)} an hour on {before.as_of}, {_hourly(offer)} now"
     refusal = over_limit(offer, estimate, worst, plan.budget)
     if refusal is not None:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from jobs.spec import JobSpec, ResolvedSpec, Strategy
 from launcher.catalog.merge import age_days
 from launcher.catalog.providers import CLUSTERS, LOCAL, display_name
-from launcher.costs import aged, cost_microusd, with_electricity
+from launcher.costs import expected_and_worst, with_electricity
 from launcher.errors import BadInput
 from launcher.estimate import estimate as real_estimate
 from launcher.estimate.shapes import ModelShape
@@ -199,12 +199,10 @@ def _judge(
     if isinstance(settled, str):
         return _Judged(_inexpressible(kind, f"{strategy}: {settled}"), NO_DEVICE)
     estimate = settled.taken.estimate
-    expected = cost_microusd(offer, estimate, estimate.hours_expected)
     try:
-        risen = aged(offer, today)
+        expected, worst = expected_and_worst(offer, estimate, today)
     except ValueError as error:
         raise BadInput(f"{offer.provider} {offer.instance}: {error}") from None
-    worst = max(expected, cost_microusd(risen, estimate, estimate.hours_high))
     refusal = blocked(offer, estimate, budget) or over_limit(offer, estimate, worst, budget)
     if not asked_for(offer, budget):
         refusal = Refusal(NOT_ASKED_FOR, "left out by --on or --gpu")

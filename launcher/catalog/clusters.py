@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from launcher import paths
 from launcher.catalog.gpus import Gpu, cards_called
-from launcher.catalog.priced import SKYPILOT, Dropped, Listing, device, microusd
+from launcher.catalog.priced import SKYPILOT, Dropped, Listing, device, microusd, terms
 from launcher.catalog.providers import PROVIDERS
 from launcher.types import GIB, Device, Offer
 
@@ -111,13 +111,7 @@ def _offer(share: Share, found: Device, day: str, source: str) -> Offer:
         as_of=day,
         source=source,
         executor=SKYPILOT,
-        capabilities=provider.capabilities,
-        billing_seconds=provider.billing_seconds,
-        billing_minimum_seconds=provider.billing_minimum_seconds,
-        microusd_per_gib_disk_hour=provider.microusd_per_gib_disk_hour,
-        microusd_per_gib_egress=provider.microusd_per_gib_egress,
-        provision_seconds=provider.provision_seconds,
-        download_mb_s=provider.download_mb_s,
+        **terms(provider.id),
         note="; ".join(_notes(share, found)),
         accelerator=share.accelerator,
         minimum_driver=card.minimum_driver if card else "",

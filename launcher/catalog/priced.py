@@ -1,6 +1,7 @@
 """What every source of prices comes to: prices of instances, rows that were dropped, and offers."""
 
 from functools import cache
+from typing import Any
 
 from msgspec import Struct
 
@@ -84,19 +85,29 @@ def offer(
         source=source,
         origin=origin,
         executor=SKYPILOT if provisionable else None,
-        capabilities=provider.capabilities,
-        billing_seconds=provider.billing_seconds,
-        billing_minimum_seconds=provider.billing_minimum_seconds,
-        microusd_per_gib_disk_hour=provider.microusd_per_gib_disk_hour,
-        microusd_per_gib_egress=provider.microusd_per_gib_egress,
-        provision_seconds=provider.provision_seconds,
-        download_mb_s=provider.download_mb_s,
+        **terms(provider.id),
         note="; ".join(notes),
         accelerator=price.accelerator,
         regions=price.regions,
         minimum_driver=_card(price.card).minimum_driver,
         interruptions_per_hour=provider.interruptions_per_hour if price.spot else None,
     )
+
+
+@cache
+def terms(provider_id: str) -> dict[str, Any]:
+    """The fields of an offer that are the same on all of its provider's machines."""
+    provider = PROVIDERS[provider_id]
+    names = (
+        "capabilities",
+        "billing_seconds",
+        "billing_minimum_seconds",
+        "microusd_per_gib_disk_hour",
+        "microusd_per_gib_egress",
+        "provision_seconds",
+        "download_mb_s",
+    )
+    return {name: getattr(provider, name) for name in names}
 
 
 @cache
