@@ -25,6 +25,7 @@ class Clock(NamedTuple):
 
     stop_at: datetime  # the job has been told to stop, and saves
     end_at: datetime  # its machine is ended, whatever is on it
+    paid_until: datetime  # what that takes has been paid for, too
 
 
 def clock(made: Plan, candidate: Candidate, spent_microusd: int, started: datetime) -> Clock:
@@ -39,11 +40,11 @@ def clock(made: Plan, candidate: Candidate, spent_microusd: int, started: dateti
     latest = datetime.fromisoformat(made.created_at) + timedelta(hours=budget.max_hours)
     whole = timedelta(hours=affordable_hours(candidate, budget, today))
     working = timedelta(hours=job_hours(candidate, budget, today))
-    end_at = min(started + whole, latest)
+    paid_until = min(started + whole, latest)
     if candidate.offer.provider == LOCAL:
-        return Clock(end_at, end_at)
-    closing = whole - working
-    return Clock(end_at - closing, end_at - timedelta(seconds=REACTION_SECONDS))
+        return Clock(paid_until, paid_until, paid_until)
+    closing, reaction = whole - working, timedelta(seconds=REACTION_SECONDS)
+    return Clock(paid_until - closing, paid_until - reaction, paid_until)
 
 
 def rest(budget: Budget, spent_microusd: int) -> Budget:

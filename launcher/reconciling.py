@@ -163,7 +163,7 @@ def _went_at(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> str | No
         return attempt.started_at
     if sight.gone_at is None:
         return None
-    latest = stamp(clock_of(book.plan(run.run_id), run).end_at)
+    latest = stamp(clock_of(book.plan(run.run_id), run).paid_until)
     return max(min(sight.gone_at, latest), attempt.started_at)
 
 

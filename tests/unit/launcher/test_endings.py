@@ -10,7 +10,7 @@ import pytest
 from jobs import layout
 from jobs.spec import Failure, Result, encode
 from launcher import paths
-from launcher.clock import utc_now
+from launcher.clock import clock_of, utc_now
 from launcher.errors import OutsideFailed
 from launcher.executors.base import Sight
 from launcher.guard import round_of
@@ -159,10 +159,12 @@ def test_one_that_never_was_cost_nothing(book: Ledger, runner: Seen):
     assert run.attempts[-1].seconds(utc_now()) == 0.0
 
 
-def test_days_after_it_went_it_costs_no_more_than_the_cap_allows(book: Ledger, runner: Seen):
+def test_days_after_it_went_it_costs_what_the_cap_allows(book: Ledger, runner: Seen):
+    """Nobody knows better, and its own side may have needed all that was reserved for its end."""
     later = datetime(2036, 1, 1, tzinfo=UTC)  # when SkyPilot noticed
     runner.sight = msgspec.structs.replace(OVER, billed=False, gone_at=stamp(later))
     run, _ = ended(book)
+    assert run.attempts[-1].gone_at == stamp(clock_of(book.plan(RUN), run).paid_until)
     assert run.attempts[-1].seconds(later) < 15 * 3600  # $10 at $0.74 an hour
 
 

@@ -32,6 +32,7 @@ def test_the_whole_cap_is_an_hour_the_end_of_it_reserved(plan):
     due = clock(plan, plan.candidates[0], 0, MADE)
     assert due.stop_at == MADE + timedelta(hours=1) - CLOSING
     assert due.end_at == MADE + timedelta(hours=1) - REACTION
+    assert due.paid_until == MADE + timedelta(hours=1)
 
 
 def test_what_earlier_attempts_took_is_gone(plan):
