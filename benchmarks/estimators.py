@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.published import SHAPES, card_of, expressible, rows, spec_of
 from benchmarks.vram_residuals import group_of
-from launcher.display import table
+from launcher.display.tables import table
 from launcher.estimate.vram import memory
 from launcher.types import GIB
 

@@ -20,8 +20,8 @@ PRETENDED = f"{PRETEND_VARIABLE}=1: planned for a GPU, trained on the processor"
 def pretended(job: ResolvedSpec, environment: Mapping[str, str]) -> ResolvedSpec:
     """The job as it is; for the processor where its GPUs are pretended.
 
-    fp32 as launcher/resolve.py plans on a processor; torch's optimizer in place of the fused one,
-    which that module chooses on CUDA alone.
+    fp32 as launcher/planning/resolve.py plans on a processor; torch's optimizer in place of the
+    fused one, which that module chooses on CUDA alone.
     """
     if job.device != "cuda" or environment.get(PRETEND_VARIABLE) != "1":
         return job

@@ -13,25 +13,26 @@ from functools import partial
 import msgspec
 
 from jobs.spec import JobSpec, ResolvedSpec, Strategy, name_disagrees, named_parameters
-from launcher import continuing, hub_data, paths, planner, recipes, scanning, tokens
+from launcher import paths, planner, recipes
 from launcher.catalog import enabled, merge
 from launcher.catalog.local import Survey, survey
 from launcher.catalog.priced import Listing
-from launcher.clock import spent, utc_now
-from launcher.collecting import collect
 from launcher.errors import BadInput, OutsideFailed
 from launcher.estimate import estimate, shapes
 from launcher.estimate.calibration import calibrate
-from launcher.judging import scan_judging
+from launcher.inputs import continuing, hub_data, scanning, tokens
+from launcher.inputs.judging import scan_judging
 from launcher.ledger import measurements
 from launcher.planner import Estimator
+from launcher.planning.selection import asked_for, in_regions, require_known
+from launcher.planning.ways_out import ways_out
 from launcher.preflight import checks, ready
-from launcher.reconciling import ledger, stamp
-from launcher.runs import DEFAULT_STORE, cancel, require_choice, resume, submit
-from launcher.selection import asked_for, in_regions, require_known
+from launcher.running.clock import spent, utc_now
+from launcher.running.collecting import collect
+from launcher.running.reconciling import ledger, stamp
+from launcher.running.runs import DEFAULT_STORE, cancel, require_choice, resume, submit
+from launcher.running.watching import exists, follow, logs, minutes_unfetched, runs, status
 from launcher.types import Budget, DataFacts, ModelFacts, Plan
-from launcher.watching import exists, follow, logs, minutes_unfetched, runs, status
-from launcher.ways_out import ways_out
 
 __all__ = [
     "DEFAULT_STORE",

@@ -1,4 +1,4 @@
-"""`launch`: flags → api → text. Only this and commands.py print or exit."""
+"""`launch`: flags → api → text. Only this and commands/ print or exit."""
 
 import os
 import sys
@@ -9,10 +9,10 @@ import click
 import msgspec
 
 from launcher import __version__, commands
-from launcher.command_group import DefaultCommand
-from launcher.commands import say, write_json
+from launcher.commands.group import DefaultCommand
+from launcher.commands.options import JSON_FLAG, flags, job_flags
+from launcher.commands.output import say, write_json
 from launcher.errors import GATE_FAILED_EXIT, BadInput, LaunchError
-from launcher.options import JSON_FLAG, flags, job_flags
 
 if TYPE_CHECKING:
     from launcher.types import Candidate, Plan
@@ -123,11 +123,12 @@ def _require_a_way_home(choice: "Candidate", detach: bool, store: str) -> None:
 
 
 def _shown(made: "Plan", show: str) -> str:
-    from launcher import display, render
+    from launcher import render
+    from launcher.display.plans import plan_text
 
     chosen = made.chosen
     if show == "plan" or chosen is None or chosen.spec is None:
-        return display.plan_text(made)
+        return plan_text(made)
     if show == "spec":
         from jobs.spec import encode
 
@@ -178,7 +179,7 @@ def _say_what_waits(run_id: str) -> None:
 def _follow(run_id: str) -> bool:
     """Whether the run was followed to its end; Ctrl-C asks whether to detach or cancel."""
     from launcher import api
-    from launcher.progress import watch, watcher
+    from launcher.display.progress import watch, watcher
 
     while True:
         view = api.status(run_id)
@@ -205,7 +206,8 @@ def _ask_what_now() -> str:
 
 def _finish(run_id: str, home: Path, as_json: bool) -> None:
     from jobs import layout
-    from launcher import api, display
+    from launcher import api
+    from launcher.display.runs import receipt_text
     from results.receipt import Receipt
 
     view = api.status(run_id)
@@ -222,7 +224,7 @@ def _finish(run_id: str, home: Path, as_json: bool) -> None:
         }
         write_json(answer)
     else:
-        click.echo("\n" + display.receipt_text(receipt, view.result))
+        click.echo("\n" + receipt_text(receipt, view.result))
         click.echo(f"results: {home}")
     if view.run.state != "SUCCEEDED":
         say(f"error: run {run_id} {view.run.state}: {view.run.message}")

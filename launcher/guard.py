@@ -11,11 +11,11 @@ from datetime import timedelta
 
 from jobs.spec import Failure
 from launcher.catalog.providers import LOCAL
-from launcher.clock import ROUND_SECONDS, clock_of, utc_now
 from launcher.executors import executor
 from launcher.executors.base import Sight
 from launcher.ledger import Ledger, MachineChanged, StateChanged
-from launcher.reconciling import open_machines, reconcile, released, stamp
+from launcher.running.clock import ROUND_SECONDS, clock_of, utc_now
+from launcher.running.reconciling import open_machines, reconcile, released, stamp
 from launcher.types import Run
 
 # The job stops itself at its deadline; only one that did not is told from here.

@@ -15,11 +15,11 @@ from msgspec import Struct
 from jobs.spec import JobSpec, ResolvedSpec, Strategy
 from launcher.catalog.merge import age_days
 from launcher.catalog.providers import CLUSTERS, LOCAL, display_name
-from launcher.costs import expected_and_worst, with_electricity
 from launcher.errors import BadInput
 from launcher.estimate import estimate as real_estimate
 from launcher.estimate.shapes import ModelShape
-from launcher.refusals import (
+from launcher.planning.costs import expected_and_worst, with_electricity
+from launcher.planning.refusals import (
     NO_DEVICE,
     NO_MEMORY,
     NOT_ASKED_FOR,
@@ -29,8 +29,9 @@ from launcher.refusals import (
     over_limit,
     usd,
 )
-from launcher.resolve import model_refusal, resolve, strategies
-from launcher.selection import asked_for, require_known
+from launcher.planning.resolve import model_refusal, resolve, strategies
+from launcher.planning.selection import asked_for, require_known
+from launcher.planning.variants import Settled, Variant, settle
 from launcher.types import (
     Budget,
     Candidate,
@@ -42,7 +43,6 @@ from launcher.types import (
     Plan,
     Setting,
 )
-from launcher.variants import Settled, Variant, settle
 from results.receipt import duration
 
 Estimator = Callable[[ResolvedSpec, ModelShape, DataFacts, Offer], Estimate]

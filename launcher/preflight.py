@@ -16,15 +16,15 @@ from pathlib import Path
 from launcher import paths
 from launcher.catalog import enabled, refresh
 from launcher.catalog.providers import LOCAL, display_name
-from launcher.checks import Check, Question, asked
-from launcher.data_check import SECONDS as DATA_SECONDS
-from launcher.data_check import data_check
+from launcher.checking.checks import Check, Question, asked
+from launcher.checking.data_check import SECONDS as DATA_SECONDS
+from launcher.checking.data_check import data_check
+from launcher.checking.fitness import fitness
+from launcher.checking.fresh_price import SECONDS as SKYPILOT_SECONDS
+from launcher.checking.fresh_price import Asking, fresh_price, not_enabled, still_holds
 from launcher.errors import BadInput, LaunchError, NothingFits, OutsideFailed
 from launcher.executors import environment
-from launcher.fitness import fitness
-from launcher.fresh_price import SECONDS as SKYPILOT_SECONDS
-from launcher.fresh_price import Asking, fresh_price, not_enabled, still_holds
-from launcher.refusals import gib
+from launcher.planning.refusals import gib
 from launcher.types import MICROUSD, Candidate, Plan
 
 # How long SkyPilot's last word on a provider's credentials counts. Assumption.
@@ -162,7 +162,8 @@ def _remote_store(url: str) -> Check:
 
 def _at_work(plan: Plan, hub: str | None) -> Iterator[Question]:
     """Of the job, wherever it runs: its data, its model, what the Hub must allow."""
-    from launcher import hub_access  # HTTP and TLS, 30 ms: not for a plan that costs nothing
+    # HTTP and TLS, 30 ms: not for a plan that costs nothing
+    from launcher.checking import hub_access
 
     spec, job = _chosen(plan).spec, plan.job
     assert spec is not None, "a chosen candidate has a spec"

@@ -16,11 +16,12 @@ import yaml
 from msgspec import Meta, Struct
 
 from jobs.spec import JobSpec, ResolvedSpec
-from launcher import dated, hub_data, paths
+from launcher import paths
 from launcher.errors import BadInput
+from launcher.inputs import dated, hub_data
+from launcher.inputs.validate import convert, get
+from launcher.inputs.yaml_tree import Tree, leaves, put, read_tree, value_of
 from launcher.types import COLLECT_MINUTES, DATA_FILES, MICROUSD, Budget, Setting
-from launcher.validate import convert, get
-from launcher.yaml_tree import Tree, leaves, put, read_tree, value_of
 
 WORKING_FOLDER_RECIPE = "launch.yaml"
 

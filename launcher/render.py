@@ -18,8 +18,8 @@ from jobs.spec import ResolvedSpec
 from jobs.spec.tables import extension
 from launcher import paths
 from launcher.catalog.providers import CLUSTERS, PROVIDERS
-from launcher.costs import deadline, disk_gib
 from launcher.errors import BadInput
+from launcher.planning.costs import deadline, disk_gib
 from launcher.types import DATA_FILES, GIB, MICROUSD, Candidate, Estimate, Offer, Plan
 
 TEMPLATE = "train.yaml"

@@ -99,7 +99,7 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seq_len: Annotated[int, Meta(ge=8)] = 2048
     effective_batch: PositiveInt = 16  # rows per optimizer step
     # Rows per forward pass, and whether layers are computed again instead of kept. auto: the plan
-    # takes the fastest that fits the card; see launcher/variants.py.
+    # takes the fastest that fits the card; see launcher/planning/variants.py.
     micro_batch: PositiveInt | Auto = "auto"
     activation_checkpointing: bool | Auto = "auto"
     tf32: bool | None = None  # fp32 products; None: yes on cards that have it, but in fp32 jobs no

@@ -11,7 +11,7 @@ from launcher.types import Budget, Offer
 from tests.integration.login_node import stand_in
 from tests.integration.offers import Offers
 from tests.integration.skypilot import offline, output
-from tests.unit.launcher.planning import JOB, dollars, estimator, planned
+from tests.unit.launcher.plans import JOB, dollars, estimator, planned
 
 NO_ROOM = "SkyPilot saw no room for it: 4 CPUs and 16 GiB a GPU (it looks anew each half hour)"
 # What SkyPilot's optimizer makes of tasks: where they would run and for how much an hour.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from launcher import hub_access
+from launcher.checking import hub_access
 from tests.servers import hub
 
 READER, WRITER, FINE = "hf_reader", "hf_writer", "hf_fine"

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from jobs.spec import JobSpec, ResolvedSpec
-from launcher.costs import aged, cost_microusd
-from launcher.resolve import resolve
+from launcher.planning.costs import aged, cost_microusd
+from launcher.planning.resolve import resolve
 from launcher.types import Budget, Candidate, Estimate, Offer
-from tests.unit.launcher.planning import JOB, an_estimate, cloud, dollars, local, planned
+from tests.unit.launcher.plans import JOB, an_estimate, cloud, dollars, local, planned
 
 CARDS = some.sampled_from(["T4", "RTX4060", "RTX4090", "A10G", "A100-80GB", "H100-SXM", "B200"])
 PROVIDERS = some.sampled_from(["runpod", "aws", "lambda"])

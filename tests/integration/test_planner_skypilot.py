@@ -13,7 +13,7 @@ from launcher.catalog import skypilot
 from launcher.types import MICROUSD, Budget, Estimate, Offer
 from tests.integration.skypilot import OPTIMIZE, ask, name_cards
 from tests.unit.launcher.catalog.real_rows import place
-from tests.unit.launcher.planning import an_estimate, planned
+from tests.unit.launcher.plans import an_estimate, planned
 
 CLOUDS = ("aws", "azure", "gcp", "lambda", "nebius", "runpod")
 

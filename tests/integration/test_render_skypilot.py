@@ -11,7 +11,7 @@ from launcher.render import task
 from launcher.types import Budget
 from tests.integration.command import ROOT
 from tests.integration.skypilot import output
-from tests.unit.launcher.planning import JOB, dollars, estimator, planned
+from tests.unit.launcher.plans import JOB, dollars, estimator, planned
 
 # Many tasks in one child: SkyPilot takes seconds to import.
 PROGRAM = """

@@ -22,7 +22,7 @@ from jobs.spec import (
 )
 from jobs.spec.counting import held_out_rows
 from jobs.spec.splits import arrange, hold_out, identity, warnings_of
-from launcher.scanning import scan_data
+from launcher.inputs.scanning import scan_data
 
 SHARES = {"validation": 0.1, "test": 0.1}
 

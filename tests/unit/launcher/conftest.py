@@ -24,7 +24,7 @@ from launcher.types import (
     Plan,
     TimeTerm,
 )
-from tests.unit.launcher.planning import DATA
+from tests.unit.launcher.plans import DATA
 
 
 @pytest.fixture

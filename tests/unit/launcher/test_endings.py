@@ -10,12 +10,12 @@ import pytest
 from jobs import layout
 from jobs.spec import Failure, Result, encode
 from launcher import paths
-from launcher.clock import clock_of, utc_now
 from launcher.errors import OutsideFailed
 from launcher.executors.base import Sight
 from launcher.guard import round_of
 from launcher.ledger import AttemptStarted, Ledger, MachineChanged, RunCreated, StateChanged
-from launcher.reconciling import reconcile, stamp
+from launcher.running.clock import clock_of, utc_now
+from launcher.running.reconciling import reconcile, stamp
 from launcher.types import Plan, Run
 from results.stores import open_store
 
@@ -71,7 +71,7 @@ class Seen:
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     found = Seen()
-    monkeypatch.setattr("launcher.reconciling.executor", lambda name: found)
+    monkeypatch.setattr("launcher.running.reconciling.executor", lambda name: found)
     monkeypatch.setattr("launcher.guard.executor", lambda name: found)
     paths.work_folder(RUN).mkdir(parents=True)
     return found

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from launcher.catalog.providers import LOCAL
-from launcher.clock import REACTION_SECONDS, clock, rest, spent
 from launcher.estimate.hours import teardown
+from launcher.running.clock import REACTION_SECONDS, clock, rest, spent
 from launcher.types import MICROUSD, Attempt, Budget, Plan, Run
 
 MADE = datetime(2026, 11, 21, tzinfo=UTC)

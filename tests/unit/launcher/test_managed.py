@@ -17,8 +17,8 @@ from launcher.executors.base import Order
 from launcher.executors.managed import ManagedExecutor, recoveries
 from launcher.executors.skypilot_calls import CallFailed
 from launcher.render import task
-from launcher.runs import earlier_by
-from tests.unit.launcher.planning import TEN, cloud, planned
+from launcher.running.runs import earlier_by
+from tests.unit.launcher.plans import TEN, cloud, planned
 
 HANDLE = "managed:loralift-run-1-2"
 CLUSTER = "loralift-run-1-2-7"

@@ -7,7 +7,7 @@ from launcher.errors import BadInput
 from launcher.estimate import estimate
 from launcher.estimate.shapes import shape_of
 from launcher.types import Budget
-from tests.unit.launcher.planning import (
+from tests.unit.launcher.plans import (
     JOB,
     TEN,
     an_estimate,

@@ -9,11 +9,11 @@ import pytest
 
 from launcher import preflight
 from launcher.catalog import enabled
-from launcher.checks import Check
+from launcher.checking.checks import Check
+from launcher.checking.fresh_price import Asking
 from launcher.errors import BadInput, NothingFits, OutsideFailed
-from launcher.fresh_price import Asking
 from launcher.types import GIB, Budget, DiskTerm, Plan
-from tests.unit.launcher.planning import JOB, cloud, dollars, local, planned
+from tests.unit.launcher.plans import JOB, cloud, dollars, local, planned
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 PAID = cloud("RTX4090", 0.5, capabilities=("autodown",))

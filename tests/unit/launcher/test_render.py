@@ -10,7 +10,7 @@ from launcher import paths
 from launcher.errors import BadInput
 from launcher.render import project_files, task
 from launcher.types import GIB, Budget
-from tests.unit.launcher.planning import JOB, SEVEN_B, TEN, cloud, dollars, local, planned
+from tests.unit.launcher.plans import JOB, SEVEN_B, TEN, cloud, dollars, local, planned
 
 PROJECT = Path(__file__).resolve().parents[3]
 GOLDEN = PROJECT / "tests" / "golden" / "task-runpod-4090.yaml"

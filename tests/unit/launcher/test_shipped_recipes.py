@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from jobs.spec import JobSpec
-from launcher import paths, planner, recipes, scanning
+from launcher import paths, planner, recipes
 from launcher.catalog.offers import embedded_offers
 from launcher.estimate import shapes
+from launcher.inputs import scanning
 from launcher.types import GIB, ModelFacts, Offer, Plan
-from tests.unit.launcher.planning import local
+from tests.unit.launcher.plans import local
 
 ROWS = 300
 

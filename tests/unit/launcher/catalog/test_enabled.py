@@ -3,7 +3,7 @@ import pytest
 from launcher import paths
 from launcher.catalog.enabled import Check, how_to_enable, keep, last_check, marked
 from launcher.catalog.providers import PROVIDERS, TO_ENABLE
-from tests.unit.launcher.planning import cloud
+from tests.unit.launcher.plans import cloud
 
 CHECK = Check(
     checked_at="2026-11-20T10:00:00+00:00",

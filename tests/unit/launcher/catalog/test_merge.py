@@ -3,7 +3,7 @@ import pytest
 
 from launcher.catalog.merge import age_days, covers, merged, without_ahead
 from launcher.catalog.priced import Listing
-from tests.unit.launcher.planning import cloud
+from tests.unit.launcher.plans import cloud
 
 OLD = cloud("A10G", 1.0, "aws", instance="g5.xlarge", region="us-east-1", as_of="2026-01-01")
 NEW = msgspec.structs.replace(OLD, as_of="2026-06-01", microusd_per_hour=2_000_000)

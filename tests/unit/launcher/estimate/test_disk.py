@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from jobs.spec import GgufType, Model, Serve
-from launcher.display import estimate_text
+from launcher.display.estimates import estimate_text
 from launcher.estimate import disk, estimate
 from launcher.types import DiskTerm, Estimate, Plan
 from tests.unit.launcher.estimate.test_estimate import (

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from jobs.spec import Data, JobSpec, Model, ResolvedSpec, ResolvedTrain
 from launcher.estimate.work import mean_longest, work_of
-from launcher.scanning import scan_data
+from launcher.inputs.scanning import scan_data
 from launcher.types import DataFacts
-from tests.unit.launcher.planning import DATA
+from tests.unit.launcher.plans import DATA
 
 
 def spec_with(**train: object) -> ResolvedSpec:

@@ -1,0 +1,124 @@
+"""The price at the moment of a paid submit: read again by SkyPilot, and held against the cap."""
+
+import threading
+
+import msgspec
+
+from launcher.catalog import clusters, merge, refresh
+from launcher.catalog.providers import CLUSTERS, TO_ENABLE, display_name
+from launcher.errors import OutsideFailed
+from launcher.planning.costs import expected_and_worst
+from launcher.planning.refusals import over_limit, usd
+from launcher.types import MICROUSD, Candidate, Offer, Plan
+
+# Importing SkyPilot takes 5 s here (refresh.py), and took over 60 at a load of 20 on two cores; one
+# provider's check and one catalog of some megabytes come on top. Assumption.
+SECONDS = 180.0
+
+
+class Asking:
+    """One question to SkyPilot about one provider, for all who want its answer at one submit.
+
+    The provider's catalog is fetched anew where it is enabled. `today` is an ISO date, UTC: a
+    price from before it is not fresh.
+    """
+
+    def __init__(self, provider: str, today: str) -> None:
+        self.provider, self.today = provider, today
+        self._turn = threading.Lock()
+        self._answer: refresh.Answer | OutsideFailed | None = None
+
+    def answer(self) -> refresh.Answer:
+        """Asked by the first who comes, and waited for by the others. Raises OutsideFailed."""
+        with self._turn:
+            if self._answer is None:
+                try:
+                    python = refresh.skypilot_python()
+                    self._answer = refresh.ask(python, (self.provider,), SECONDS)
+                except OutsideFailed as error:
+                    self._answer = error
+        if isinstance(self._answer, OutsideFailed):
+            raise self._answer
+        return self._answer
+
+
+def fresh_price(candidate: Candidate, asking: Asking) -> Offer:
+    """The candidate's machine in the price list as it is now.
+
+    A price that its owner set (Slurm, Kubernetes) comes with SkyPilot's answer.
+    Raises OutsideFailed where it cannot be had.
+    """
+    planned = candidate.offer
+    where = f"{display_name(planned.provider)}'s {planned.instance}"
+    answer = asking.answer()
+    if planned.provider not in answer.enabled:
+        raise OutsideFailed(f"{where}: {not_enabled(answer, planned.provider)}")
+    found = same_machine(planned, _listed(planned, answer, asking.today))
+    if found is None:
+        raise OutsideFailed(f"{where} is not in SkyPilot's list any more; plan again")
+    if found.as_of < asking.today:
+        why = answer.unread.get(planned.provider, "SkyPilot has none newer")
+        raise OutsideFailed(
+            f"the price of {where} is of {found.as_of} and could not be read anew: {why}\n"
+            "`launch offers --refresh` reads all prices; is the network there?"
+        )
+    return found
+
+
+def _listed(planned: Offer, answer: refresh.Answer, today: str) -> tuple[Offer, ...]:
+    """What is offered now: a cluster's prices are in the answer itself."""
+    if planned.provider not in CLUSTERS:
+        return merge.offers(today).offers
+    asked = clusters.Asked(asked_at=today, skypilot=answer.version, shares=answer.shares)
+    return clusters.offered(asked).offers
+
+
+def not_enabled(answer: refresh.Answer, provider: str) -> str:
+    why = answer.disabled.get(provider, "SkyPilot does not say why")
+    return f"SkyPilot may not rent there: {why}; {TO_ENABLE.get(provider, 'see sky check')}"
+
+
+def same_machine(planned: Offer, offers: tuple[Offer, ...]) -> Offer | None:
+    """The planned machine among these; where its region stands for several, the cheapest of them:
+    a task's `max_hourly_cost` keeps SkyPilot out of the dearer ones."""
+    alike = [offer for offer in offers if _machine(offer) == _machine(planned)]
+    exact = [offer for offer in alike if offer.region == planned.region]
+    there = exact or [
+        offer
+        for offer in alike
+        if merge.covers(planned.region, offer.region) or merge.covers(offer.region, planned.region)
+    ]
+    return min(there, key=lambda offer: offer.microusd_per_hour, default=None)
+
+
+def _machine(offer: Offer) -> tuple[str, str, str, int, bool]:
+    return offer.provider, offer.instance, offer.device.name, offer.count, offer.spot
+
+
+def still_holds(plan: Plan, candidate: Candidate, now: Offer) -> Plan | str:
+    """The plan at the price of `now`, or why it may not be submitted so: its worst case is over the
+    cap. The rate is the only thing that changes. Pure."""
+    before, estimate = candidate.offer, candidate.estimate
+    assert estimate is not None, "only an estimated candidate has a price"
+    offer = msgspec.structs.replace(
+        before, microusd_per_hour=now.microusd_per_hour, as_of=now.as_of, source=now.source
+    )
+    day = max(now.as_of, plan.created_at[:10])
+    expected, worst = expected_and_worst(offer, estimate, day)
+    moved = f"{_hourly(before)} an hour on {before.as_of}, {_hourly(offer)} now"
+    refusal = over_limit(offer, estimate, worst, plan.budget)
+    if refusal is not None:
+        return f"the price has changed ({moved}): {refusal.reason}"
+    reason = candidate.reason
+    if now.microusd_per_hour != before.microusd_per_hour:
+        cap = usd(plan.budget.max_cost_microusd or 0)
+        reason = f"worst {usd(worst)} within the cap of {cap}; {moved}"
+    repriced = msgspec.structs.replace(
+        candidate, offer=offer, expected_microusd=expected, worst_microusd=worst, reason=reason
+    )
+    candidates = tuple(repriced if c is candidate else c for c in plan.candidates)
+    return msgspec.structs.replace(plan, candidates=candidates)
+
+
+def _hourly(offer: Offer) -> str:
+    return f"${offer.microusd_per_hour / MICROUSD:.3f}"

@@ -1,0 +1,95 @@
+"""Runs: look at them, end them, bring them home."""
+
+from pathlib import Path
+
+import click
+
+from launcher.commands.options import JSON_FLAG
+from launcher.commands.output import write_json
+
+
+@click.command()
+@JSON_FLAG
+def runs(as_json: bool) -> None:
+    """All runs, newest first."""
+    from launcher import api
+    from launcher.display.runs import list_runs
+
+    found = api.runs()
+    if as_json:
+        write_json({"runs": found})
+    else:
+        now = api.utc_now()
+        click.echo(list_runs([(run, api.spent(run, now)) for run in found]), nl=False)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@JSON_FLAG
+def status(run_id: str, as_json: bool) -> None:
+    """One run: its state, its last step, what it has cost."""
+    from launcher import api
+    from launcher.display.runs import status_text
+
+    view = api.status(run_id)
+    if as_json:
+        write_json(view)
+    else:
+        click.echo(status_text(view), nl=False)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+def logs(run_id: str, follow: bool) -> None:
+    """What the job printed."""
+    from launcher import api
+
+    for line in api.logs(run_id, follow=follow):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+def cancel(run_id: str) -> None:
+    """End a run: its job writes checkpoint and result first."""
+    from launcher import api
+    from results.receipt import dollars
+
+    run = api.cancel(run_id)
+    cost = dollars(api.spent(run, api.utc_now()))
+    click.echo(f"{run_id} {run.state}, {cost}; launch --run-id {run_id} would go on with it")
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Go on, a round a minute, while anything may cost.")
+def guard(watch: bool) -> None:
+    """Hold every run's cap from here: fetch what has ended, end what it no longer pays for.
+
+    For cron, or for any terminal: `* * * * * launch guard` holds the cap of every run whose
+    launcher is gone.
+    """
+    from launcher import api
+
+    for line in api.guard(watch=watch):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--store", metavar="DIR", help="Somewhere else than the run was started with.")
+def collect(run_id: str, store: str | None) -> None:
+    """Bring an ended run's files home."""
+    from launcher import api
+
+    click.echo(str(api.collect(run_id, Path(store) if store else None)))
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+def report(run_id: str) -> None:
+    """The run's report, as Markdown."""
+    from jobs import layout
+    from launcher import api
+
+    click.echo((api.collect(run_id) / layout.REPORT).read_text(), nl=False)

@@ -1,0 +1,1 @@
+"""Text for people. Every function returns a string."""

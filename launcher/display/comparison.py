@@ -1,0 +1,91 @@
+"""The decision table: one job under each strategy, with what each costs beside the first."""
+
+from collections.abc import Sequence
+
+from launcher.display.plans import micro_batch
+from launcher.display.tables import table
+from launcher.planning.refusals import gib, usd
+from launcher.planning.selection import asked_for
+from launcher.types import Candidate, Estimate, Plan
+from results.receipt import dollars, duration
+
+_CARDS_NAMED = 4
+
+
+def comparison_text(plans: Sequence[Plan]) -> str:
+    """A row a strategy: the memory it needs, what has it, and its cheapest finished job.
+
+    The need is an upper bound, of the smallest micro-batch and with checkpointing unless the recipe
+    says otherwise; on CUDA where any card was estimated. The cheapest job may use more of its card,
+    to be faster. Percentages are against the first row's.
+    """
+    head = ["strategy", "needs GiB", "", "fits", "cheapest", "micro-batch", "GiB there"]
+    rows = [[*head, "time", "", "cost", "", "at worst"]]
+    needs = [_need(plan) for plan in plans]
+    cheapest = [_cheapest(plan) for plan in plans]
+    base = next(filter(None, needs), None)
+    first = next(filter(None, cheapest), None)
+    notes = []
+    for plan, need, best in zip(plans, needs, cheapest, strict=True):
+        strategy = plan.job.strategy
+        if need is None or base is None:
+            notes.append(plan.candidates[0].reason)
+            continue
+        row = [strategy, gib(need), _against(need, base), _cards(plan)]
+        if best is None or first is None:
+            asked = [c for c in plan.candidates if asked_for(c.offer, plan.budget)]
+            if not asked:
+                notes.append(f"{strategy}: no offer is left by --on or --gpu")
+                rows.append([*row, "none", *[""] * 7])
+                continue
+            largest = max(asked, key=lambda c: c.offer.device.usable_bytes)
+            notes.append(f"{strategy}: not even {largest.offer.device.name}: {largest.reason}")
+            rows.append([*row, "none", *[""] * 7])
+            continue
+        rows.append([*row, *_job(best, first)])
+    return table(rows, right=(1, 2, 6, 7, 8, 9, 10, 11)) + "".join(f"{note}\n" for note in notes)
+
+
+def _need(plan: Plan) -> int | None:
+    """The least memory the strategy does with, bytes; None where no device can run it."""
+    estimated = [c for c in plan.candidates if c.estimate is not None]
+    on_cards = [c for c in estimated if c.offer.device.kind == "cuda"]
+    return min((c.least_bytes for c in on_cards or estimated), default=None)
+
+
+def _cheapest(plan: Plan) -> Candidate | None:
+    return next((c for c in plan.candidates if c.verdict != "rejected"), None)
+
+
+def _job(best: Candidate, first: Candidate) -> list[str]:
+    """Where, how, and for how much the cheapest finished job runs."""
+    estimate = _estimate(best)
+    assert best.spec is not None, "what was estimated has a spec"
+    hours, cost = estimate.hours_expected, best.expected_microusd
+    return [
+        f"{best.offer.provider} {best.offer.device.name}",
+        micro_batch(best.spec),
+        gib(estimate.memory_upper_bytes),
+        duration(hours),
+        _against(hours, _estimate(first).hours_expected),
+        dollars(cost),
+        _against(cost, first.expected_microusd),
+        usd(best.worst_microusd),
+    ]
+
+
+def _estimate(candidate: Candidate) -> Estimate:
+    assert candidate.estimate is not None, "only what was estimated is compared"
+    return candidate.estimate
+
+
+def _cards(plan: Plan) -> str:
+    """The devices that hold the job, the cheapest first."""
+    holds = [c for c in plan.candidates if c.verdict != "rejected"]
+    names = list(dict.fromkeys(c.offer.device.name for c in holds))
+    more = f" and {len(names) - _CARDS_NAMED} more" if len(names) > _CARDS_NAMED else ""
+    return (", ".join(names[:_CARDS_NAMED]) or "nothing") + more
+
+
+def _against(value: float, base: float) -> str:
+    return f"{value / base - 1:+.0%}" if base and value != base else ""

@@ -1,0 +1,174 @@
+"""A plan for people: the offers' table, the choice and what it rests on."""
+
+from jobs.spec import ResolvedSpec
+from launcher.display.estimates import signed
+from launcher.display.tables import count, table
+from launcher.estimate.calibration import basis
+from launcher.planning.refusals import gib, usd
+from launcher.types import GIB, MICROUSD, Budget, Candidate, DataFacts, Estimate, Plan
+from results.receipt import dollars, duration
+
+_SIGNS = {"chosen": "→", "possible": "+", "rejected": "-"}
+
+
+_WHERE = ("", "provider", "instance", "GPU", "strategy", "micro-batch")
+
+
+_NEEDS = ("needs GiB", "usable", "share", "time", "at worst", "speed")
+
+
+_COSTS = ("expected", "at worst", "price of", "why")
+
+
+def offers_table(plan: Plan) -> str:
+    """Every candidate with what it needs, costs, and why it was chosen or not."""
+    rows = [(*_WHERE, *_NEEDS, *_COSTS), *(_candidate(c) for c in plan.candidates)]
+    text = table(rows, right=(6, 7, 8, 9, 10, 12, 13))
+    if any(c.dearer for c in plan.candidates):
+        text += "(+N): as many dearer offers of the same card there\n"
+    return text + (f"{plan.left_out} more left out by --on or --gpu\n" if plan.left_out else "")
+
+
+def _candidate(c: Candidate) -> list[str]:
+    offer, estimate = c.offer, c.estimate
+    usable = offer.device.usable_bytes
+    count = f"{offer.count}× " if offer.count > 1 else ""
+    instance = offer.instance + (" spot" if offer.spot else "")
+    left = [_SIGNS[c.verdict], offer.provider, instance + (f" (+{c.dearer})" if c.dearer else "")]
+    left += [count + offer.device.name, c.spec.strategy if c.spec is not None else ""]
+    left.append(micro_batch(c.spec) if c.spec is not None else "")
+    if estimate is None:
+        return [*left, "", gib(usable), *[""] * 6, offer.as_of, c.reason]
+    need = estimate.memory_upper_bytes
+    share = f"{need / usable:.0%}" if usable else ""
+    return [
+        *left,
+        gib(need),
+        gib(usable),
+        share,
+        duration(estimate.hours_expected),
+        duration(estimate.hours_high),
+        estimate.speed,
+        dollars(c.expected_microusd),
+        usd(c.worst_microusd),
+        offer.as_of,
+        c.reason,
+    ]
+
+
+def micro_batch(spec: ResolvedSpec) -> str:
+    """The micro-batch, and whether activations are checkpointed."""
+    train, rows = spec.train, spec.train.rows_at_once
+    return f"{rows} ckpt" if train.activation_checkpointing else str(rows)
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan as a page: what, on what data, who set which value, where, and the choice."""
+    job, data = plan.job, plan.data
+    cap = plan.budget.max_cost_microusd
+    lines = [
+        f"run       {plan.run_id}",
+        f"recipe    {plan.recipe}",
+        f"model     {plan.model.id} ({plan.model.architecture}, "
+        f"{count(plan.model.parameters)} parameters, from {plan.model.source})",
+        f"data      {_data(data)}",
+        f"strategy  {job.strategy}, r {job.lora.r}, alpha {job.lora.alpha}, "
+        f"{job.train.epochs:g} epochs, batch {job.train.effective_batch}, "
+        f"{job.train.seq_len} tokens",
+        *([f"judged by {_judged_by(plan)}"] if job.eval.judges_answers else []),
+        *([f"pilot     {_pilot(plan)}"] if job.pilot is not None else []),
+        f"limits    {'no --max-cost: only what costs nothing' if cap is None else dollars(cap)}, "
+        f"{plan.budget.max_hours:g} h{_electricity(plan.budget)}",
+    ]
+    if job.resume_from is not None:
+        lines.append(f"goes on   from {job.resume_from}")
+    for s in plan.settings:
+        lines.append(
+            f"  set     {s.key} = {s.value}  ({_source(s.source)}; instead of {s.instead_of})"
+        )
+    lines += [f"  WARNING {warning}" for warning in plan.warnings]
+    parts = ["\n".join(lines), offers_table(plan).rstrip()]
+    chosen = plan.chosen
+    parts.append(_choice(chosen) if chosen is not None else "nothing fits")
+    return "\n\n".join(parts) + "\n"
+
+
+def _electricity(budget: Budget) -> str:
+    rate = budget.local_microusd_per_hour
+    return f"; this machine costs ${rate / MICROUSD:g} an hour" if rate else ""
+
+
+def _data(data: DataFacts) -> str:
+    """Sizes of the sets, what the rows were recognised as, what was found twice."""
+    sets = {"training": data.train_rows, "validation": data.validation_rows}
+    sets |= {"test": data.test_rows} if data.test_rows else {}
+    *first, last = [f"{rows} {name}" for name, rows in sets.items()]
+    parts = [f"{', '.join(first)} and {last} rows"]
+    if data.replay_rows:
+        parts.append(f"up to {data.replay_rows} of the training rows replayed")
+    if len(data.shapes) == 1:
+        parts.append(f"each {next(iter(data.shapes))}")
+    else:
+        parts += [f"{rows} {shape}" for shape, rows in sorted(data.shapes.items())]
+    parts.append(f"longest {data.longest_characters} characters")
+    if data.repeated_rows:
+        parts.append(f"{data.repeated_rows} repeat an earlier question")
+    return ", ".join(parts)
+
+
+def _judged_by(plan: Plan) -> str:
+    settings, data = plan.job.eval, plan.data
+    parts = [f"{data.golden_rows} golden questions" if settings.golden else ""]
+    parts += ["a JSON schema" if settings.schema else ""]
+    parts += [entry.rpartition("/")[2] for entry in settings.metrics]
+    return ", ".join(filter(None, parts))
+
+
+def _pilot(plan: Plan) -> str:
+    pilot = plan.job.pilot
+    assert pilot is not None, "asked only where there is one"
+    return f"{pilot.steps} steps on {pilot.examples} rows first; a hopeless run ends there"
+
+
+def _source(source: str) -> str:
+    return source.rsplit("/", 1)[-1] if source.startswith("/") else source
+
+
+def _choice(chosen: Candidate) -> str:
+    estimate = chosen.estimate
+    assert estimate is not None, "a chosen candidate has an estimate"
+    lines = [
+        f"chosen: {chosen.offer.provider} {chosen.offer.instance} {chosen.offer.device.name}: "
+        f"{dollars(chosen.expected_microusd)} expected, {usd(chosen.worst_microusd)} at worst",
+        f"step:   {_step(chosen.spec)}",
+        f"memory: {_terms(estimate)}",
+        "time:   "
+        + ", ".join(
+            f"{t.name} {signed(t.expected_hours)}"
+            for t in estimate.time
+            if t.expected_hours or t.high_hours
+        ),
+    ]
+    if estimate.calibrated_on:
+        assert chosen.spec is not None, "a chosen candidate has a spec"
+        lines.append(basis(estimate.calibrated_on, chosen.spec.strategy, chosen.offer.device))
+    return "\n".join(lines)
+
+
+def _step(spec: ResolvedSpec | None) -> str:
+    assert spec is not None, "a chosen candidate has a spec"
+    train, rows = spec.train, spec.train.rows_at_once
+    passes = max(1, train.effective_batch // (rows * spec.processes))
+    times = f"{passes} × " if passes > 1 else ""
+    each = f" on each of {spec.processes} GPUs" if spec.processes > 1 else ""
+    kept = "checkpointed" if train.activation_checkpointing else "kept"
+    at_once = f"{rows} row{'s' if rows > 1 else ''} at once"
+    return f"{times}{at_once}{each}, activations {kept}, {spec.dtype}"
+
+
+def _terms(estimate: Estimate) -> str:
+    parts = [f"{t.name} {t.bytes / GIB:.2f}" for t in estimate.memory if abs(t.bytes) >= GIB // 200]
+    return (
+        " + ".join(parts) + f" = {estimate.memory_expected_bytes / GIB:.2f} GiB, "
+        f"at most {estimate.memory_upper_bytes / GIB:.2f}"
+    )

@@ -1,0 +1,1 @@
+"""Pure: the parts of the planner."""

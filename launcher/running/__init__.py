@@ -1,0 +1,1 @@
+"""Runs, from submit to receipt and after."""

@@ -1,0 +1,234 @@
+"""Results come home: collect, and the receipt that reconciles estimate and actual."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobs import layout
+from jobs.spec import Result, StepRecord, encode
+from launcher.display.plans import offers_table
+from launcher.errors import BadInput, OutsideFailed
+from launcher.executors import executor
+from launcher.executors.managed import recoveries
+from launcher.ledger import Collected, Event, Ledger, Measured
+from launcher.running.clock import spent, utc_now
+from launcher.running.measuring import measurement
+from launcher.running.phases import phases
+from launcher.running.reconciling import ledger, reconcile, stamp
+from launcher.types import CALIBRATION, Plan, Run
+from results.collect import CollectError, verify
+from results.collect import collect as bring_home
+from results.receipt import Line, Receipt
+from results.records import read_result, records
+from results.report import render
+
+
+def collect(run_id: str, store: Path | None = None) -> Path:
+    """Bring an ended run home to its store, with plan, receipt, report and checksums.
+
+    The working folder goes only when a succeeded run has arrived whole; one that ended early
+    keeps it, to go on from. A run that is home already is verified, and copied when `store` is
+    another place. Raises BadInput while the job is alive, OutsideFailed when the store cannot be
+    written or what is there is not what was collected.
+    """
+    book = ledger()
+    run = reconcile(book, book.run(run_id))
+    if not run.ended:
+        raise BadInput(f"run {run_id} is {run.state}; collect it when it has ended, or cancel it")
+    place = store.absolute() if store is not None else Path(run.store)
+    last = run.attempts[-1]
+    runner = executor(last.executor)
+    work = runner.folder(last.handle)
+    if _is_to_collect(run, work):
+        with runner.exclusive(last.handle):  # two collectors, or one and a new attempt
+            if _is_to_collect(book.run(run_id), work):
+                return _collect(book, book.run(run_id), work, place)
+    return _from_home(book.run(run_id), place)
+
+
+def _is_to_collect(run: Run, work: Path) -> bool:
+    """Whether the working folder holds the run: an empty one, made by a late look, must not take
+    the place of what is home."""
+    return work.is_dir() and (run.folder is None or (work / layout.SPEC).is_file())
+
+
+def run_folder(run: str) -> Path:
+    """A collected run, by its folder or its id in the ledger."""
+    folder = Path(run)
+    if (folder / layout.SPEC).is_file():
+        return folder.absolute()
+    if os.sep in run:
+        raise BadInput(
+            f"{run} is no run's folder: it has no {layout.SPEC}; give one, or a run's id"
+        )
+    return collect(run).absolute()
+
+
+def _collect(book: Ledger, run: Run, work: Path, place: Path) -> Path:
+    made = book.plan(run.run_id)
+    account = receipt(run, made, work, book.events(run.run_id))
+    documents = {layout.PLAN: encode(made), layout.RECEIPT: encode(account)}
+    documents[layout.REPORT] = render(work, account, offers_table(made)).encode()
+    home = _bring(work, place, run.run_id, documents)
+    taken = _taken(run, made, home)
+    book.append(run.run_id, stamp(utc_now()), *taken, Collected(folder=str(home)))
+    if run.bucket and run.state == "SUCCEEDED":
+        _to_bucket(run, home, documents)
+    if run.state == "SUCCEEDED":
+        _remove(work)
+    return home
+
+
+def _to_bucket(run: Run, home: Path, documents: dict[str, bytes]) -> None:
+    """The whole run stands in its bucket, brought there by its job's machine or from here."""
+    from results import stored_run
+    from results.stores import StoreError, open_store
+
+    try:
+        store = open_store(run.bucket)
+        if stored_run.state(store, run.run_id) == "complete":
+            stored_run.add(store, run.run_id, documents)
+        else:
+            stored_run.push(store, run.run_id, home)
+    except StoreError as error:
+        raise OutsideFailed(
+            f"{error}\nthe run is whole in {home}; `launch collect {run.run_id}` brings it to "
+            f"{run.bucket} later"
+        ) from None
+
+
+def _taken(run: Run, made: Plan, folder: Path) -> tuple[Measured, ...]:
+    """What the latest attempt measured; nothing where there is nothing to hold a plan against."""
+    result = read_result(folder)
+    if result is None:
+        return ()
+    last = run.attempts[-1]
+    candidate = made.candidates[last.candidate]
+    taken = measurement(made.model.id, candidate, result, records(folder / layout.METRICS))
+    return () if taken is None else (Measured(attempt=last.attempt, measurement=taken),)
+
+
+def _bring(source: Path, place: Path, run_id: str, documents: dict[str, bytes]) -> Path:
+    try:
+        home = bring_home(source, place, run_id, documents)
+        wrong = verify(home)
+    except (OSError, CollectError) as error:
+        raise OutsideFailed(
+            f"run {run_id} cannot be collected to {place}: {error}\n"
+            f"everything is still in {source}; mend that, then `launch collect {run_id}`"
+        ) from None
+    if wrong:
+        raise OutsideFailed(f"{home} did not arrive whole: {wrong[0]}; all is in {source}")
+    return home
+
+
+def _remove(work: Path) -> None:
+    """Gone in one step: a half-removed working folder must not be taken for a run."""
+    aside = work.with_name(f".{work.name}.collected")
+    shutil.rmtree(aside, ignore_errors=True)
+    work.rename(aside)
+    shutil.rmtree(aside)
+
+
+def _from_home(run: Run, place: Path) -> Path:
+    home = Path(run.folder) if run.folder else None
+    if home is None or not home.is_dir():
+        raise OutsideFailed(f"the files of run {run.run_id} are gone: {run.folder or run.store}")
+    wrong = verify(home)
+    if wrong:
+        raise OutsideFailed(f"{home} is not what was collected: {'; '.join(wrong[:3])}")
+    if place in (home.parent, Path(run.store)):
+        return home
+    names = (layout.PLAN, layout.RECEIPT, layout.REPORT)
+    return _bring(home, place, run.run_id, {name: (home / name).read_bytes() for name in names})
+
+
+def receipt(
+    run: Run, made: Plan, folder: Path, events: Sequence[tuple[str, Event]] = ()
+) -> Receipt:
+    """Estimate against actual, over all attempts; `events` are the run's in the ledger."""
+    used = made.candidates[run.attempts[-1].candidate]
+    estimate = used.estimate
+    assert estimate is not None, "what was started has an estimate"
+    result = read_result(folder)
+    hours, counted = _time(run, result, folder)
+    lines = [
+        Line(
+            name="memory",
+            unit="bytes",
+            planned=estimate.memory_expected_bytes,
+            planned_upper=estimate.memory_upper_bytes,
+            actual=(result.peak_memory_bytes or None) if result is not None else None,
+            note=result.memory_metric if result is not None else "",
+        ),
+        Line(
+            name="time",
+            unit="hours",
+            planned=estimate.hours_expected,
+            planned_upper=estimate.hours_high,
+            actual=hours,
+            note=counted,
+        ),
+    ]
+    training = [t for t in estimate.time if t.name in ("training", CALIBRATION)]
+    if training:
+        lines.append(
+            Line(
+                name="of it training",
+                unit="hours",
+                planned=sum(t.expected_hours for t in training),
+                planned_upper=sum(t.high_hours for t in training),
+                actual=_training_hours(folder),
+            )
+        )
+    cost = spent(run, utc_now())
+    accounts = [a.account_microusd for a in run.attempts if a.account_microusd is not None]
+    lines.append(
+        Line(
+            name="dollars",
+            unit="microusd",
+            planned=used.expected_microusd,
+            planned_upper=used.worst_microusd,
+            actual=cost,
+            note=_metered(folder) if cost else "",
+        )
+    )
+    return Receipt(
+        run_id=run.run_id,
+        state=run.state,
+        reason=run.reason,
+        provider=used.offer.provider,
+        instance=used.offer.instance,
+        attempts=len(run.attempts),
+        max_cost_microusd=made.budget.max_cost_microusd,
+        spent_microusd=cost,
+        lines=tuple(lines),
+        phases=phases(run.attempts[-1], events, records(folder / layout.METRICS), result),
+        accounted_microusd=sum(accounts) if accounts else None,
+    )
+
+
+def _metered(folder: Path) -> str:
+    """How the dollars were counted."""
+    again = recoveries(folder)
+    if again == 0:
+        return "metered from machine times"
+    return f"from request to end, {again} × recovered: waits between machines are counted too"
+
+
+def _time(run: Run, result: Result | None, folder: Path) -> tuple[float, str]:
+    """One attempt's own account of its phases; of several, the time their machines were held."""
+    one_start = len(run.attempts) == 1 and recoveries(folder) == 0
+    if one_start and result is not None and result.seconds_by_phase:
+        seconds = sum(result.seconds_by_phase.values())
+        return seconds / 3600, "the job, load to done"
+    seconds = sum(attempt.seconds(utc_now()) for attempt in run.attempts)
+    starts = len(run.attempts) + recoveries(folder)
+    return seconds / 3600, f"{starts} starts, set-up included"
+
+
+def _training_hours(folder: Path) -> float | None:
+    """Training time of all attempts, as far as their steps were kept."""
+    steps = [r for r in records(folder / layout.METRICS) if isinstance(r, StepRecord)]
+    return steps[-1].seconds / 3600 if steps else None

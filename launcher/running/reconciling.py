@@ -1,0 +1,199 @@
+"""The ledger brought up to what can be seen of runs: what ended is written down, what it left is
+brought to this machine, and what it ran on is given back."""
+
+import contextlib
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from jobs import layout
+from launcher import paths
+from launcher.catalog.providers import LOCAL
+from launcher.errors import OutsideFailed
+from launcher.executors import executor
+from launcher.executors.base import Executor, Sight
+from launcher.ledger import Ledger, MachineChanged, StateChanged
+from launcher.running.clock import clock_of, utc_now
+from launcher.types import Attempt, Reason, Run, RunState
+from results.records import read_result
+
+# Between the ledger's entry and the lock that the job holds, a run looks dead to others.
+SUBMIT_GRACE_SECONDS = 30.0
+
+
+def stamp(at: datetime) -> str:
+    """How times are written: UTC, ISO 8601, milliseconds."""
+    return at.isoformat(timespec="milliseconds")
+
+
+def ledger() -> Ledger:
+    return Ledger(paths.ledger_file())
+
+
+_ENDINGS: dict[str, tuple[RunState, Reason]] = {
+    "BAD_INPUT": ("FAILED", "BAD_INPUT"),
+    "OUT_OF_MEMORY": ("FAILED", "OUT_OF_MEMORY"),
+    "DEADLINE": ("FAILED", "BUDGET_EXCEEDED"),
+    "CANCELLED": ("CANCELLED", "CANCELLED"),
+    "PILOT_FAILED": ("FAILED", "PILOT_FAILED"),
+    "PREEMPTED": ("FAILED", "PREEMPTED"),
+    "STALLED": ("FAILED", "STALLED"),
+    "ERROR": ("FAILED", "ERROR"),
+}
+
+
+def open_machines(run: Run) -> tuple[Attempt, ...]:
+    """The attempts whose machines may still be billed."""
+    return tuple(attempt for attempt in run.attempts if attempt.machine != "GONE")
+
+
+def reconcile(book: Ledger, run: Run, seen: Sight | None = None) -> Run:
+    """Look at what is still open of a run, finish what has ended, and return the run anew.
+
+    `seen` is a look at the latest attempt that was just taken: its machine waits to be fetched
+    from, so it is not looked at again. Raises OutsideFailed where something cannot be seen, brought
+    or ended; what is certain is in the ledger by then.
+    """
+    for attempt in open_machines(run):
+        latest = attempt.attempt == len(run.attempts)
+        _reconcile(book, run, attempt, latest, seen if latest else None)
+    return book.run(run.run_id)
+
+
+def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool, seen: Sight | None) -> None:
+    runner, number = executor(attempt.executor), attempt.attempt
+    if not latest:  # another took its place: its machine has no business being there
+        runner.release(attempt.handle)
+        book.append(run.run_id, stamp(utc_now()), _gone(runner, attempt))
+        return
+    sight = seen if seen is not None else runner.look(attempt.handle)
+    if sight.alive:
+        news: list[MachineChanged | StateChanged] = []
+        if run.state == "PROVISIONING" and sight.started:
+            news.append(StateChanged(attempt=number, state="RUNNING"))
+        if attempt.machine == "REQUESTED" and sight.started:
+            news.append(MachineChanged(attempt=number, state="UP"))
+        if news:
+            book.append(run.run_id, stamp(utc_now()), *news)
+        return
+    age = utc_now() - datetime.fromisoformat(attempt.started_at)
+    young = age < timedelta(seconds=SUBMIT_GRACE_SECONDS)
+    if run.state == "PROVISIONING" and sight.result is None and young:
+        return
+    finish(book, run, attempt, sight)
+
+
+def finish(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> None:
+    """The job is over: bring what it left, give its machine back, say how it ended.
+
+    Raises OutsideFailed, the machine kept, when something cannot be brought: the next look tries
+    again, and the guard ends the machine in time.
+    """
+    runner, number = executor(attempt.executor), attempt.attempt
+    if not sight.billed:
+        sight = _what_is_here(run, attempt, runner.folder(attempt.handle), sight)
+        gone = _gone(runner, attempt, _went_at(book, run, attempt, sight))
+        book.append(run.run_id, stamp(utc_now()), gone, ending(sight, number))
+        return
+    ends = MachineChanged(attempt=number, state="ENDING")
+    book.append(run.run_id, stamp(utc_now()), ends)
+    with runner.exclusive(attempt.handle):
+        if book.run(run.run_id).attempts[number - 1].machine == "GONE":
+            return  # someone was faster
+        if sight.reached:
+            runner.bring(attempt.handle, clock_of(book.plan(run.run_id), run).end_at)
+        released(book, run, attempt, sight)
+
+
+def released(
+    book: Ledger, run: Run, attempt: Attempt, sight: Sight, otherwise: StateChanged | None = None
+) -> None:
+    """End the machine and write down how the job ended, by what it left here or in its bucket;
+    `otherwise` where it left nothing. Raises OutsideFailed."""
+    runner = executor(attempt.executor)
+    runner.release(attempt.handle)
+    folder = runner.folder(attempt.handle)
+    sight = msgspec.structs.replace(sight, result=read_result(folder))
+    sight = _what_is_here(run, attempt, folder, sight)
+    over = ending(sight, attempt.attempt)
+    if sight.result is None and otherwise is not None:
+        over = otherwise
+    book.append(run.run_id, stamp(utc_now()), _gone(runner, attempt), over)
+
+
+def _what_is_here(run: Run, attempt: Attempt, folder: Path, sight: Sight) -> Sight:
+    """The sight with the result of what has come to this machine, or can still come from the
+    run's bucket. A result whose adapter is nowhere is none: the run can go on, not be collected."""
+    if attempt.provider == LOCAL:
+        return sight
+    if run.bucket:
+        sight = _from_bucket(run, folder, sight)
+    result = sight.result
+    if result is None or result.adapter is None or (folder / result.adapter).is_dir():
+        return sight
+    with contextlib.suppress(FileNotFoundError):
+        (folder / layout.RESULT).rename(folder / layout.LOST_RESULT)
+    return msgspec.structs.replace(sight, result=None)
+
+
+def _from_bucket(run: Run, folder: Path, sight: Sight) -> Sight:
+    """What the run's machine left in its bucket, as if this machine had seen it."""
+    from results import stored_run
+    from results.stores import StoreError, open_store
+
+    try:
+        stored_run.fetch(open_store(run.bucket), run.run_id, folder)
+    except StoreError as error:
+        raise OutsideFailed(f"run {run.run_id} cannot be fetched: {error}") from None
+    return msgspec.structs.replace(sight, result=read_result(folder) or sight.result)
+
+
+def _gone(runner: Executor, attempt: Attempt, at: str | None = None) -> MachineChanged:
+    account = None
+    with contextlib.suppress(OutsideFailed):  # a figure for the receipt, no more
+        account = runner.account(attempt.handle)
+    return MachineChanged(attempt=attempt.attempt, state="GONE", at=at, account_microusd=account)
+
+
+def _went_at(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> str | None:
+    """When the machine went, where nobody looked: SkyPilot dates that by its own noticing, and
+    the machine's own side had ended it by the cap. One that never was cost nothing."""
+    if sight.never_there:
+        return attempt.started_at
+    if sight.gone_at is None:
+        return None
+    latest = stamp(clock_of(book.plan(run.run_id), run).paid_until)
+    return max(min(sight.gone_at, latest), attempt.started_at)
+
+
+def ending(sight: Sight, attempt: int) -> StateChanged:
+    """What became of a job that is no longer alive, read from what it left."""
+    result = sight.result
+    if sight.setup_failed and result is None:
+        message = "the machine's set-up failed before the job began; the end of the log says how"
+        return StateChanged(attempt=attempt, state="FAILED", reason="SETUP_FAILED", message=message)
+    if result is None and sight.gone_at is not None:
+        message = (
+            f"its machine went at {sight.gone_at[:19]} UTC, before anybody had fetched a result"
+        )
+        return StateChanged(attempt=attempt, state="FAILED", reason="LOST", message=message)
+    if result is None:
+        return StateChanged(
+            attempt=attempt,
+            state="FAILED",
+            reason="LOST",
+            message="the job ended without leaving a result: it was killed (by hand, or by the "
+            "system for want of memory), or its machine was restarted or is gone",
+        )
+    if result.failure is not None:
+        run_state, reason = _ENDINGS[result.failure.reason]
+        message = result.failure.message
+        return StateChanged(attempt=attempt, state=run_state, reason=reason, message=message)
+    failed = [gate.metric for gate in result.gates if not gate.passed]
+    if failed:
+        message = f"gates failed: {', '.join(failed)}"
+        return StateChanged(
+            attempt=attempt, state="SUCCEEDED", reason="GATE_FAILED", message=message
+        )
+    return StateChanged(attempt=attempt, state="SUCCEEDED")
