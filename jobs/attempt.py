@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs import adapters, checkpoint, layout
+from jobs import adapters, layout
 from jobs.continuing import begin_from_parent, require_parent, settle_lineage
 from jobs.download import from_hub
 from jobs.memory import lean_heap
@@ -119,7 +119,7 @@ def train(a: Attempt, tuner: Any) -> None:
     if a.job.train.select_by is not None:
         a.outcome.best_step = best = tuner.state.best_global_step
         if best is not None and a.job.strategy != "full":
-            kept = a.folder / layout.CHECKPOINTS / f"{checkpoint.PREFIX}{best}"
+            kept = a.folder / layout.CHECKPOINTS / f"{layout.CHECKPOINT_PREFIX}{best}"
             adapters.require(adapters.arrived(tuner.model, adapters.open_adapter(kept)))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from jobs import adapters, checkpoint
+from jobs import adapters, checkpoint, layout
 from jobs.adapters import Adapter
 from jobs.memory import peak_memory
 from jobs.outcome import Outcome, require_finite
@@ -94,7 +94,9 @@ class WholeCheckpoints(TrainerCallback):
         self._ranks.wait()  # each writes its own random state
         if self._ranks.first:
             self._progress.touch()  # tens of GB are hashed
-            checkpoint.mark_complete(self._folder / f"{checkpoint.PREFIX}{state.global_step}")
+            checkpoint.mark_complete(
+                self._folder / f"{layout.CHECKPOINT_PREFIX}{state.global_step}"
+            )
             self._progress.touch()
             checkpoint.keep_newest(self._folder, self._kept, state.best_global_step)
         self._ranks.wait()
@@ -132,7 +134,7 @@ class Epochs(TrainerCallback):
     ) -> None:
         self._training = True
         if state.best_global_step:  # a checkpoint names the folder that it was written in
-            best = self._checkpoints / f"{checkpoint.PREFIX}{state.best_global_step}"
+            best = self._checkpoints / f"{layout.CHECKPOINT_PREFIX}{state.best_global_step}"
             state.best_model_checkpoint = str(best)
 
     def on_evaluate(

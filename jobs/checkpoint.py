@@ -14,10 +14,9 @@ from pathlib import Path
 import msgspec
 
 from jobs import layout
-from jobs.outcome import write_aside
+from jobs.aside import write_aside
 from jobs.spec import Complete, FileSum
 
-PREFIX = layout.CHECKPOINT_PREFIX
 PICKLED = ("training_args.bin",)  # the spec says it all; nothing that must be unpickled is kept
 
 
@@ -44,7 +43,7 @@ def is_complete(checkpoint: Path) -> bool:
 
 def last_complete(checkpoints: Path, remove: bool = True) -> Path | None:
     """The whole checkpoint with the highest step; those that are not whole are removed."""
-    for checkpoint in sorted(_all(checkpoints), key=step_of, reverse=True):
+    for checkpoint in _newest_first(checkpoints):
         if is_complete(checkpoint):
             return checkpoint
         if remove:
@@ -54,7 +53,7 @@ def last_complete(checkpoints: Path, remove: bool = True) -> Path | None:
 
 def keep_newest(checkpoints: Path, count: int, best: int | None = None) -> None:
     """Remove all but the `count` newest and the best step's; after the newest is complete."""
-    for checkpoint in sorted(_all(checkpoints), key=step_of, reverse=True)[count:]:
+    for checkpoint in _newest_first(checkpoints)[count:]:
         if step_of(checkpoint) == best:
             continue
         # Without its marker a half-removed one cannot be taken for whole.
@@ -68,11 +67,16 @@ def remove_pickled(folder: Path) -> None:
 
 
 def step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix(PREFIX))
+    """Raises ValueError for a folder that is no checkpoint's."""
+    step = layout.step_of(checkpoint.name)
+    if step is None:
+        raise ValueError(f"{checkpoint} is not named as a checkpoint is")
+    return step
 
 
-def _all(checkpoints: Path) -> list[Path]:
-    return [p for p in checkpoints.glob(PREFIX + "*") if p.name.removeprefix(PREFIX).isdigit()]
+def _newest_first(checkpoints: Path) -> list[Path]:
+    here = checkpoints.glob(layout.CHECKPOINT_PREFIX + "*")
+    return [checkpoints / name for name in layout.newest_first(path.name for path in here)]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -12,9 +12,10 @@ import msgspec
 
 from jobs import adapters, fingerprint, layout
 from jobs.adapters import Adapter
+from jobs.aside import write_aside
 from jobs.download import from_hub
 from jobs.lineage import lineage_of, own_lineage
-from jobs.outcome import BadInput, write_aside
+from jobs.outcome import BadInput
 from jobs.spec import Lineage, Parent, differences, encode
 
 if TYPE_CHECKING:

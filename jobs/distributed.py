@@ -20,9 +20,10 @@ from typing import Any
 import msgspec
 
 from jobs import layout
+from jobs.aside import write_aside
 from jobs.device import pretended
 from jobs.exit_codes import EXIT_CODES
-from jobs.outcome import BadInput, failure_of, write_aside
+from jobs.outcome import BadInput, failure_of
 from jobs.sources import read_wire
 from jobs.spec import Failure, ResolvedSpec, Result, encode
 from jobs.train import finished, hold

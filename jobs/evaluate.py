@@ -14,8 +14,8 @@ import msgspec
 import torch
 from transformers import GenerationConfig
 
+from jobs.aside import write_aside
 from jobs.encode import Question
-from jobs.outcome import write_aside
 from jobs.spec import ResolvedEvaluation
 
 

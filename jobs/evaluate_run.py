@@ -13,10 +13,11 @@ import msgspec
 
 from jobs import finished, layout
 from jobs.answers import Rules, rules_of
+from jobs.aside import write_aside
 from jobs.encode import Encoder, Question
 from jobs.gates import judge
 from jobs.golden import questions_of
-from jobs.outcome import BadInput, write_aside
+from jobs.outcome import BadInput
 from jobs.progress import now
 from jobs.sources import base_of, set_environment
 from jobs.spec import DeviceKind, GateResult, Interval, ResolvedSpec

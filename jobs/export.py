@@ -18,8 +18,9 @@ from typing import Any
 import msgspec
 
 from jobs import layout
+from jobs.aside import write_aside
 from jobs.finished import weights_of
-from jobs.outcome import BadInput, failure_of, write_aside
+from jobs.outcome import BadInput, failure_of
 from jobs.shipping import children, ollama, steps
 from jobs.shipping.golden import Golden, golden
 from jobs.shipping.judge import File, judge

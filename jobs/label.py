@@ -41,6 +41,7 @@ from pathlib import Path
 import msgspec
 
 from jobs import layout
+from jobs.aside import write_aside
 from jobs.oracle.admission import Admission, End, Meter, Spending
 from jobs.oracle.asking import Asking
 from jobs.oracle.endpoint import connect, hide, in_the_clear, read_key
@@ -48,7 +49,7 @@ from jobs.oracle.journal import Journal, Past
 from jobs.oracle.question import Form, Question, Selection, read_template, select
 from jobs.oracle.summary import summarise
 from jobs.oracle.texts import read_rows
-from jobs.outcome import BadInput, write_aside
+from jobs.outcome import BadInput
 from jobs.spec import encode
 from jobs.spec.label import LabelSpec, LabelSummary
 

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from jobs import layout
+from jobs.aside import write_aside
 from jobs.stalls import Metrics
 
 WIRE_VERSION = 2  # jobs.spec.WIRE_VERSION, which cannot be imported here; a test holds it
@@ -48,15 +49,8 @@ def answer(run: Path, run_id: str, reason: str, message: str, stale: int | None)
         },
         "steps": metrics.step,
     }
-    write_aside(run / layout.RESULT, json.dumps(result, indent=2) + "\n")
+    write_aside(run / layout.RESULT, json.dumps(result, indent=2).encode() + b"\n")
     return True
-
-
-def write_aside(path: Path, content: str) -> None:
-    """Replace the file in one step. Raises OSError."""
-    aside = path.with_name(path.name + layout.TEMPORARY_SUFFIX)
-    aside.write_text(content)
-    aside.replace(path)
 
 
 def _tail(path: Path) -> str:

@@ -4,6 +4,10 @@ The job writes these names into its working folder; `collect` brings the same na
 `<store>/<run_id>/`. Nothing else in the project spells them out.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 SPEC = "spec.json"  # ResolvedSpec: all the job needs
 METRICS = "metrics.jsonl"  # one jobs.spec.Record a line, appended as the job goes
 RESULT = "result.json"  # jobs.spec.Result, always left behind
@@ -27,6 +31,8 @@ WEIGHTS_ASIDE = "weights_aside"  # .<rank>: trained weights while pilot or trial
 BASE_LOSSES = "base_losses.json"  # the untouched model's loss by row, reused after a restart
 BASE_ANSWERS = "base_answers.jsonl"  # the untouched model's answers, reused after a restart
 RESTART = (PILOT, BASE_LOSSES, BASE_ANSWERS)
+
+GROWING = (METRICS, LOG)  # appended to; all other files are moved into place whole
 
 PID = "job.pid"  # the job's process id, written first
 LOCK = "job.lock"  # held with flock for as long as the job lives
@@ -61,3 +67,17 @@ REJECTED_SUFFIX = ".rejected"  # a file that failed a gate
 MADE_SUFFIX = ".made"  # beside what a step made: from what, and its hash
 
 TEMPORARY_SUFFIX = ".part"  # written aside, then moved into place
+
+
+def step_of(checkpoint: str) -> int | None:
+    """The step of `checkpoint-<step>`; None for another name."""
+    digits = checkpoint[len(CHECKPOINT_PREFIX) :]
+    is_one = checkpoint.startswith(CHECKPOINT_PREFIX) and digits.isdigit()
+    return int(digits) if is_one else None
+
+
+def newest_first(checkpoints: Iterable[str]) -> list[str]:
+    """Those that are names of checkpoints, the highest step first."""
+    steps = {name: step_of(name) for name in checkpoints}
+    found = {name: step for name, step in steps.items() if step is not None}
+    return sorted(found, key=lambda name: -found[name])

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from jobs.aside import write_aside
 from jobs.intervals import Array, bootstrap
-from jobs.outcome import require_finite, write_aside
+from jobs.outcome import require_finite
 from jobs.own_metrics import Measured
 
 # exp(709) is the largest a float holds; a perplexity beyond this says nothing more.

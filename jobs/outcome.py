@@ -1,14 +1,12 @@
 """How a job ends: the errors it knows, and result.json, which it always leaves behind."""
 
 import math
-import os
 import re
 import traceback
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from jobs import layout, spec
+from jobs import spec
 
 
 class BadInput(Exception):
@@ -117,13 +115,3 @@ class Outcome:
             warnings=tuple(self.warnings),
             **known,
         )
-
-
-def write_aside(path: Path, content: bytes) -> None:
-    """Replace the file in one step: a reader sees the old or the new, never a half."""
-    aside = path.with_name(path.name + layout.TEMPORARY_SUFFIX)
-    with aside.open("wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    aside.replace(path)

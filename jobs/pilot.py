@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 
 from jobs import layout, metrics
+from jobs.aside import write_aside
 from jobs.attempt import Attempt
 from jobs.memory import free_memory
-from jobs.outcome import PilotFailed, write_aside
+from jobs.outcome import PilotFailed
 from jobs.spec import Pilot, PilotResult, ResolvedSpec, encode
 from jobs.stop import seconds_until
 from jobs.weights_aside import weights_aside

@@ -16,10 +16,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from jobs.aside import write_aside
 from jobs.data import bad_row
 from jobs.finished import read_run
 from jobs.memory import peak_memory
-from jobs.outcome import BadInput, failure_of, write_aside
+from jobs.outcome import BadInput, failure_of
 from jobs.sources import base_of, set_environment
 from jobs.spec import PredictSummary, Regression, encode
 from jobs.spec.row_shapes import text_of

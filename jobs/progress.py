@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from jobs.outcome import write_aside
+from jobs.aside import write_aside
 from jobs.spec import EvalRecord, PhaseRecord, Record, StepRecord
 
 _DECODER: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from jobs.outcome import write_aside
+from jobs.aside import write_aside
 
 
 class Sample(msgspec.Struct, frozen=True):

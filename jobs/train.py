@@ -18,11 +18,12 @@ from typing import IO
 import msgspec
 
 from jobs import checkpoint, layout, notice
+from jobs.aside import write_aside
 from jobs.attempt import Attempt
 from jobs.device import PRETENDED, pretended, require_device
 from jobs.exit_codes import EXIT_CODES
 from jobs.memory import peak_memory
-from jobs.outcome import BadInput, Outcome, Stopped, failure_of, write_aside
+from jobs.outcome import BadInput, Outcome, Stopped, failure_of
 from jobs.progress import Progress
 from jobs.ranks import Ranks, die_with_parent, ranks, started_by_us, tell_starter
 from jobs.sources import read_wire

@@ -31,8 +31,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobs import daemon, layout, processes
+from jobs.aside import write_aside
 from jobs.exit_codes import EXIT_CODES
-from jobs.last_answer import answer, result_mark, write_aside
+from jobs.last_answer import answer, result_mark
 from jobs.processes import Process
 from jobs.stalls import Limits, Metrics, Stalls
 
@@ -147,7 +148,7 @@ def register(state: Path, stage: str, pid: int) -> None:
     if found is None:
         raise ValueError(f"there is no process {pid} to be watched")
     state.mkdir(parents=True, exist_ok=True)
-    write_aside(state / f"{stage}.{pid}.pid", json.dumps(found._asdict()))
+    write_aside(state / f"{stage}.{pid}.pid", json.dumps(found._asdict()).encode())
 
 
 def shells(state: Path, stage: str) -> set[Process]:
@@ -268,7 +269,7 @@ class Watchdog:
 
     def _ask_to_end(self, job: set[Process], reason: str, message: str) -> None:
         """SIGTERM, and the time that the job gives itself for checkpoint and result."""
-        said = json.dumps({"reason": reason, "message": message})
+        said = json.dumps({"reason": reason, "message": message}).encode()
         self._try(lambda: write_aside(self._watch.run / layout.STOP, said))
         first = {p for p in job if p.pid == _pid(self._watch.run)}
         for process in first:

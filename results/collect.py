@@ -4,7 +4,6 @@ Written aside and then moved: a run's folder is there whole or not at all, and S
 last, says that it is. Never copies anything but the names in jobs.layout.
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ import msgspec
 
 from jobs import layout
 from results.records import read_result
+from results.sums import read_sums, sha256_of, write_sums
 
 FILES = (
     layout.SPEC,
@@ -58,7 +58,8 @@ def collect(work: Path, store: Path, run_id: str, documents: Mapping[str, bytes]
     _point_adapter_home(aside, home)
     for name, content in documents.items():
         (aside / name).write_bytes(content)
-    write_sums(aside)
+    sums = {p.as_posix(): sha256_of(aside / p) for p in _files(aside)}
+    (aside / layout.SUMS).write_bytes(write_sums(sums))
     replaced = store / f".{run_id}.old"
     shutil.rmtree(replaced, ignore_errors=True)
     if home.exists():
@@ -118,19 +119,8 @@ def _files(folder: Path) -> list[Path]:
 
 def _compare(source: Path, copy: Path) -> None:
     for name in _files(copy):
-        if _sha256(source / name) != _sha256(copy / name):
+        if sha256_of(source / name) != sha256_of(copy / name):
             raise CollectError(f"{source / name} changed while it was copied")
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_sums(folder: Path) -> None:
-    """SHA256SUMS over all files of the folder, as `sha256sum --check` reads it."""
-    lines = [f"{_sha256(folder / p)}  {p.as_posix()}" for p in _files(folder)]
-    (folder / layout.SUMS).write_text("\n".join(lines) + "\n")
 
 
 def verify(folder: Path) -> list[str]:
@@ -138,13 +128,10 @@ def verify(folder: Path) -> list[str]:
     sums = folder / layout.SUMS
     if not sums.is_file():
         return [f"{layout.SUMS} is missing: the collection did not finish"]
-    listed = {}
-    for line in sums.read_text().splitlines():
-        digest, _, name = line.partition("  ")
-        listed[name] = digest
+    listed = read_sums(sums.read_text())
     present = {p.as_posix() for p in _files(folder)} - {layout.SUMS}
     present.discard(layout.EVALUATION)  # made later, beside what was collected
     wrong = [f"{name} is missing" for name in sorted(listed.keys() - present)]
     wrong += [f"{name} is not listed" for name in sorted(present - listed.keys())]
     both = sorted(listed.keys() & present)
-    return wrong + [f"{n} has changed" for n in both if _sha256(folder / n) != listed[n]]
+    return wrong + [f"{n} has changed" for n in both if sha256_of(folder / n) != listed[n]]

@@ -1,5 +1,6 @@
 """Reading what a job writes while it is still writing it."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -39,6 +40,19 @@ class Tail:
             return []
         self._offset += len(whole) + 1
         return whole.split(b"\n")
+
+
+def is_at_work(folder: Path) -> bool:
+    """Whether somebody holds the folder's lock: its job, or who starts or collects it."""
+    try:
+        with open(folder / layout.LOCK) as lock:
+            # shared: those who look do not see each other
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def records(metrics: Path) -> list[Record]:

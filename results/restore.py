@@ -13,7 +13,6 @@ from results.stored_run import (
     fetch,
     read_complete,
     require_inside,
-    step_of,
 )
 from results.stores import Damaged, Store
 
@@ -90,7 +89,7 @@ def _bring(run: StoredRun, name: str, target: Path) -> None:
     try:
         _bring_files(run, name, aside)
         best = _best_step(aside)
-        if best is not None and best < (step_of(name) or 0):
+        if best is not None and best < (layout.step_of(name) or 0):
             _bring(run, f"{layout.CHECKPOINT_PREFIX}{best}", target)
         aside.rename(target / name)
     finally:
@@ -105,7 +104,7 @@ def _bring_files(run: StoredRun, name: str, aside: Path) -> None:
     if found is None:
         raise Damaged(f"{run.url}/{inside} is not whole")
     complete = read_complete(found[0], f"{run.url}/{inside}/{layout.COMPLETE}")
-    if complete.step != step_of(name):
+    if complete.step != layout.step_of(name):
         raise Damaged(f"{run.url}/{inside}: {layout.COMPLETE} is of step {complete.step}")
     for file, listed in complete.files.items():
         run.store.get(run.key(f"{inside}/{file}"), aside / require_inside(file), listed.sha256)

@@ -20,10 +20,10 @@ from results.stores import (
     StoreError,
     missing,
     require_sha256,
-    sha256_of,
     taken,
     written_aside,
 )
+from results.sums import sha256_of
 
 # S3: parts of 5 MiB to 5 GiB, 10,000 at most (docs.aws.amazon.com, "Amazon S3 multipart upload
 # limits"). With what parts_of adds at most s3transfer's own 8 MiB, and as many threads as it has.

@@ -14,7 +14,8 @@ import msgspec
 
 from jobs import layout
 from jobs.spec import Complete
-from results.stores import Damaged, Store, Stored, StoreError, Taken, sha256_of
+from results.stores import Damaged, Store, Stored, StoreError, Taken
+from results.sums import read_sums, sha256_of, write_sums
 
 State = Literal["absent", "partial", "complete"]
 Say = Callable[[str], None]  # one line for people
@@ -217,14 +218,8 @@ def checkpoints(run: StoredRun) -> dict[str, list[str]]:
     for name in run.names(f"{layout.CHECKPOINTS}/"):
         _, folder, *inside = PurePosixPath(name).parts
         found.setdefault(folder, []).append("/".join(inside))
-    whole = [name for name in found if layout.COMPLETE in found[name] and step_of(name) is not None]
-    return {name: found[name] for name in sorted(whole, key=lambda n: -(step_of(n) or 0))}
-
-
-def step_of(checkpoint: str) -> int | None:
-    """The step of checkpoint-<step>; None for another name."""
-    digits = checkpoint.removeprefix(layout.CHECKPOINT_PREFIX)
-    return int(digits) if digits.isdigit() and digits != checkpoint else None
+    whole = [name for name in found if layout.COMPLETE in found[name]]
+    return {name: found[name] for name in layout.newest_first(whole)}
 
 
 def read_complete(content: bytes, what: str) -> Complete:
@@ -232,16 +227,6 @@ def read_complete(content: bytes, what: str) -> Complete:
         return msgspec.json.decode(content, type=Complete)
     except msgspec.DecodeError as error:
         raise Damaged(f"{what} is damaged: {error}") from None
-
-
-def read_sums(text: str) -> dict[str, str]:
-    """Name → digest, of the lines that `sha256sum` writes."""
-    pairs = (line.partition("  ") for line in text.splitlines())
-    return {name: digest for digest, _, name in pairs}
-
-
-def write_sums(sums: Mapping[str, str]) -> bytes:
-    return "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())).encode()
 
 
 def require_inside(name: str) -> str:

@@ -6,7 +6,6 @@ writers one is refused, and every read is held against a SHA-256.
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import uuid
@@ -17,6 +16,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from jobs import layout
+from results.sums import sha256_of
 
 
 class StoreError(Exception):
@@ -111,13 +111,6 @@ def require_writable(store: Store) -> None:
         f"store {store.url} takes a second object in the place of a first: "
         "its endpoint ignores If-None-Match\ntwo writers could mix; use another store"
     )
-
-
-def sha256_of(source: Path | bytes) -> str:
-    if isinstance(source, bytes):
-        return hashlib.sha256(source).hexdigest()
-    with source.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_sha256(wanted: str | None, found: str, what: str) -> None:

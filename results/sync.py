@@ -11,7 +11,6 @@ Exit codes: 0 all is up (or restored), 1 not all is up, or the run is not ours, 
 
 import argparse
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
@@ -27,15 +26,15 @@ import msgspec
 
 from jobs import layout
 from results import collect
-from results.records import read_result
+from results.records import is_at_work, read_result
 from results.restore import restore
-from results.stored_run import Refused, Say, StoredRun, finished, step_of
-from results.stores import StoreError, open_store, sha256_of
+from results.stored_run import Refused, Say, StoredRun, finished
+from results.stores import StoreError, open_store
+from results.sums import sha256_of
 
 INTERVAL_SECONDS = 30.0  # assumption: a preempted machine may lose so much of what it measured
 LINGER_SECONDS = 600.0  # assumption: a store that is down longer is not worth a machine's hire
 LOOK_SECONDS = 1.0  # how soon the end of the job is seen
-GROWING = (layout.METRICS, layout.LOG)  # appended to; all other files are moved into place whole
 
 _SNAPSHOT = f".sync{layout.TEMPORARY_SUFFIX}"
 
@@ -93,7 +92,7 @@ class Sync:
 
     def _is_this_run(self, sums: dict[str, str]) -> bool:
         """Whether a finished run is the one of this folder: what ended it, and all it made."""
-        names = [n for n in names_of(self._folder) if n not in (*GROWING, *layout.RESTART)]
+        names = [n for n in names_of(self._folder) if n not in (*layout.GROWING, *layout.RESTART)]
         return layout.RESULT in names and all(
             sums.get(name) == sha256_of(self._folder / name) for name in names
         )
@@ -103,7 +102,7 @@ class Sync:
         looks = (*_look(path), over)
         if self._sent.get(name) == looks:
             return
-        stored = self._run.put(name, _lines(path, over) if name in GROWING else path)
+        stored = self._run.put(name, _lines(path, over) if name in layout.GROWING else path)
         self._sent[name], self._sums[name] = looks, stored.sha256 or ""
 
     def _send_checkpoints(self) -> None:
@@ -176,16 +175,7 @@ def names_of(folder: Path) -> list[str]:
 
 def is_over(folder: Path) -> bool:
     """Whether the job has left its result and is gone: it holds a lock as long as it lives."""
-    if not (folder / layout.RESULT).is_file():
-        return False
-    try:
-        with open(folder / layout.LOCK) as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return True
-    except BlockingIOError:
-        return False
-    return True
+    return (folder / layout.RESULT).is_file() and not is_at_work(folder)
 
 
 def follow(sync: Sync, folder: Path, interval: float, linger: float, say: Say) -> int:
@@ -247,8 +237,7 @@ def _wait(stop: threading.Event, folder: Path, interval: float, over: bool) -> N
 
 
 def _whole(folder: Path) -> list[str]:
-    names = [p.parent.name for p in folder.glob(f"*/{layout.COMPLETE}")]
-    return sorted((n for n in names if step_of(n) is not None), key=lambda n: -(step_of(n) or 0))
+    return layout.newest_first(p.parent.name for p in folder.glob(f"*/{layout.COMPLETE}"))
 
 
 def _set_aside(checkpoint: Path, aside: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from jobs import layout
-from jobs.outcome import write_aside
+from jobs.aside import write_aside
 
 
 class _Made(msgspec.Struct, frozen=True):

@@ -37,6 +37,11 @@ class Sight(Struct, frozen=True, kw_only=True):
     reached: bool = True  # the job was handed over: the machine may hold something of it
 
 
+def name_of(handle: str) -> str:
+    """What follows the handle's scheme."""
+    return handle.partition(":")[2]
+
+
 class Executor(Protocol):
     poll_seconds: float  # between two looks
 

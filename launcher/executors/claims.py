@@ -23,7 +23,7 @@ def hold(work: Path, seconds: float) -> Iterator[int]:
     """Hold the folder; gives the lock's file descriptor. Raises OutsideFailed if another does."""
     with open(work / layout.LOCK, "a") as lock:
         # Someone who only looks holds it for an instant: ask again before giving up.
-        if not wait(lambda: _lock(lock.fileno(), fcntl.LOCK_EX), seconds):
+        if not wait(lambda: _lock(lock.fileno()), seconds):
             raise OutsideFailed(
                 f"another process is at work in {work}; wait for it, or cancel the run"
             )
@@ -39,17 +39,9 @@ def collecting(work: Path) -> Iterator[None]:
         yield
 
 
-def is_held(work: Path) -> bool:
+def _lock(file: int) -> bool:
     try:
-        with open(work / layout.LOCK) as lock:
-            return not _lock(lock.fileno(), fcntl.LOCK_SH)  # those who look do not see each other
-    except FileNotFoundError:
-        return False
-
-
-def _lock(file: int, how: int) -> bool:
-    try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

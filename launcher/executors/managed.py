@@ -6,7 +6,6 @@ it, and a recovery goes on from the last checkpoint there. The deadline is the a
 recovery moves it.
 """
 
-import contextlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,18 +16,17 @@ import yaml
 from jobs import layout
 from launcher import paths
 from launcher.errors import BadInput, OutsideFailed
-from launcher.executors.base import Sight
-from launcher.executors.claims import hold, is_held, wait
+from launcher.executors.base import Sight, name_of
+from launcher.executors.claims import hold, wait
 from launcher.executors.skypilot import (
     DOWN_SECONDS,
     GRACE_SECONDS,
     HAND_OVER_SECONDS,
-    LAUNCHING,
     SkyPilotExecutor,
+    starting,
 )
 from launcher.executors.skypilot_calls import CallFailed
-from launcher.types import MICROUSD
-from results.records import read_result
+from results.records import is_at_work, read_result
 
 if TYPE_CHECKING:
     from results.stores import Store
@@ -53,6 +51,7 @@ class ManagedExecutor(SkyPilotExecutor):
     poll_seconds = 10.0  # the sync brings something new every 30 s
     scheme = "managed:"
     named = "the managed job is"
+    end_seconds = END_SECONDS
 
     def require_ready(self) -> None:
         """Raises BadInput where a managed job would have a controller machine to pay."""
@@ -82,20 +81,15 @@ class ManagedExecutor(SkyPilotExecutor):
         return UNDER_WAY if job["status"] in COMING else "SUCCEEDED", job["said"] or ""
 
     def look(self, handle: str) -> Sight:
-        name, work = _name(handle), self.folder(handle)
-        if is_held(work):  # by who submits or collects it
-            return Sight(alive=True, started=False, result=None, billed=True, doing="in hand")
+        name, work = name_of(handle), self.folder(handle)
+        if is_at_work(work):  # by who submits or collects it
+            return starting("in hand")
         job = self._job(handle)
         if job is None:
-            asked = self._asked("jobs_requests", name=name)
-            coming = any(request["status"] in LAUNCHING for request in asked)
-            return Sight(
-                alive=coming,
-                started=False,
-                result=None if coming else read_result(work),
-                billed=coming,
-                doing="queued" if coming else "",
-            )
+            if self._launching(name):
+                return starting("queued")
+            result = read_result(work)
+            return Sight(alive=False, started=False, result=result, billed=False)
         if not job["over"]:
             self._show(work, job)
             started = job["status"] not in COMING and (work / layout.METRICS).exists()
@@ -115,13 +109,6 @@ class ManagedExecutor(SkyPilotExecutor):
             gone_at=None if there else self._gone_after(job),
         )
 
-    def cancel(self, handle: str) -> None:
-        with contextlib.suppress(OutsideFailed):  # no machine to speak to
-            self.stop(handle)
-            if wait(lambda: not self.look(handle).alive, END_SECONDS, self.poll_seconds):
-                return
-        self._end(handle)
-
     def bring(self, handle: str, until: datetime) -> None:
         self._fetch(self.folder(handle))
 
@@ -136,32 +123,33 @@ class ManagedExecutor(SkyPilotExecutor):
             self._asked("down", cluster=cluster, seconds=DOWN_SECONDS)
         if not self._job(handle)["over"] or not self._is_gone(cluster):
             raise OutsideFailed(
-                f"the managed job {_name(handle)} or its machine {cluster} may still be there and "
-                f"cost money; look with `sky jobs queue`\nend it with `sky jobs cancel {job['id']}`"
+                f"the managed job {name_of(handle)} or its machine {cluster} may still be there "
+                "and cost money; look with `sky jobs queue`\n"
+                f"end it with `sky jobs cancel {job['id']}`"
             )
 
-    def account(self, handle: str) -> int | None:
+    def _cost(self, handle: str) -> Any:
         job = self._job(handle)
-        found = None if job is None else self._asked("cost", cluster=job["cluster"])
-        return None if found is None else round(found["usd"] * MICROUSD)
+        return None if job is None else self._asked("cost", cluster=job["cluster"])
+
+    def _requests(self, name: str) -> Any:
+        return self._asked("jobs_requests", name=name)
 
     def _end(self, handle: str) -> None:
         """The managed job is over, or was never taken on, when this returns in time."""
-        for request in self._asked("jobs_requests", name=_name(handle)):
-            if request["status"] in LAUNCHING:
-                self._asked("abort", request=request["id"])
+        super()._end(handle)
         job = self._job(handle)
         if job is not None and not job["over"]:
             self._asked("jobs_cancel", id=job["id"])
             wait(lambda: bool(self._job(handle)["over"]), DOWN_SECONDS, 3.0)
 
     def _job(self, handle: str) -> Any:
-        return self._asked("jobs_queue", name=_name(handle))
+        return self._asked("jobs_queue", name=name_of(handle))
 
     def _machine(self, handle: str) -> str:
         job = self._job(handle)
         if job is None or job["over"]:
-            raise OutsideFailed(f"the managed job {_name(handle)} has no machine now")
+            raise OutsideFailed(f"the managed job {name_of(handle)} has no machine now")
         return str(job["cluster"])
 
     def _is_gone(self, cluster: str) -> bool:
@@ -183,7 +171,7 @@ class ManagedExecutor(SkyPilotExecutor):
         paths.write_aside(work / layout.MANAGED_JOB, json.dumps(job).encode())
         try:
             store = _store(work)
-            for name in (layout.METRICS, layout.LOG):
+            for name in layout.GROWING:
                 found = store.read(f"{_run_id(work)}/{name}")
                 if found is not None:
                     _bring_up_to(work / name, found[0])
@@ -207,10 +195,6 @@ def recoveries(work: Path) -> int:
         return int(json.loads((work / layout.MANAGED_JOB).read_bytes())["recoveries"])
     except FileNotFoundError:
         return 0
-
-
-def _name(handle: str) -> str:
-    return handle.partition(":")[2]
 
 
 def _run_id(work: Path) -> str:

@@ -19,10 +19,10 @@ from jobs.spec import Failure, ResolvedSpec, encode
 from launcher import paths
 from launcher.errors import OutsideFailed
 from launcher.executors.base import Order, Say, Sight
-from launcher.executors.claims import collecting, hold, is_held, wait
+from launcher.executors.claims import collecting, hold, wait
 from launcher.executors.environment import PYTHON_VARIABLE, training_python
 from launcher.types import Offer
-from results.records import read_result
+from results.records import is_at_work, read_result
 
 GRACE_SECONDS = 150.0  # the job gives itself 120 to finish its step and write its result
 
@@ -64,7 +64,7 @@ class ProcessExecutor:
         if child is not None:
             child.poll()  # reap it
         work = self.folder(handle)
-        alive = is_held(work)  # before the result is read: a job writes it, then ends
+        alive = is_at_work(work)  # before the result is read: a job writes it, then ends
         started = (work / layout.PID).exists()
         return Sight(alive=alive, started=started, result=read_result(work), billed=False)
 
@@ -87,7 +87,7 @@ class ProcessExecutor:
 
     def cancel(self, handle: str) -> None:
         work = self.folder(handle)
-        if not wait(lambda: (work / layout.PID).exists() or not is_held(work), seconds=10.0):
+        if not wait(lambda: (work / layout.PID).exists() or not is_at_work(work), seconds=10.0):
             raise OutsideFailed(
                 f"the job in {work} has not begun: the launcher that started it is still setting "
                 "up its environment; interrupt that one"
@@ -142,7 +142,7 @@ def _spawn(
 
 
 def _signal(work: Path, what: signal.Signals) -> None:
-    if not is_held(work):  # nobody lives there: the number may be another process's by now
+    if not is_at_work(work):  # nobody lives there: the number may be another process's by now
         return
     with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
         os.kill(int((work / layout.PID).read_text()), what)

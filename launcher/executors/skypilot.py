@@ -25,12 +25,12 @@ from jobs.spec import Failure
 from launcher import paths
 from launcher.catalog.providers import TO_ENABLE, display_name
 from launcher.errors import NoCapacity, OutsideFailed
-from launcher.executors.base import Order, Say, Sight
-from launcher.executors.claims import collecting, hold, is_held, wait
+from launcher.executors.base import Order, Say, Sight, name_of
+from launcher.executors.claims import collecting, hold, wait
 from launcher.executors.skypilot_calls import NO_ANSWER, CallFailed, Calls
 from launcher.types import MICROUSD, Offer
 from results.collect import FILES, FOLDERS
-from results.records import read_result
+from results.records import is_at_work, read_result
 
 GRACE_SECONDS = 150.0  # the job gives itself 120 to finish its step and write its result
 DOWN_SECONDS = 600.0  # sky down takes 40 s on Slurm (measured); some clouds take minutes
@@ -40,7 +40,6 @@ WORKING = ("INIT", "PENDING", "SETTING_UP", "RUNNING")  # states of a job that h
 DOING = {"INIT": "queued", "PENDING": "queued", "SETTING_UP": "setting up"}
 
 _PREFIX = "loralift-"
-_GROWING = (layout.METRICS, layout.LOG)
 # What a job leaves that is of use here: to collect, or to go on from.
 _LEFT = (*FILES, *FOLDERS, layout.CHECKPOINTS, *layout.RESTART, layout.WATCHDOG_LOG)
 
@@ -61,6 +60,7 @@ class SkyPilotExecutor:
     poll_seconds = 3.0
     scheme = "skypilot:"
     named = "the cluster is"
+    end_seconds = GRACE_SECONDS  # from a stop that was asked for to the job's end
 
     def __init__(self) -> None:
         self._calls = Calls()
@@ -69,7 +69,7 @@ class SkyPilotExecutor:
         return f"{self.scheme}{_PREFIX}{run_id}-{attempt}"
 
     def folder(self, handle: str) -> Path:
-        run_id, _, _ = _cluster(handle).removeprefix(_PREFIX).rpartition("-")
+        run_id, _, _ = name_of(handle).removeprefix(_PREFIX).rpartition("-")
         return paths.work_folder(run_id)
 
     def clear(self, handle: str) -> None:
@@ -86,7 +86,7 @@ class SkyPilotExecutor:
 
     def submit(self, handle: str, order: Order, say: Say) -> None:
         assert order.task is not None, "a rented machine has a task"
-        cluster, work = _cluster(handle), self.folder(handle)
+        cluster, work = name_of(handle), self.folder(handle)
         work.mkdir(parents=True, exist_ok=True)
         with hold(work, seconds=1.0) as lock:
             self.clear(handle)
@@ -106,7 +106,7 @@ class SkyPilotExecutor:
 
     def _await_machine(self, handle: str, request: str, order: Order, say: Say) -> None:
         """Return when the machine is up and the job handed over. Raises CallFailed, NoCapacity."""
-        cluster, said = _cluster(handle), ""
+        cluster, said = name_of(handle), ""
         while True:
             try:
                 state, news = self._request(cluster, request)
@@ -135,18 +135,22 @@ class SkyPilotExecutor:
         one = found.get(request)
         return (one["status"], one["said"] or "") if one is not None else ("RUNNING", "")
 
-    def _is_launching(self, cluster: str) -> bool:
-        return any(r["status"] in LAUNCHING for r in self._asked("requests", cluster=cluster))
+    def _launching(self, name: str) -> list[str]:
+        """The ids of what was asked to launch it and has not ended."""
+        return [r["id"] for r in self._requests(name) if r["status"] in LAUNCHING]
+
+    def _requests(self, name: str) -> Any:
+        return self._asked("requests", cluster=name)
 
     def look(self, handle: str) -> Sight:
-        cluster, work = _cluster(handle), self.folder(handle)
-        if is_held(work):  # by who submits or collects it
-            return Sight(alive=True, started=False, result=None, billed=True, doing="in hand")
-        launching = self._is_launching(cluster)  # asked first: it may end between the two
+        cluster, work = name_of(handle), self.folder(handle)
+        if is_at_work(work):  # by who submits or collects it
+            return starting("in hand")
+        launching = self._launching(cluster)  # asked first: it may end between the two
         seen = self._asked("status", cluster=cluster)
         job = seen["job"]
         if launching and job is None:
-            return _starting("provisioning")
+            return starting("provisioning")
         if seen["cluster"] is None:
             return self._gone(cluster, work)
         if job is None:
@@ -189,23 +193,22 @@ class SkyPilotExecutor:
 
     def _machine(self, handle: str) -> str:
         """The cluster that the job works on now."""
-        return _cluster(handle)
+        return name_of(handle)
 
     def cancel(self, handle: str) -> None:
-        cluster = _cluster(handle)
-        with contextlib.suppress(OutsideFailed):  # no machine to speak to yet
+        with contextlib.suppress(OutsideFailed):  # no machine to speak to
             self.stop(handle)
-            if wait(lambda: not self.look(handle).alive, GRACE_SECONDS, self.poll_seconds):
+            if wait(lambda: not self.look(handle).alive, self.end_seconds, self.poll_seconds):
                 return
-        self._abort(cluster)
+        self._end(handle)
 
-    def _abort(self, cluster: str) -> None:
-        for request in self._asked("requests", cluster=cluster):
-            if request["status"] in LAUNCHING:
-                self._asked("abort", request=request["id"])
+    def _end(self, handle: str) -> None:
+        """No machine comes any more of what was asked for."""
+        for request in self._launching(name_of(handle)):
+            self._asked("abort", request=request)
 
     def bring(self, handle: str, until: datetime) -> None:
-        cluster, work = _cluster(handle), self.folder(handle)
+        cluster, work = name_of(handle), self.folder(handle)
         left = (until - datetime.now(UTC)).total_seconds()
         # A machine must not go by itself while its files are on their way: rsync is no job.
         self._asked("stay", cluster=cluster, minutes=max(1, int(left / 60)))
@@ -218,25 +221,28 @@ class SkyPilotExecutor:
         )
 
     def release(self, handle: str) -> None:
-        cluster = _cluster(handle)
-        self._abort(cluster)  # or the machine would come up after its end
+        cluster = name_of(handle)
+        self._end(handle)  # or the machine would come up after its end
         self._asked("down", cluster=cluster, seconds=DOWN_SECONDS)
         there = self._asked("status", cluster=cluster)["cluster"] is not None
-        if there or self._is_launching(cluster):
+        if there or self._launching(cluster):
             raise OutsideFailed(
                 f"the machine of {cluster} may still be there and cost money; look with "
                 f"`sky status {cluster}`, end it with `sky down {cluster}`"
             )
 
     def account(self, handle: str) -> int | None:
-        found = self._asked("cost", cluster=_cluster(handle))
+        found = self._cost(handle)
         return None if found is None else round(found["usd"] * MICROUSD)
+
+    def _cost(self, handle: str) -> Any:
+        return self._asked("cost", cluster=name_of(handle))
 
     def _mirror(self, cluster: str, work: Path) -> None:
         """Bring what was written since the last look. Others may be looking, too."""
         if not work.is_dir():  # taken home meanwhile
             return
-        known = {name: _known(work / name) for name in _GROWING}
+        known = {name: _known(work / name) for name in layout.GROWING}
         files = {**known, layout.RESULT: (0, "")}
         found = self._asked("read", cluster=cluster, files=files)
         for named, content in found.items():
@@ -264,11 +270,8 @@ _RUN = "~/loralift/run"
 _ASIDE = f"{layout.STOP}{layout.TEMPORARY_SUFFIX}"
 
 
-def _cluster(handle: str) -> str:
-    return handle.partition(":")[2]
-
-
-def _starting(doing: str) -> Sight:
+def starting(doing: str) -> Sight:
+    """Asked for, and not yet at work."""
     return Sight(alive=True, started=False, result=None, billed=True, doing=doing)
 
 

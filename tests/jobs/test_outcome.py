@@ -2,6 +2,7 @@ import msgspec
 import pytest
 import torch
 
+from jobs.aside import write_aside
 from jobs.outcome import (
     BadInput,
     Diverged,
@@ -10,7 +11,6 @@ from jobs.outcome import (
     failure_of,
     reason_of,
     require_finite,
-    write_aside,
 )
 from jobs.spec import Result, encode
 
