@@ -106,7 +106,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
             return EXIT_CODES["DEADLINE"]
         register(watch.state, given.stage, given.pid)
         duty = {"deadline": watch.deadline, "run_id": watch.run_id}
-        daemon.start(watch.state / LOCK, duty, lambda: Watchdog(watch).keep())
+        daemon.start(watch.state / LOCK, duty, Watchdog(watch).keep)
         return 0
     except (OSError, ValueError) as error:
         print(f"watchdog: {error}\nnothing is started without it", file=sys.stderr)
@@ -173,7 +173,8 @@ class Watchdog:
         self._watch = watch
         self._metrics = Metrics(watch.run / layout.METRICS)
         self._stalls = Stalls(watch.limits, time.monotonic())
-        self._ours: set[Process] = set()  # that live below the shells, or were seen there
+        # that live below the shells, or were seen there
+        self._ours = processes.tree(self._shells())
         self._stale = result_mark(watch.run)  # an earlier attempt's
         self._ran_at: float | None = None  # when the run's shell was last seen
 
