@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.data import read_data
@@ -139,7 +139,6 @@ def write(path: Path, rows: list[tuple[int, int]]) -> str:
 rows = st.lists(st.tuples(st.integers(0, 25), st.integers(0, 2)), min_size=30, max_size=80)
 
 
-@settings(max_examples=60, deadline=None)
 @given(rows, rows, st.booleans(), st.booleans(), st.integers(0, 2**40))
 def test_launcher_and_job_split_alike(first, second, validated, tested, seed) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 
 from launcher.catalog import skypilot
@@ -54,7 +54,6 @@ def sound_rows(draw):
     }  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
 @given(sound_rows(), some.permutations(COLUMNS))
 def test_a_sound_row_is_offered_at_its_price_in_any_order_of_columns(sound, order):
     provider, row = sound
@@ -76,7 +75,6 @@ def test_a_sound_row_is_offered_at_its_price_in_any_order_of_columns(sound, orde
         assert made.capabilities == PROVIDERS[provider].capabilities
 
 
-@settings(max_examples=60, deadline=None)
 @given(sound_rows(), some.randoms(use_true_random=False))
 def test_traps_beside_it_change_nothing(sound, random):
     """The sound row comes out of a file full of the real traps just as it does alone."""
@@ -94,7 +92,6 @@ def test_traps_beside_it_change_nothing(sound, random):
     assert {p for p in together if p.instance == row["InstanceType"]} == set(alone)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     host=some.integers(100_000, 12_000_000),
     gpus=some.lists(some.integers(1_000_000, 1_990_000), min_size=1, max_size=6),
@@ -118,7 +115,6 @@ def test_gcps_sums_are_exact_whatever_the_region(host, gpus, spot):
     assert {p.high_microusd for p in prices if p.spot} == ({2 * spot} if spot else set())
 
 
-@settings(max_examples=40, deadline=None)
 @given(card=some.sampled_from(["RTX 4090", "RTX 3060 Ti", "RTX 4080S", "A100 SXM4", "Tesla T4"]),
        count=some.integers(1, 16), cents=some.integers(5, 4000))  # fmt: skip
 def test_vast_rows_whose_memory_is_the_sum_of_all_cards(card, count, cents):
@@ -145,7 +141,6 @@ def test_memory_is_the_tables_and_never_the_lists(provider):
         assert made.device.usable_bytes == card.usable_bytes
 
 
-@settings(max_examples=300, deadline=None)
 @given(some.text(alphabet="ab,\".\n01{}'-", max_size=200), some.sampled_from(sorted(PROVIDERS)))
 def test_no_file_breaks_the_reader(garbage, provider):
     header = ",".join(COLUMNS)

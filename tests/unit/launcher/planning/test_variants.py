@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.spec import JobSpec, Model, Strategy
@@ -86,7 +86,6 @@ def test_where_nothing_fits_the_smallest_is_shown() -> None:
     assert found.least_bytes > cloud("T4", 0.5).device.usable_bytes
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     card=st.sampled_from([card for card in GPUS if card.compute_capability]),
     seq_len=st.sampled_from([64, 256, 1024, 4096]),
