@@ -80,8 +80,9 @@ class Executor(Protocol):
     def account(self, handle: str) -> int | None:
         """Micro-dollars by the provisioner's own reckoning; None where it has none."""
 
-    def exclusive(self, handle: str) -> AbstractContextManager[None]:
-        """Nobody else collects or restarts the job meanwhile. Raises OutsideFailed if one does."""
+    def exclusive(self, handle: str, seconds: float) -> AbstractContextManager[None]:
+        """Nobody else collects or restarts the job meanwhile. Raises OutsideFailed if one still
+        does after so long."""
 
     def folder(self, handle: str) -> Path:
         """The run's working folder on this machine, with whatever has come of it so far."""

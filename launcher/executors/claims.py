@@ -31,11 +31,11 @@ def hold(work: Path, seconds: float) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def collecting(work: Path) -> Iterator[None]:
-    """Hold the folder to take it home; one that is gone already is nobody's."""
+def collecting(work: Path, seconds: float) -> Iterator[None]:
+    """Hold the folder to take it home; one that is gone already is nobody's. As `hold`."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(FileNotFoundError):  # someone was faster and took it home
-            stack.enter_context(hold(work, seconds=60.0))
+            stack.enter_context(hold(work, seconds))
         yield
 
 

@@ -69,8 +69,8 @@ class ProcessExecutor:
         return Sight(alive=alive, started=started, result=read_result(work), billed=False)
 
     @contextlib.contextmanager
-    def exclusive(self, handle: str) -> Iterator[None]:
-        with collecting(self.folder(handle)):
+    def exclusive(self, handle: str, seconds: float) -> Iterator[None]:
+        with collecting(self.folder(handle), seconds):
             yield
 
     def stop(self, handle: str, why: Failure | None = None) -> None:

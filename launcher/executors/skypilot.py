@@ -77,8 +77,8 @@ class SkyPilotExecutor:
             (self.folder(handle) / stale).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def exclusive(self, handle: str) -> Iterator[None]:
-        with collecting(self.folder(handle)):
+    def exclusive(self, handle: str, seconds: float) -> Iterator[None]:
+        with collecting(self.folder(handle), seconds):
             yield
 
     def require_ready(self) -> None:

@@ -15,7 +15,7 @@ from launcher.ledger import Collected, Event, Ledger, Measured
 from launcher.running.clock import spent, utc_now
 from launcher.running.measuring import measurement
 from launcher.running.phases import phases
-from launcher.running.reconciling import ledger, reconcile, stamp
+from launcher.running.reconciling import A_MINUTE, ledger, reconcile, stamp
 from launcher.types import CALIBRATION, Plan, Run
 from results.collect import CollectError, verify
 from results.collect import collect as bring_home
@@ -41,7 +41,7 @@ def collect(run_id: str, store: Path | None = None) -> Path:
     runner = executor(last.executor)
     work = runner.folder(last.handle)
     if _is_to_collect(run, work):
-        with runner.exclusive(last.handle):  # two collectors, or one and a new attempt
+        with runner.exclusive(last.handle, A_MINUTE):  # two collectors, or one and a new attempt
             if _is_to_collect(book.run(run_id), work):
                 return _collect(book, book.run(run_id), work, place)
     return _from_home(book.run(run_id), place)

@@ -22,6 +22,9 @@ from results.records import read_result
 SUBMIT_GRACE_SECONDS = 30.0
 
 
+A_MINUTE = 60.0  # for another that collects: who only looks has no time to wait it out
+
+
 def stamp(at: datetime) -> str:
     """How times are written: UTC, ISO 8601, milliseconds."""
     return at.isoformat(timespec="milliseconds")
@@ -84,11 +87,13 @@ def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool, seen: Sig
     finish(book, run, attempt, sight)
 
 
-def finish(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> None:
+def finish(
+    book: Ledger, run: Run, attempt: Attempt, sight: Sight, seconds: float = A_MINUTE
+) -> None:
     """The job is over: bring what it left, give its machine back, say how it ended.
 
-    Raises OutsideFailed, the machine kept, when something cannot be brought: the next look tries
-    again, and the guard ends the machine in time.
+    Raises OutsideFailed, the machine kept, when something cannot be brought, or another is at it
+    for longer than `seconds`: the next look tries again, and the guard ends the machine in time.
     """
     runner, number = executor(attempt.executor), attempt.attempt
     if not sight.billed:
@@ -98,7 +103,7 @@ def finish(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> None:
         return
     ends = MachineChanged(attempt=number, state="ENDING")
     book.append(run.run_id, stamp(utc_now()), ends)
-    with runner.exclusive(attempt.handle):
+    with runner.exclusive(attempt.handle, seconds):
         if book.run(run.run_id).attempts[number - 1].machine == "GONE":
             return  # someone was faster
         if sight.reached:

@@ -26,6 +26,9 @@ from launcher.types import Attempt, Candidate, Plan, Run
 from results.collect import require_free_place
 
 DEFAULT_STORE = "runs"
+# For another that fetches what was cancelled and takes its machine down: `sky down` alone takes
+# 40 s on Slurm, and more at a load. Assumption, for clouds.
+IN_HAND_SECONDS = 900.0
 # What a machine needs of this one's environment to write to a bucket, and to read from the Hub.
 BUCKET_SECRETS = (
     "AWS_ACCESS_KEY_ID",
@@ -288,7 +291,7 @@ def cancel(run_id: str) -> Run:
     runner = executor(last.executor)
     runner.cancel(last.handle)
     seen = runner.look(last.handle)
-    if seen.result is None:
+    if seen.result is None and not seen.alive:  # nor in another's hands, who brings it home
         cancelled = StateChanged(
             attempt=last.attempt,
             state="CANCELLED",
@@ -296,5 +299,5 @@ def cancel(run_id: str) -> Run:
             message="cancelled; the job left no result",
         )
         book.append(run_id, stamp(utc_now()), cancelled)
-    finish(book, run, last, seen)
+    finish(book, run, last, seen, IN_HAND_SECONDS)
     return book.run(run_id)

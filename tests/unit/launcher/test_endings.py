@@ -1,6 +1,8 @@
 """What becomes of a run's results and its machine when somebody looks: the ledger and the working
 folder are real, the executor is told what it sees."""
 
+import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +14,13 @@ from jobs.spec import Failure, Result, encode
 from launcher import paths
 from launcher.errors import OutsideFailed
 from launcher.executors.base import Sight
+from launcher.executors.claims import hold
+from launcher.executors.skypilot import starting
 from launcher.guard import round_of
 from launcher.ledger import AttemptStarted, Ledger, MachineChanged, RunCreated, StateChanged
 from launcher.running.clock import clock_of, utc_now
 from launcher.running.reconciling import reconcile, stamp
+from launcher.running.runs import cancel
 from launcher.types import Plan, Run
 from results.stores import open_store
 
@@ -41,10 +46,10 @@ class Seen:
     def folder(self, handle: str) -> Path:
         return paths.work_folder(RUN)
 
-    def exclusive(self, handle: str):
+    def exclusive(self, handle: str, seconds: float):
         from launcher.executors.claims import collecting
 
-        return collecting(self.folder(handle))
+        return collecting(self.folder(handle), seconds)
 
     def look(self, handle: str) -> Sight:
         self.asked.append(f"look {handle}")
@@ -60,6 +65,9 @@ class Seen:
     def release(self, handle: str) -> None:
         self.asked.append(f"release {handle}")
 
+    def cancel(self, handle: str) -> None:
+        self.asked.append(f"cancel {handle}")
+
     def stop(self, handle: str, why: Failure | None = None) -> None:
         self.asked.append(f"stop {handle}")
 
@@ -73,6 +81,7 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
     found = Seen()
     monkeypatch.setattr("launcher.running.reconciling.executor", lambda name: found)
     monkeypatch.setattr("launcher.guard.executor", lambda name: found)
+    monkeypatch.setattr("launcher.running.runs.executor", lambda name: found)
     paths.work_folder(RUN).mkdir(parents=True)
     return found
 
@@ -166,6 +175,28 @@ def test_days_after_it_went_it_costs_what_the_cap_allows(book: Ledger, runner: S
     run, _ = ended(book)
     assert run.attempts[-1].gone_at == stamp(clock_of(book.plan(RUN), run).paid_until)
     assert run.attempts[-1].seconds(later) < 15 * 3600  # $10 at $0.74 an hour
+
+
+def test_what_another_brings_home_while_it_is_cancelled_is_waited_for(book: Ledger, runner: Seen):
+    """The launcher that follows sees the job end, too, and may be the first to fetch it."""
+    runner.sight = starting("in hand")
+    held = threading.Event()
+
+    def follower() -> None:
+        with hold(paths.work_folder(RUN), 1.0):
+            held.set()
+            time.sleep(0.3)
+            book = Ledger(paths.ledger_file())
+            ending = StateChanged(attempt=1, state="CANCELLED", reason="CANCELLED", message="by it")
+            book.append(RUN, stamp(utc_now()), MachineChanged(attempt=1, state="GONE"), ending)
+
+    other = threading.Thread(target=follower)
+    other.start()
+    held.wait()
+    run = cancel(RUN)
+    other.join()
+    assert (run.state, run.message, run.attempts[-1].machine) == ("CANCELLED", "by it", "GONE")
+    assert runner.asked == [f"look seen:{RUN}-1", f"cancel seen:{RUN}-1", f"look seen:{RUN}-1"]
 
 
 def test_an_older_attempt_s_machine_is_ended(book: Ledger, runner: Seen):
