@@ -22,6 +22,7 @@ from launcher.estimate import estimate, shapes
 from launcher.estimate.calibration import calibrate
 from launcher.inputs import continuing, hub_data, scanning, tokens
 from launcher.inputs.judging import scan_judging
+from launcher.ladder import ladder
 from launcher.ledger import measurements
 from launcher.planner import Estimator
 from launcher.planning.selection import asked_for, in_regions, require_known
@@ -121,7 +122,8 @@ def plan(
 ) -> Plan:
     """What would be trained, where, for how much, and why not elsewhere. Starts nothing.
 
-    With `advise`, a plan in which nothing fits says what would: it is planned again for that.
+    With `advise`, a plan in which nothing fits says what would, and one whose gates may fail what
+    the rungs after it would cost: it is planned again for that.
 
     Raises BadInput for what is wrong with recipe, flags, data or model; a plan in which nothing
     fits is returned, not raised: `submit` refuses it.
@@ -132,8 +134,11 @@ def plan(
     planned = _planning(request, run_id, now)
     made = planned(request.job, request.budget)
     if advise:
+        fixed = request.exact is not None
         made = msgspec.structs.replace(
-            made, ways_out=ways_out(made, planned, request.exact is not None)
+            made,
+            ways_out=ways_out(made, planned, fixed),
+            ladder=None if fixed else ladder(made, request.escalation, planned),
         )
     continuing.require_continuable(made)
     if request.exact is not None:

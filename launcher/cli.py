@@ -15,7 +15,7 @@ from launcher.commands.output import say, write_json
 from launcher.errors import GATE_FAILED_EXIT, BadInput, LaunchError
 
 if TYPE_CHECKING:
-    from launcher.types import Candidate, Plan
+    from launcher.types import Candidate, Plan, View
 
 INTERRUPTED_EXIT = 130
 ENDED_BADLY_EXITS = {"BAD_INPUT": 2, "BUDGET_EXCEEDED": 3}  # else 1
@@ -234,7 +234,26 @@ def _finish(run_id: str, home: Path, as_json: bool) -> None:
         sys.exit(ENDED_BADLY_EXITS.get(view.run.reason or "", 1))
     if view.run.reason == "GATE_FAILED":
         say(f"trained, but {view.run.message}")
+        _say_the_next_rung(view)
         sys.exit(GATE_FAILED_EXIT)
+
+
+def _say_the_next_rung(view: "View") -> None:
+    """What the plan has for this failure; nobody climbs it unasked."""
+    from launcher.display.plans import rung_flags
+    from launcher.ladder import after
+    from results.receipt import dollars
+
+    ladder, result = view.plan.ladder, view.result
+    if ladder is None or result is None:
+        return
+    number = after([one.rung for one in ladder.rungs], 0, result.gates, ladder.near_miss)
+    if number == len(ladder.rungs):
+        say("next: more or better examples; the ladder has no rung for this")
+        return
+    next_one = ladder.rungs[number]
+    worst = dollars(next_one.worst_microusd)
+    say(f"next: `launch` as before with {rung_flags(next_one.rung)}; {worst} at worst as planned")
 
 
 for command in commands.ALL:

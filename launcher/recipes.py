@@ -1,8 +1,8 @@
 """YAML recipe + flags → JobSpec + Budget, saying which value won.
 
-A recipe has JobSpec's keys plus `budget:`; `model:` and `data:` may be a bare string. Paths are
-relative to the recipe's folder, those of flags to the working folder. A `.json` file is a saved
-ResolvedSpec, rerun exactly.
+A recipe has JobSpec's keys plus `budget:` and `escalation:`; `model:` and `data:` may be a bare
+string. Paths are relative to the recipe's folder, those of flags to the working folder. A `.json`
+file is a saved ResolvedSpec, rerun exactly.
 """
 
 import os
@@ -21,7 +21,7 @@ from launcher.errors import BadInput
 from launcher.inputs import dated, hub_data
 from launcher.inputs.validate import convert, get
 from launcher.inputs.yaml_tree import Tree, leaves, put, read_tree, value_of
-from launcher.types import COLLECT_MINUTES, DATA_FILES, MICROUSD, Budget, Setting
+from launcher.types import COLLECT_MINUTES, DATA_FILES, MICROUSD, Budget, Escalation, Setting
 
 WORKING_FOLDER_RECIPE = "launch.yaml"
 
@@ -46,6 +46,7 @@ class Recipe(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All keys a recipe may hold."""
 
     budget: RecipeBudget = RecipeBudget()
+    escalation: Escalation = Escalation()
 
 
 class Flags(Struct, frozen=True, kw_only=True):
@@ -85,6 +86,7 @@ class Request(Struct, frozen=True, kw_only=True):
     budget: Budget
     recipe: str  # a path, or what stands in for one
     settings: tuple[Setting, ...]
+    escalation: Escalation = Escalation()
     exact: ResolvedSpec | None = None  # a saved spec: nothing of it may change
     assumed_rows: int | None = None  # there is no data, but that many rows of full length
 
@@ -127,6 +129,7 @@ def load(recipe: str | None, flags: Flags, today: str | None = None) -> Request:
         budget=_budget(parsed.budget),
         recipe=label,
         settings=tuple(latest.values()),
+        escalation=parsed.escalation,
         assumed_rows=assumed,
     )
 
@@ -317,7 +320,7 @@ def _show(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-_SAID_ELSEWHERE = ("model", "data", "name", "gates", "budget")
+_SAID_ELSEWHERE = ("model", "data", "name", "gates", "budget", "escalation")
 
 
 def _against_defaults(tree: Tree, label: str) -> list[Setting]:

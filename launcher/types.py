@@ -5,9 +5,9 @@ is made and seconds where something was measured. Dates are ISO 8601.
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from jobs.spec import DeviceKind, JobSpec, Record, ResolvedSpec, Result, Strategy
 
@@ -276,6 +276,44 @@ class Setting(Struct, frozen=True, kw_only=True):
     instead_of: str  # what it replaced, and whose that was
 
 
+class Rung(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One way to train the job, after another one failed its gates."""
+
+    strategy: Strategy
+    set: dict[str, Any] = {}  # dotted keys of the recipe that change
+    near_miss_only: bool = False  # left out where a gate was missed by more
+
+
+class Escalation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A recipe's `escalation:`. The default is the strategy decision in use: QLoRA; at 85 to 89 %
+    of a target of 90 % rank 32; then 16-bit LoRA."""
+
+    near_miss: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.94  # of a bound: 85 of 90
+    rungs: tuple[Rung, ...] = (
+        Rung(strategy="qlora"),
+        Rung(strategy="qlora", set={"lora.r": 32, "lora.alpha": 64}, near_miss_only=True),
+        Rung(strategy="lora"),
+    )
+
+
+class RungPlan(Struct, frozen=True, kw_only=True):
+    """What a rung would cost, planned as if nothing had been spent."""
+
+    rung: Rung
+    offer: Offer | None  # None: nothing holds every limit
+    expected_microusd: int
+    worst_microusd: int
+    climbed_microusd: int  # at worst, this rung and all before it
+    refusal: str = ""  # why it would not be climbed, with the number that decided
+
+
+class Ladder(Struct, frozen=True, kw_only=True):
+    """What failed gates may lead to; the first rung is the plan's own choice."""
+
+    near_miss: float
+    rungs: tuple[RungPlan, ...]
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """All that submit needs, and why."""
 
@@ -290,6 +328,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...]  # chosen first, then possible by cost, then rejected
     left_out: int = 0  # offers that --on and --gpu leave out
     ways_out: tuple[str, ...] = ()  # when nothing is chosen: what would change that
+    ladder: Ladder | None = None  # None: no gate can fail, or nothing is chosen
     settings: tuple[Setting, ...]
     warnings: tuple[str, ...]
 

@@ -5,7 +5,7 @@ from launcher.display.estimates import signed
 from launcher.display.tables import count, table
 from launcher.estimate.calibration import basis
 from launcher.planning.refusals import gib, usd
-from launcher.types import GIB, MICROUSD, Budget, Candidate, DataFacts, Estimate, Plan
+from launcher.types import GIB, MICROUSD, Budget, Candidate, DataFacts, Estimate, Ladder, Plan, Rung
 from results.receipt import dollars, duration
 
 _SIGNS = {"chosen": "→", "possible": "+", "rejected": "-"}
@@ -90,7 +90,30 @@ def plan_text(plan: Plan) -> str:
     parts = ["\n".join(lines), offers_table(plan).rstrip()]
     chosen = plan.chosen
     parts.append(_choice(chosen) if chosen is not None else "nothing fits")
+    if plan.ladder is not None and len(plan.ladder.rungs) > 1:
+        parts.append(_ladder(plan.ladder))
     return "\n\n".join(parts) + "\n"
+
+
+def _ladder(ladder: Ladder) -> str:
+    """What failed gates may lead to, and how far up the cap allows."""
+    rows = [["", "rung", "after", "where", "expected", "at worst", "so far at worst", ""]]
+    for number, rung in enumerate(ladder.rungs):
+        after = "" if not number else "a near miss" if rung.rung.near_miss_only else "a miss"
+        changes = ", ".join(f"{key} = {value}" for key, value in rung.rung.set.items())
+        name = f"{rung.rung.strategy}, {changes}" if changes else rung.rung.strategy
+        worst = [usd(rung.worst_microusd), usd(rung.climbed_microusd)]
+        where = f"{rung.offer.provider} {rung.offer.device.name}" if rung.offer is not None else ""
+        costs = [dollars(rung.expected_microusd), *worst] if rung.offer is not None else [""] * 3
+        sign = "→" if not number else "-" if rung.refusal else "+"
+        rows.append([sign, name, after, where, *costs, rung.refusal])
+    return "when a gate fails:\n" + table(rows, right=(4, 5, 6)).rstrip()
+
+
+def rung_flags(rung: Rung) -> str:
+    """The flags that make a job this rung's."""
+    changes = [f"--set {key}={value}" for key, value in rung.set.items()]
+    return " ".join([f"--strategy {rung.strategy}", *changes])
 
 
 def _electricity(budget: Budget) -> str:

@@ -1,5 +1,6 @@
 """How much there is to do: a job's data in tokens and steps. Pure."""
 
+from functools import cache
 from itertools import pairwise
 from math import ceil
 
@@ -60,15 +61,18 @@ def mean_longest(spec: ResolvedSpec, data: DataFacts, rows: int) -> float:
     known, count = data.row_characters, data.train_rows
     if not known:
         return row_tokens(spec, data, count, data.train_characters) / count
+    tokens = data.tokens_per_character, data.template_tokens_per_row
+    return _mean_longest(known, count, *tokens, spec.train.seq_len, rows)
+
+
+@cache  # asked for the same rows at every card
+def _mean_longest(
+    known: tuple[float, ...], count: int, per_character: float, per_row: float, most: int, rows: int
+) -> float:
     ends = [count * (i + 1) // len(known) / count for i in range(len(known))]
     shares = [end**rows - start**rows for start, end in pairwise([0.0, *ends])]
-    return sum(_tokens(spec, data, c) * share for c, share in zip(known, shares, strict=True))
-
-
-def _tokens(spec: ResolvedSpec, data: DataFacts, characters: float) -> float:
-    """Of one row, as far as it is trained on."""
-    whole = characters * data.tokens_per_character + data.template_tokens_per_row
-    return min(whole, spec.train.seq_len)
+    lengths = (min(characters * per_character + per_row, most) for characters in known)
+    return sum(length * share for length, share in zip(lengths, shares, strict=True))
 
 
 def row_tokens(spec: ResolvedSpec, data: DataFacts, rows: int, characters: int) -> int:
