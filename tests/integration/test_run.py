@@ -177,6 +177,7 @@ def test_a_gate_that_fails_is_told_apart(short) -> None:
     launch, done = short
     assert done.returncode == 5, done.stderr
     assert "gates failed: json_citation_rate" in done.stderr
+    assert "next: `launch` as before with --strategy lora; $0.00 at worst" in done.stderr
     assert (launch.folder / "runs" / "whole" / layout.ADAPTER).is_dir()
 
 
