@@ -7,6 +7,7 @@ import time
 import msgspec
 
 from launcher.catalog import clusters, merge, refresh
+from launcher.catalog.priced import Listing
 from launcher.catalog.providers import CLUSTERS, TO_ENABLE, display_name
 from launcher.errors import OutsideFailed
 from launcher.planning.costs import expected_and_worst
@@ -77,9 +78,11 @@ def fresh_price(candidate: Candidate, asking: Asking) -> Offer:
     answer = asking.answer()
     if planned.provider not in answer.enabled:
         raise OutsideFailed(f"{where}: {not_enabled(answer, planned.provider)}")
-    found = same_machine(planned, _listed(planned, answer, asking.today))
+    listed = _listed(planned, answer, asking.today)
+    found = same_machine(planned, listed.offers)
     if found is None:
-        raise OutsideFailed(f"{where} is not in SkyPilot's list any more")
+        why = _left_out(planned, listed)
+        raise OutsideFailed(f"{where} is not in SkyPilot's list any more{why}")
     if found.as_of < asking.today:
         why = answer.unread.get(planned.provider, "SkyPilot has none newer")
         raise OutsideFailed(
@@ -89,12 +92,20 @@ def fresh_price(candidate: Candidate, asking: Asking) -> Offer:
     return found
 
 
-def _listed(planned: Offer, answer: refresh.Answer, today: str) -> tuple[Offer, ...]:
+def _listed(planned: Offer, answer: refresh.Answer, today: str) -> Listing:
     """What is offered now: a cluster's prices are in the answer itself."""
     if planned.provider not in CLUSTERS:
-        return merge.offers(today).offers
+        return merge.offers(today)
     asked = clusters.Asked(asked_at=today, skypilot=answer.version, shares=answer.shares)
-    return clusters.offered(asked).offers
+    return clusters.offered(asked)
+
+
+def _left_out(planned: Offer, listed: Listing) -> str:
+    """Why a cluster's share is no offer now, where its list says so: its nodes may be drained."""
+    share = (planned.provider, planned.instance, planned.accelerator or "CPU")
+    found = (d.reason for d in listed.dropped if (d.provider, d.instance, d.gpu) == share)
+    reason = next(found, "") if planned.provider in CLUSTERS else ""
+    return reason and f": {reason}"
 
 
 def not_enabled(answer: refresh.Answer, provider: str) -> str:

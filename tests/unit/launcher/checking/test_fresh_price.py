@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from launcher.catalog import refresh
+from launcher.catalog import clusters, refresh
+from launcher.catalog.clusters import Asked, Share
 from launcher.checking import fresh_price as module
 from launcher.checking.fresh_price import (
     Asking,
@@ -24,6 +25,7 @@ from tests.unit.launcher.catalog.real_rows import place
 from tests.unit.launcher.plans import cloud, dollars, planned
 
 HOURLY = 0.5
+TODAY = "2026-11-21"
 
 
 def at(usd: float, offer: Offer, as_of: str = "2026-11-21") -> Offer:
@@ -213,6 +215,27 @@ def test_a_machine_that_is_listed_no_more(skypilot, candidate, catalog: Path) ->
     gone = msgspec.structs.replace(candidate, offer=offer)
     with pytest.raises(OutsideFailed, match=r"gpu_1x_gone is not in SkyPilot's list"):
         fresh_price(gone, Asking("lambda", day_of(catalog)))
+
+
+def test_a_partition_that_is_drained_says_so(monkeypatch) -> None:
+    share = Share(
+        provider="slurm", cluster="local", partition="rtx4090", accelerator="RTX4090", count=1,
+        nodes=1, node_cpus=8, node_memory_gib=64, usd_per_hour=0.74, why_not="",
+    )  # fmt: skip
+    (offer,) = clusters.offered(Asked(asked_at=TODAY, skypilot="0", shares=(share,))).offers
+    made = planned([offer], Budget(max_cost_microusd=dollars(10)))
+    assert made.chosen is not None
+    monkeypatch.setattr(module.refresh, "skypilot_python", lambda: "python")
+    for why, price in (("", 0.8), ("its nodes take no jobs: down, drained or cordoned", 0.0)):
+        now = msgspec.structs.replace(share, usd_per_hour=price, why_not=why)
+        answer = refresh.Answer("0.14.1", ["slurm"], {}, {}, (now,))
+        monkeypatch.setattr(module.refresh, "ask", lambda *_, answer=answer: answer)
+        asking = Asking("slurm", TODAY)
+        if not why:
+            assert fresh_price(made.chosen, asking).microusd_per_hour == dollars(0.8)
+            continue
+        with pytest.raises(OutsideFailed, match="list any more: its nodes take no jobs: down, dra"):
+            fresh_price(made.chosen, asking)
 
 
 def test_a_provider_that_is_not_enabled_says_how(skypilot, candidate, catalog: Path) -> None:
