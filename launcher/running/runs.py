@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from jobs import layout
 from launcher.catalog.providers import LOCAL
 from launcher.errors import BadInput, NoCapacity, NothingFits
 from launcher.executors import chosen_executor, executor
@@ -139,8 +140,9 @@ def resumption(run_id: str, say: Say) -> Resumption:
         raise BadInput(f"run {run_id} has succeeded; results in {run.folder or run.store}")
     made, last = book.plan(run_id), run.attempts[-1]
     require_credentials_to_take(run.bucket, made.candidates[last.candidate])
-    done = share_saved(run, executor(last.executor).folder(last.handle))
-    order = [last.candidate, *_with_the_same_job(made, last.candidate)]
+    folder = executor(last.executor).folder(last.handle)
+    done = share_saved(run, folder)
+    order = _where_to_go_on(made, run, begun=(folder / layout.METRICS).exists())
     found = next_place(made, run, order, say, done)
     if found.place is None:
         raise _nowhere(run_id, found)
@@ -148,12 +150,15 @@ def resumption(run_id: str, say: Say) -> Resumption:
     return Resumption(run, made, found.place, order, done)
 
 
-def _with_the_same_job(made: Plan, index: int) -> list[int]:
-    """Other candidates of the plan that a checkpoint of this one's job can be taken to."""
-    spec = made.candidates[index].spec
-    others = (c for c in (made.chosen, *made.fallbacks) if c is not None and c.spec == spec)
-    found = (made.candidates.index(c) for c in others)
-    return [i for i in found if i != index]
+def _where_to_go_on(made: Plan, run: Run, begun: bool) -> list[int]:
+    """Of the plan's candidates, in turn: all, while the job has left nothing anywhere; then where
+    it was, and those that do the very same job."""
+    last = run.attempts[-1].candidate
+    planned = [made.candidates.index(c) for c in (require_choice(made), *made.fallbacks)]
+    if not (begun or run.bucket):
+        return planned
+    spec = made.candidates[last].spec
+    return [last, *(i for i in planned if i != last and made.candidates[i].spec == spec)]
 
 
 def _require_time(made: Plan, run: Run, candidate: Candidate) -> None:

@@ -240,6 +240,8 @@ def test_a_resume_goes_where_the_same_job_can(runner: Told, prices, made: Plan) 
     )
     ended(made, 0.1)
     del prices["RTX4090"]
+    assert runs.resumption(RUN, lambda _: None).place.which == 1  # nothing was done yet
+    checkpoint(50, of=100)
     assert runs.resumption(RUN, lambda _: None).place.which == 2
     del prices["A10G"]
     with pytest.raises(NoCapacity, match=r"nothing was rented: .*RTX4090 is not in .*A10G is not"):
