@@ -72,6 +72,13 @@ def bill_microusd(terms: Terms, seconds: float) -> int:
     return rented + terms.egress_microusd
 
 
+def cost_microusd(
+    offer: Offer, estimate: Estimate, hours: float, *, to_bucket: bool = False
+) -> int:
+    """Micro-dollars for one finished job that keeps the offer's machine for `hours`."""
+    return bill_microusd(terms(offer, estimate, to_bucket=to_bucket), hours * 3600)
+
+
 def with_electricity(offers: Iterable[Offer], budget: Budget) -> tuple[Offer, ...]:
     """This machine's offers at what its owner says an hour of it costs; others as they are."""
     rate = budget.local_microusd_per_hour
@@ -88,9 +95,8 @@ def expected_and_worst(
 ) -> tuple[int, int]:
     """Micro-dollars for the job: finished as planned; and at its longest, stopped then, at the
     price that the offer may have come to by `today`. Raises ValueError where its date is none."""
-    as_planned = terms(offer, estimate, to_bucket=to_bucket)
+    expected = cost_microusd(offer, estimate, estimate.hours_expected, to_bucket=to_bucket)
     at_worst = terms(aged(offer, today), estimate, to_bucket=to_bucket, finished=False)
-    expected = bill_microusd(as_planned, estimate.hours_expected * 3600)
     worst = bill_microusd(at_worst, estimate.hours_high * 3600)
     return expected, max(expected, worst)
 

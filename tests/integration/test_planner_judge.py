@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from jobs.spec import JobSpec, ResolvedSpec
-from launcher.planning.costs import aged, bill_microusd, terms
+from launcher.planning.costs import aged, bill_microusd, cost_microusd, terms
 from launcher.planning.resolve import resolve
 from launcher.types import Budget, Candidate, Estimate, Offer
 from tests.unit.launcher.plans import JOB, an_estimate, cloud, dollars, local, planned
@@ -143,7 +143,7 @@ def judged(found: list[Offer], job: JobSpec, budget: Budget, law: Law) -> tuple 
         worst = bill_microusd(risen, estimate.hours_high * 3600)
         if estimate.hours_high > budget.max_hours or worst > (budget.max_cost_microusd or 0):
             continue
-        cost = bill_microusd(terms(offer, estimate), estimate.hours_expected * 3600)
+        cost = cost_microusd(offer, estimate, estimate.hours_expected)
         best.append((cost, estimate.hours_expected))
     return min(best, default=None)
 

@@ -7,22 +7,18 @@ from launcher.planning.costs import (
     DISK_FLOOR_GIB,
     affordable_hours,
     aged,
-    bill_microusd,
     billed_seconds,
+    cost_microusd,
     disk_gib,
     egress_bytes,
     expected_and_worst,
     terms,
     with_electricity,
 )
-from launcher.types import GIB, Budget, Candidate, DiskTerm, Estimate, Offer
+from launcher.types import GIB, Budget, Candidate, DiskTerm
 from tests.unit.launcher.plans import an_estimate, cloud, dollars, local
 
 ESTIMATE = an_estimate(9.0, (0.5, 1.0, 2.0))
-
-
-def cost_microusd(offer: Offer, estimate: Estimate, hours: float) -> int:
-    return bill_microusd(terms(offer, estimate), hours * 3600)
 
 
 @pytest.mark.parametrize(
