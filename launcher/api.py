@@ -17,6 +17,7 @@ from launcher import paths, planner, recipes
 from launcher.catalog import enabled, merge
 from launcher.catalog.local import Survey, survey
 from launcher.catalog.priced import Listing
+from launcher.checking.taking import ready
 from launcher.errors import BadInput, OutsideFailed
 from launcher.estimate import estimate, shapes
 from launcher.estimate.calibration import calibrate
@@ -27,11 +28,19 @@ from launcher.ledger import measurements
 from launcher.planner import Estimator
 from launcher.planning.selection import asked_for, in_regions, require_known
 from launcher.planning.ways_out import ways_out
-from launcher.preflight import checks, ready
+from launcher.preflight import checks
 from launcher.running.clock import spent, utc_now
 from launcher.running.collecting import collect
 from launcher.running.reconciling import ledger, stamp
-from launcher.running.runs import DEFAULT_STORE, cancel, require_choice, resume, submit
+from launcher.running.runs import (
+    DEFAULT_STORE,
+    cancel,
+    is_remote,
+    require_choice,
+    resume,
+    resumption,
+    submit,
+)
 from launcher.running.watching import exists, follow, logs, minutes_unfetched, runs, status
 from launcher.types import Budget, DataFacts, ModelFacts, Plan
 
@@ -51,6 +60,7 @@ __all__ = [
     "ready",
     "require_choice",
     "resume",
+    "resumption",
     "runs",
     "spent",
     "status",
@@ -119,11 +129,13 @@ def plan(
     run_id: str | None = None,
     now: datetime,
     advise: bool = True,
+    store: str = DEFAULT_STORE,
 ) -> Plan:
     """What would be trained, where, for how much, and why not elsewhere. Starts nothing.
 
-    With `advise`, a plan in which nothing fits says what would, and one whose gates may fail what
-    the rungs after it would cost: it is planned again for that.
+    What goes to an s3:// `store` while the run is made is counted. With `advise`, a plan in which
+    nothing fits says what would, and one whose gates may fail what the rungs after it would cost:
+    it is planned again for that.
 
     Raises BadInput for what is wrong with recipe, flags, data or model; a plan in which nothing
     fits is returned, not raised: `submit` refuses it.
@@ -132,7 +144,8 @@ def plan(
         raise BadInput(f"--run-id {run_id}: expected letters, digits, - and _, 64 at most")
     request = _request(recipe, flags, now)
     planned = _planning(request, run_id, now)
-    made = planned(request.job, request.budget)
+    budget = msgspec.structs.replace(request.budget, to_bucket=is_remote(store))
+    made = planned(request.job, budget)
     if advise:
         fixed = request.exact is not None
         made = msgspec.structs.replace(

@@ -15,6 +15,7 @@ from launcher.commands.output import say, write_json
 from launcher.errors import GATE_FAILED_EXIT, BadInput, LaunchError
 
 if TYPE_CHECKING:
+    from launcher.running.runs import Resumption
     from launcher.types import Candidate, Plan, View
 
 INTERRUPTED_EXIT = 130
@@ -78,10 +79,19 @@ def train(
             )
         if detach and api.minutes_unfetched(run_id) is not None:
             raise BadInput(f"--detach: run {run_id} has no s3:// store; stay with it")
-        api.resume(run_id, say)
+        ready = api.resumption(run_id, say)
+        if ready.place.candidate.worst_microusd and not yes:
+            _confirm_going_on(ready)
+        api.resume(ready, say)
         _see_through(run_id, as_json, detach)
         return
-    made = api.plan(recipe[0] if recipe else None, asked, run_id=run_id, now=api.utc_now())
+    made = api.plan(
+        recipe[0] if recipe else None,
+        asked,
+        run_id=run_id,
+        now=api.utc_now(),
+        store=store or api.DEFAULT_STORE,
+    )
     if dry_run:
         write_json(made) if as_json else click.echo(_shown(made, show), nl=False)
         api.require_choice(made)
@@ -141,10 +151,25 @@ def _confirm(made: "Plan") -> None:
 
     chosen = made.chosen
     assert chosen is not None, "asked only where something was chosen"
+    _ask_to_spend(f"Spend up to {dollars(chosen.worst_microusd)} on {chosen.offer.provider}?")
+
+
+def _confirm_going_on(ready: "Resumption") -> None:
+    from results.receipt import dollars
+
+    candidate, cap = ready.place.candidate, ready.plan.budget.max_cost_microusd
+    worst, left = dollars(candidate.worst_microusd), ready.left_microusd
+    of_it = ""
+    if cap is not None and left is not None:
+        say(f"{dollars(left)} of run {ready.run.run_id}'s cap of {dollars(cap)} are left")
+        of_it = " of it"
+    _ask_to_spend(f"Spend up to {worst}{of_it} on {candidate.offer.provider}?")
+
+
+def _ask_to_spend(question: str) -> None:
     if not sys.stdin.isatty():
         raise BadInput("this would cost money and nobody is here to ask; add --yes to agree")
-    worst, where = dollars(chosen.worst_microusd), chosen.offer.provider
-    if not click.confirm(f"Spend up to {worst} on {where}?", default=False, err=True):
+    if not click.confirm(question, default=False, err=True):
         raise click.Abort
 
 

@@ -23,6 +23,7 @@ from launcher.types import (
     Reason,
     Run,
     RunState,
+    Terms,
 )
 
 MIGRATIONS = (
@@ -91,6 +92,12 @@ MIGRATIONS = (
     ALTER TABLE runs ADD COLUMN bucket TEXT NOT NULL DEFAULT '';
     ALTER TABLE machines ADD COLUMN account_microusd INTEGER;
     """,
+    """
+    ALTER TABLE machines ADD COLUMN billing_seconds INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE machines ADD COLUMN billing_minimum_seconds INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE machines ADD COLUMN egress_microusd INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE machines ADD COLUMN price_as_of TEXT NOT NULL DEFAULT '';
+    """,
 )
 MEASUREMENTS_SINCE = 2  # the version that first has them
 
@@ -101,16 +108,16 @@ class RunCreated(Struct, frozen=True, kw_only=True, tag_field="kind", tag="run_c
     bucket: str = ""  # the s3:// address beside it, if any
 
 
-class AttemptStarted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="attempt_started"):
-    """Written before the machine is asked for: from here on it may bill."""
+class AttemptStarted(Terms, frozen=True, kw_only=True, tag_field="kind", tag="attempt_started"):
+    """Written before the machine is asked for: from here on it may bill, on these terms."""
 
     attempt: int
     executor: str
     handle: str
     provider: str
     instance: str
-    microusd_per_hour: int  # of the whole machine, its disk included
     candidate: int = 0  # which of the plan's it is
+    price_as_of: str = ""  # ISO date of the price that it is started at
 
 
 class MachineChanged(Struct, frozen=True, kw_only=True, tag_field="kind", tag="machine_changed"):
@@ -118,6 +125,7 @@ class MachineChanged(Struct, frozen=True, kw_only=True, tag_field="kind", tag="m
     state: MachineState
     at: str | None = None  # when it did, where that is earlier than its being noticed
     account_microusd: int | None = None  # GONE: what the provisioner reckons, where it does
+    egress_microusd: int | None = None  # GONE: of what left it, where that is less than expected
 
 
 class StateChanged(Struct, frozen=True, kw_only=True, tag_field="kind", tag="state_changed"):
@@ -125,6 +133,13 @@ class StateChanged(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sta
     state: RunState
     reason: Reason | None = None
     message: str | None = None
+
+
+class PassedOver(Struct, frozen=True, kw_only=True, tag_field="kind", tag="passed_over"):
+    """An offer that was to take a failed attempt's place and was not asked for."""
+
+    candidate: int  # which of the plan's it is
+    message: str  # why, with the numbers
 
 
 class Collected(Struct, frozen=True, kw_only=True, tag_field="kind", tag="collected"):
@@ -138,7 +153,9 @@ class Measured(Struct, frozen=True, kw_only=True, tag_field="kind", tag="measure
     measurement: Measurement
 
 
-Event = RunCreated | AttemptStarted | MachineChanged | StateChanged | Collected | Measured
+Event = (
+    RunCreated | AttemptStarted | MachineChanged | StateChanged | PassedOver | Collected | Measured
+)
 
 
 # A run that ended may start again as a new attempt; nothing else leaves an ended state.
@@ -256,16 +273,20 @@ class Ledger:
                     "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)",
                     (run_id, a.attempt, at, a.executor, a.handle, a.candidate),
                 )
+                asked_for = (run_id, a.attempt, a.provider, a.instance, a.microusd_per_hour, at)
+                billed = (a.billing_seconds, a.billing_minimum_seconds, a.egress_microusd)
                 run(
-                    "INSERT INTO machines VALUES (?, ?, ?, ?, ?, 'REQUESTED', ?, NULL, NULL)",
-                    (run_id, a.attempt, a.provider, a.instance, a.microusd_per_hour, at),
+                    "INSERT INTO machines VALUES "
+                    "(?, ?, ?, ?, ?, 'REQUESTED', ?, NULL, NULL, ?, ?, ?, ?)",
+                    (*asked_for, *billed, a.price_as_of),
                 )
-            case MachineChanged(attempt=attempt, state=state, at=since, account_microusd=account):
-                gone = (since or at) if state == "GONE" else None
+            case MachineChanged() as m:
+                gone = (m.at or at) if m.state == "GONE" else None
                 run(
-                    "UPDATE machines SET state = ?, gone_at = ?, account_microusd = ? "
+                    "UPDATE machines SET state = ?, gone_at = ?, account_microusd = ?, "
+                    "egress_microusd = coalesce(?, egress_microusd) "
                     "WHERE run_id = ? AND attempt = ?",
-                    (state, gone, account, run_id, attempt),
+                    (m.state, gone, m.account_microusd, m.egress_microusd, run_id, m.attempt),
                 )
             case StateChanged(state=state, reason=reason, message=message):
                 ended = at if state in ENDED else None
@@ -273,6 +294,12 @@ class Ledger:
                     "UPDATE runs SET state = ?, reason = ?, message = ?, ended_at = ? "
                     "WHERE run_id = ?",
                     (state, reason, message, ended, run_id),
+                )
+            case PassedOver(message=message):
+                run(
+                    "UPDATE runs SET message = coalesce(message || char(10), '') || ? "
+                    "WHERE run_id = ?",
+                    (message, run_id),
                 )
             case Collected(folder=folder):
                 run("UPDATE runs SET folder = ? WHERE run_id = ?", (folder, run_id))
@@ -296,8 +323,9 @@ class Ledger:
         if row is None:
             return None
         attempts = self._db.execute(
-            "SELECT a.attempt, a.started_at, a.executor, a.handle, m.provider, m.instance, "
-            "m.microusd_per_hour, m.state, m.gone_at, a.candidate, m.account_microusd "
+            "SELECT m.microusd_per_hour, m.billing_seconds, m.billing_minimum_seconds, "
+            "m.egress_microusd, a.attempt, a.started_at, a.executor, a.handle, m.provider, "
+            "m.instance, m.state, m.gone_at, a.candidate, m.account_microusd, m.price_as_of "
             "FROM attempts a JOIN machines m USING (run_id, attempt) "
             "WHERE a.run_id = ? ORDER BY a.attempt",
             (run_id,),

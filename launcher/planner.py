@@ -200,7 +200,7 @@ def _judge(
         return _Judged(_inexpressible(kind, f"{strategy}: {settled}"), NO_DEVICE)
     estimate = settled.taken.estimate
     try:
-        expected, worst = expected_and_worst(offer, estimate, today)
+        expected, worst = expected_and_worst(offer, estimate, today, to_bucket=budget.to_bucket)
     except ValueError as error:
         raise BadInput(f"{offer.provider} {offer.instance}: {error}") from None
     refusal = blocked(offer, estimate, budget) or over_limit(offer, estimate, worst, budget)

@@ -7,7 +7,7 @@ sound. A plan that costs nothing gets the checks that take no time.
 import importlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from os import environ
@@ -21,8 +21,8 @@ from launcher.checking.data_check import SECONDS as DATA_SECONDS
 from launcher.checking.data_check import data_check
 from launcher.checking.fitness import fitness
 from launcher.checking.fresh_price import SECONDS as SKYPILOT_SECONDS
-from launcher.checking.fresh_price import Asking, fresh_price, not_enabled, still_holds
-from launcher.errors import BadInput, LaunchError, NothingFits, OutsideFailed
+from launcher.checking.fresh_price import Asking, fresh_price, not_enabled
+from launcher.errors import NothingFits, OutsideFailed
 from launcher.executors import environment
 from launcher.planning.refusals import gib
 from launcher.types import MICROUSD, Candidate, Plan
@@ -31,9 +31,9 @@ from launcher.types import MICROUSD, Candidate, Plan
 CHECK_LASTS = timedelta(days=1)
 STORE_SECONDS = 10.0  # four requests to a bucket. Assumption
 _SLACK_SECONDS = 2.0  # beyond the time that an asker gives up by itself
-_SHOWN = 2  # failed checks in an error, which has three lines
-
-Say = Callable[[str], None]
+# The checks that another offer may pass; all others are of the job, wherever it runs.
+OF_THE_OFFER = ("dtype", "card", "driver", "disk", "provider", "skypilot", "price")
+OF_THE_PROVIDER = ("skypilot",)  # what one of a provider's offers fails, all of them do
 
 
 def checks(plan: Plan, store: str | None = None, hub: str | None = None) -> list[Check]:
@@ -41,71 +41,33 @@ def checks(plan: Plan, store: str | None = None, hub: str | None = None) -> list
 
     `store` is where the run will be kept, a folder or s3://; `hub` the ORG/NAME to publish to.
     """
-    return _all(plan, store, hub, _asking(_chosen(plan)))
-
-
-def ready(plan: Plan, store: str | None, hub: str | None, say: Say) -> Plan:
-    """The plan as it may be submitted: checked, and at the price of now where it costs money.
-
-    Raises BadInput, OutsideFailed, or NothingFits where the price has risen over the cap. A plan
-    without a choice comes back as it is; one that costs nothing is looked at as far as that takes
-    no time, and asks nobody.
-    """
-    if plan.chosen is None:
-        return plan
-    if not plan.chosen.worst_microusd:
-        _require(_immediate(plan, store))
-        return plan
-    asking = _asking(plan.chosen)
-    say("checking what can be known before the first paid second")
-    found = _all(plan, store, hub, asking)
-    for check in found:
-        if check.state in ("skipped", "unknown"):
-            say(f"not checked: {check.line}")
-    _require(found)
-    repriced = still_holds(plan, plan.chosen, fresh_price(plan.chosen, asking))
-    if isinstance(repriced, str):
-        raise NothingFits(f"{repriced}\nplan again: another offer may hold it; or raise --max-cost")
-    return repriced
-
-
-def _require(found: list[Check]) -> None:
-    failed = [check for check in found if check.state == "failed"]
-    if not failed:
-        return
-    lines = [check.line for check in failed[:_SHOWN]]
-    if len(failed) > _SHOWN:
-        lines.append(f"and {len(failed) - _SHOWN} more: `launch doctor` with the same flags")
-    kind: type[LaunchError] = OutsideFailed if all(c.outside for c in failed) else BadInput
-    raise kind("\n".join(lines))
-
-
-def _chosen(plan: Plan) -> Candidate:
     if plan.chosen is None:
         raise NothingFits("nothing is chosen, so there is nothing to check; see the plan")
-    return plan.chosen
+    today = datetime.now(UTC).date().isoformat()
+    return every(plan, plan.chosen, store, hub, Asking(plan.chosen.offer.provider, today))
 
 
-def _asking(chosen: Candidate) -> Asking:
-    return Asking(chosen.offer.provider, datetime.now(UTC).date().isoformat())
-
-
-def _all(plan: Plan, store: str | None, hub: str | None, asking: Asking) -> list[Check]:
-    chosen = _chosen(plan)
-    questions = [*_at_work(plan, hub)]
+def every(
+    plan: Plan, candidate: Candidate, store: str | None, hub: str | None, asking: Asking
+) -> list[Check]:
+    """What can be known of the job, and of this candidate's offer."""
+    questions = [*_at_work(plan, candidate, hub)]
     if store is not None and "://" in store:
         questions.append(Question("store", STORE_SECONDS, partial(_remote_store, store)))
-    if chosen.offer.provider != LOCAL:
-        questions += _renting(chosen, asking)
-    return [*_immediate(plan, store), *asked(questions)]
+    questions += _renting(candidate, asking)
+    return [*immediate(plan, candidate, store), *asked(questions)]
 
 
-def _immediate(plan: Plan, store: str | None) -> list[Check]:
+def of_the_offer(plan: Plan, candidate: Candidate, asking: Asking) -> list[Check]:
+    """What can be known of another offer, for a job of which all is known."""
+    return [*immediate(plan, candidate, None), *asked(_renting(candidate, asking))]
+
+
+def immediate(plan: Plan, candidate: Candidate, store: str | None) -> list[Check]:
     """What takes no time."""
-    chosen = _chosen(plan)
-    found = list(fitness(chosen, own_python=environment.PYTHON_VARIABLE in environ))
-    if chosen.offer.provider == LOCAL:
-        found.append(_local_disk(chosen, plan.run_id))
+    found = list(fitness(candidate, own_python=environment.PYTHON_VARIABLE in environ))
+    if candidate.offer.provider == LOCAL:
+        found.append(_local_disk(candidate, plan.run_id))
     if store is not None and "://" not in store:
         found.append(_folder("store", store))
     return found
@@ -160,12 +122,12 @@ def _remote_store(url: str) -> Check:
     return Check(name="store", state="ok", found=f"{url} is writable")
 
 
-def _at_work(plan: Plan, hub: str | None) -> Iterator[Question]:
+def _at_work(plan: Plan, candidate: Candidate, hub: str | None) -> Iterator[Question]:
     """Of the job, wherever it runs: its data, its model, what the Hub must allow."""
     # HTTP and TLS, 30 ms: not for a plan that costs nothing
     from launcher.checking import hub_access
 
-    spec, job = _chosen(plan).spec, plan.job
+    spec, job = candidate.spec, plan.job
     assert spec is not None, "a chosen candidate has a spec"
     yield Question("data", DATA_SECONDS + _SLACK_SECONDS, partial(data_check, spec))
     seconds = 2 * hub_access.SECONDS + _SLACK_SECONDS
@@ -185,6 +147,8 @@ def _at_work(plan: Plan, hub: str | None) -> Iterator[Question]:
 
 
 def _renting(chosen: Candidate, asking: Asking) -> list[Question]:
+    if chosen.offer.provider == LOCAL:
+        return []
     seconds = SKYPILOT_SECONDS + _SLACK_SECONDS
     return [
         Question("skypilot", seconds, partial(credentials, asking, datetime.now(UTC))),

@@ -36,6 +36,7 @@ class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     providers: tuple[str, ...] = ()  # empty: any
     gpu: str | None = None  # NAME or NAME:COUNT
     collect_minutes: int = COLLECT_MINUTES
+    to_bucket: bool = False  # the run goes to an s3:// store while it is made: egress
 
 
 class Device(Struct, frozen=True, kw_only=True):
@@ -182,6 +183,7 @@ class Estimate(Struct, frozen=True, kw_only=True):
     host_ram_bytes: int
     disk_bytes: int  # of all terms of `disk`
     disk: tuple[DiskTerm, ...] = ()
+    mirrored_bytes: int = 0  # all checkpoints of a run, each once, for a run kept in a bucket
     export: tuple[DiskTerm, ...] = ()  # what `launch export` adds to the disk
     export_ram_bytes: int = 0
     time: tuple[TimeTerm, ...]
@@ -365,18 +367,27 @@ Reason = Literal[
 ENDED: tuple[RunState, ...] = ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
-class Attempt(Struct, frozen=True, kw_only=True):
+class Terms(Struct, frozen=True, kw_only=True):
+    """What a machine's provider bills for it."""
+
+    microusd_per_hour: int  # of the whole machine, its disk included
+    billing_seconds: int = 1  # granularity
+    billing_minimum_seconds: int = 0
+    egress_microusd: int = 0  # of what leaves it, once
+
+
+class Attempt(Terms, frozen=True, kw_only=True):
     attempt: int
     started_at: str
     executor: str
     handle: str
     provider: str
     instance: str
-    microusd_per_hour: int
     machine: MachineState
     gone_at: str | None
     candidate: int = 0  # which of the plan's it is
     account_microusd: int | None = None  # what the provisioner reckons that it cost
+    price_as_of: str = ""  # ISO date of its price; "": as in the plan
 
     def seconds(self, now: datetime) -> float:
         """How long its machine was held: from the request until it was gone, or to `now`."""

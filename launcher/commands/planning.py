@@ -147,7 +147,8 @@ def doctor(
     found = {"checks": examine(api.utc_now().date().isoformat())}
     asked = flags(given)
     if recipe or asked.given or store or hub:
-        made = api.plan(recipe, asked, now=api.utc_now())
+        place = store or api.DEFAULT_STORE
+        made = api.plan(recipe, asked, now=api.utc_now(), store=place)
         api.require_choice(made)
         found["job"] = api.checks(made, store, hub)
     if as_json:

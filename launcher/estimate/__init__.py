@@ -9,7 +9,7 @@ from launcher.estimate import disk, hours, vram, weights
 from launcher.estimate.calibration import NONE, Calibration, calibrated, card_name
 from launcher.estimate.evidence import evidence
 from launcher.estimate.tensors import ModelShape
-from launcher.estimate.work import work_of
+from launcher.estimate.work import Work, work_of
 from launcher.types import COLLECT_MINUTES, DataFacts, Estimate, Offer
 
 
@@ -65,6 +65,7 @@ def _plain(
         host_ram_bytes=vram.host_bytes(shape, spec, need.upper_bytes),
         disk_bytes=sum(t.bytes for t in stored),
         disk=stored,
+        mirrored_bytes=_checkpoints(spec, work) * weights.checkpoint_bytes(sizes, spec),
         export=disk.export(shape, spec),
         export_ram_bytes=disk.export_ram_bytes(shape, spec),
         time=hours.terms(
@@ -86,6 +87,12 @@ def _plain(
             *_assumptions(spec, shape, data),
         ),
     )
+
+
+def _checkpoints(spec: ResolvedSpec, work: Work) -> int:
+    """How many a job makes at most: by steps, at each epoch's end, and one when it is stopped."""
+    steps = ceil(work.micro_steps * spec.train.rows_at_once / spec.train.effective_batch)
+    return steps // spec.train.checkpoint_every_steps + ceil(spec.train.epochs) + 1
 
 
 def _from_hub(spec: ResolvedSpec) -> bool:

@@ -7,9 +7,13 @@ import msgspec
 
 from launcher.catalog.providers import LOCAL
 from launcher.estimate.hours import DOWN_SECONDS
-from launcher.planning.costs import affordable_hours, job_hours
+from launcher.planning.costs import (
+    affordable_hours,
+    bill_microusd,
+    disk_microusd_per_hour,
+    job_hours,
+)
 from launcher.types import Attempt, Budget, Candidate, Plan, Run
-from results.receipt import spend_microusd
 
 ROUND_SECONDS = 60.0  # as often as cron can
 # The machine's own end, after a round that came just too early.
@@ -55,12 +59,26 @@ def rest(budget: Budget, spent_microusd: int) -> Budget:
 
 
 def spent(run: Run, now: datetime) -> int:
-    """Micro-dollars over all attempts, machines still up counted to `now`."""
+    """Micro-dollars over all attempts as their providers bill them, machines still up counted to
+    `now`."""
     return sum(_spent(attempt, now) for attempt in run.attempts)
 
 
 def _spent(attempt: Attempt, now: datetime) -> int:
-    return spend_microusd(attempt.microusd_per_hour, attempt.seconds(now))
+    return bill_microusd(attempt, attempt.seconds(now))
+
+
+def at_its_price(made: Plan, attempt: Attempt) -> Candidate:
+    """The attempt's candidate of the plan, at the price that the attempt was started at."""
+    candidate = made.candidates[attempt.candidate]
+    offer, estimate = candidate.offer, candidate.estimate
+    assert estimate is not None, "what was started has an estimate"
+    offer = msgspec.structs.replace(
+        offer,
+        microusd_per_hour=attempt.microusd_per_hour - disk_microusd_per_hour(offer, estimate),
+        as_of=attempt.price_as_of or offer.as_of,
+    )
+    return msgspec.structs.replace(candidate, offer=offer)
 
 
 def clock_of(made: Plan, run: Run) -> Clock:
@@ -68,4 +86,4 @@ def clock_of(made: Plan, run: Run) -> Clock:
     *before, last = run.attempts
     taken = sum(_spent(attempt, utc_now()) for attempt in before)
     started = datetime.fromisoformat(last.started_at)
-    return clock(made, made.candidates[last.candidate], taken, started)
+    return clock(made, at_its_price(made, last), taken, started)

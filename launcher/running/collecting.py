@@ -213,7 +213,7 @@ def _metered(folder: Path) -> str:
     """How the dollars were counted."""
     again = recoveries(folder)
     if again == 0:
-        return "metered from machine times"
+        return "metered from machine times, in the units that are billed"
     return f"from request to end, {again} × recovered: waits between machines are counted too"
 
 

@@ -14,6 +14,7 @@ from launcher.errors import OutsideFailed
 from launcher.executors import executor
 from launcher.executors.base import Executor, Sight
 from launcher.ledger import Ledger, MachineChanged, StateChanged
+from launcher.planning.costs import terms
 from launcher.running.clock import clock_of, utc_now
 from launcher.types import Attempt, Reason, Run, RunState
 from results.records import read_result
@@ -68,7 +69,7 @@ def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool, seen: Sig
     runner, number = executor(attempt.executor), attempt.attempt
     if not latest:  # another took its place: its machine has no business being there
         runner.release(attempt.handle)
-        book.append(run.run_id, stamp(utc_now()), _gone(runner, attempt))
+        book.append(run.run_id, stamp(utc_now()), _gone(runner, attempt, None))
         return
     sight = seen if seen is not None else runner.look(attempt.handle)
     if sight.alive:
@@ -98,7 +99,8 @@ def finish(
     runner, number = executor(attempt.executor), attempt.attempt
     if not sight.billed:
         sight = _what_is_here(run, attempt, runner.folder(attempt.handle), sight)
-        gone = _gone(runner, attempt, _went_at(book, run, attempt, sight))
+        left = _egress(book, run, attempt, sight)
+        gone = _gone(runner, attempt, left, _went_at(book, run, attempt, sight))
         book.append(run.run_id, stamp(utc_now()), gone, ending(sight, number))
         return
     ends = MachineChanged(attempt=number, state="ENDING")
@@ -124,7 +126,8 @@ def released(
     over = ending(sight, attempt.attempt)
     if sight.result is None and otherwise is not None:
         over = otherwise
-    book.append(run.run_id, stamp(utc_now()), _gone(runner, attempt), over)
+    left = _egress(book, run, attempt, sight)
+    book.append(run.run_id, stamp(utc_now()), _gone(runner, attempt, left), over)
 
 
 def _what_is_here(run: Run, attempt: Attempt, folder: Path, sight: Sight) -> Sight:
@@ -154,11 +157,34 @@ def _from_bucket(run: Run, folder: Path, sight: Sight) -> Sight:
     return msgspec.structs.replace(sight, result=read_result(folder) or sight.result)
 
 
-def _gone(runner: Executor, attempt: Attempt, at: str | None = None) -> MachineChanged:
+def _gone(
+    runner: Executor, attempt: Attempt, egress: int | None, at: str | None = None
+) -> MachineChanged:
     account = None
     with contextlib.suppress(OutsideFailed):  # a figure for the receipt, no more
         account = runner.account(attempt.handle)
-    return MachineChanged(attempt=attempt.attempt, state="GONE", at=at, account_microusd=account)
+    return MachineChanged(
+        attempt=attempt.attempt,
+        state="GONE",
+        at=at,
+        account_microusd=account,
+        egress_microusd=egress,
+    )
+
+
+def _egress(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> int | None:
+    """What leaving data cost, where that is less than at worst: nothing left a machine that never
+    had the job, and no checkpoint one whose job finished."""
+    if not sight.reached:
+        return 0
+    if sight.result is None or sight.result.failure is not None:
+        return None
+    made = book.plan(run.run_id)
+    candidate = made.candidates[attempt.candidate]
+    assert candidate.estimate is not None, "what was started has an estimate"
+    return terms(
+        candidate.offer, candidate.estimate, to_bucket=made.budget.to_bucket
+    ).egress_microusd
 
 
 def _went_at(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> str | None:

@@ -1,44 +1,31 @@
 """Acting on runs: submit, resume, cancel. The ledger is written before each act."""
 
 import os
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from launcher import render
+from jobs import layout
 from launcher.catalog.providers import LOCAL
-from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits, OutsideFailed
-from launcher.executors import AUTODOWN_MINUTES, EXECUTORS, MANAGED, chosen_executor, executor
-from launcher.executors.base import Executor, Order, Say
-from launcher.ledger import (
-    AttemptStarted,
-    Event,
-    Ledger,
-    MachineChanged,
-    RunCreated,
-    StateChanged,
-)
-from launcher.planning.costs import hourly_microusd
-from launcher.running.clock import Clock, clock, clock_of, rest, spent, utc_now
+from launcher.errors import BadInput, NoCapacity, NothingFits
+from launcher.executors import chosen_executor, executor
+from launcher.executors.base import Say
+from launcher.ledger import AttemptStarted, Ledger, PassedOver, RunCreated, StateChanged
+from launcher.planning.costs import terms
+from launcher.running.clock import clock, rest, spent, utc_now
+from launcher.running.next_offer import Place, Search, next_place
 from launcher.running.reconciling import finish, ledger, open_machines, reconcile, stamp
-from launcher.types import Attempt, Candidate, Plan, Run
+from launcher.running.saved import share_saved
+from launcher.running.starting import BUCKET_SECRETS, start
+from launcher.types import Candidate, Plan, Run
 from results.collect import require_free_place
 
 DEFAULT_STORE = "runs"
 # For another that fetches what was cancelled and takes its machine down: `sky down` alone takes
 # 40 s on Slurm, and more at a load. Assumption, for clouds.
 IN_HAND_SECONDS = 900.0
-# What a machine needs of this one's environment to write to a bucket, and to read from the Hub.
-BUCKET_SECRETS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_ENDPOINT_URL",
-    "AWS_DEFAULT_REGION",
-)
-HUB_TOKEN = "HF_TOKEN"
 
 
 def is_remote(store: str) -> bool:
@@ -75,62 +62,78 @@ def submit(made: Plan, store: str, say: Say) -> str:
     book = ledger()
     if book.find(made.run_id) is not None:
         raise BadInput(f"run {made.run_id} exists already; `launch status {made.run_id}` shows it")
+    budget = msgspec.structs.replace(made.budget, to_bucket=bool(bucket))
+    made = msgspec.structs.replace(made, budget=budget)
     book.append(
         made.run_id,
         stamp(utc_now()),
         RunCreated(plan=made, store=str(home), bucket=bucket),
-        _attempt(1, made, 0, bucket),
+        _attempt(1, made, Place(0, chosen), bucket),
         StateChanged(attempt=1, state="PROVISIONING"),
     )
-    _start_somewhere(book, made, say)
+    _start_somewhere(book, made, [made.candidates.index(c) for c in made.fallbacks], say)
     return made.run_id
 
 
-def _start_somewhere(book: Ledger, made: Plan, say: Say) -> None:
-    """Start the attempt that the ledger knows; where there is no capacity, go on down the plan."""
-    fallbacks = [made.candidates.index(c) for c in made.fallbacks]
+def _start_somewhere(
+    book: Ledger, made: Plan, order: list[int], say: Say, done: float = 0.0
+) -> None:
+    """Start the attempt that the ledger knows; where there is no capacity, go on down `order`."""
     while True:
         run = book.run(made.run_id)
         try:
-            _start(book, made, run, say)
+            start(book, made, run, say)
             return
         except NoCapacity as error:
-            index = _next(made, fallbacks, run)
-            if index is None:
-                raise
-            say(f"{error}; going on with the plan")
-        _go_on(book, made, run, index)
+            if order:
+                say(f"{error}; going on with the plan")
+            run = book.run(made.run_id)
+            found = next_place(made, run, order, say, done)
+            _write_down(book, run, found)
+            if found.place is None:
+                whys = "; ".join(one.why for one in found.passed_over.values())
+                raise NoCapacity("\n".join(filter(None, (str(error), whys)))) from None
+        _go_on(book, made, run, found.place)
 
 
-def _go_on(book: Ledger, made: Plan, run: Run, index: int) -> None:
-    """Write down the run's next attempt, on this candidate, before it is started."""
+def _write_down(book: Ledger, run: Run, found: Search) -> None:
+    """Why the run has not gone on elsewhere stands with why it could not stay."""
+    passed = (PassedOver(candidate=i, message=one.why) for i, one in found.passed_over.items())
+    book.append(run.run_id, stamp(utc_now()), *passed)
+
+
+def _go_on(book: Ledger, made: Plan, run: Run, place: Place) -> None:
+    """Write down the run's next attempt, at this place and its price, before it is started."""
     number = len(run.attempts) + 1
     book.append(
         run.run_id,
         stamp(utc_now()),
-        _attempt(number, made, index, run.bucket),
+        _attempt(number, made, place, run.bucket),
         StateChanged(attempt=number, state="PROVISIONING"),
     )
 
 
-def _next(made: Plan, fallbacks: list[int], run: Run) -> int | None:
-    """The next that the rest of the cap pays for at its worst; taken off the list."""
-    left = rest(made.budget, spent(run, utc_now())).max_cost_microusd
-    while fallbacks:
-        index = fallbacks.pop(0)
-        candidate = made.candidates[index]
-        affordable = left is None or candidate.worst_microusd <= left
-        keeps = run.bucket or not candidate.offer.spot  # what it has done when it is taken back
-        if candidate.offer.executor in EXECUTORS and affordable and keeps:
-            return index
-    return None
+class Resumption(NamedTuple):
+    """A run that can go on, and where: looked at and priced, nothing started."""
+
+    run: Run
+    plan: Plan
+    place: Place
+    order: list[int]  # where to go on when there is no capacity
+    done: float  # the share of the training that is kept
+
+    @property
+    def left_microusd(self) -> int | None:
+        """Of the cap."""
+        return rest(self.plan.budget, spent(self.run, utc_now())).max_cost_microusd
 
 
-def resume(run_id: str, say: Say) -> str:
-    """Start a run that ended early once more, from its last complete checkpoint.
+def resumption(run_id: str, say: Say) -> Resumption:
+    """How a run that ended early can be started once more, from its last complete checkpoint.
 
-    The deadline stays where the first attempt set it. Raises BadInput where there is nothing to
-    go on with.
+    Where it was, or where the same job can go on, at a price read now, under what the rest of its
+    cap pays for. The deadline stays where the first attempt set it. Raises BadInput where there is
+    nothing to go on with, NothingFits or NoCapacity where there is nowhere to.
     """
     book = ledger()
     run = reconcile(book, book.run(run_id))
@@ -138,21 +141,57 @@ def resume(run_id: str, say: Say) -> str:
         raise BadInput(f"run {run_id} is {run.state}; `launch logs {run_id} -f` follows it")
     if run.state == "SUCCEEDED":
         raise BadInput(f"run {run_id} has succeeded; results in {run.folder or run.store}")
-    made = book.plan(run_id)
-    last = run.attempts[-1]
-    candidate = made.candidates[last.candidate]
-    require_credentials_to_take(run.bucket, candidate)
+    made, last = book.plan(run_id), run.attempts[-1]
+    require_credentials_to_take(run.bucket, made.candidates[last.candidate])
+    folder = executor(last.executor).folder(last.handle)
+    done = share_saved(run, folder)
+    order = _where_to_go_on(made, run, begun=(folder / layout.METRICS).exists())
+    found = next_place(made, run, order, say, done)
+    if found.place is None:
+        raise _nowhere(run_id, found)
+    _require_time(made, run, found.place.candidate)
+    return Resumption(run, made, found.place, order, done)
+
+
+def _where_to_go_on(made: Plan, run: Run, begun: bool) -> list[int]:
+    """Of the plan's candidates, in turn: all, while the job has left nothing anywhere; then where
+    it was, and those that do the very same job."""
+    last = run.attempts[-1].candidate
+    planned = [made.candidates.index(c) for c in (require_choice(made), *made.fallbacks)]
+    if not (begun or run.bucket):
+        return planned
+    spec = made.candidates[last].spec
+    return [last, *(i for i in planned if i != last and made.candidates[i].spec == spec)]
+
+
+def _require_time(made: Plan, run: Run, candidate: Candidate) -> None:
     due = clock(made, candidate, spent(run, utc_now()), utc_now())
     if due.stop_at <= utc_now() + timedelta(hours=_before_the_job(candidate)):
         raise BadInput(
-            f"the time or money of run {run_id} is used up ({stamp(due.stop_at)}); "
+            f"the time or money of run {run.run_id} is used up ({stamp(due.stop_at)}); "
             "start a new run from its recipe"
         )
+
+
+def _nowhere(run_id: str, found: Search) -> NothingFits | NoCapacity:
+    whys = "; ".join(one.why for one in found.passed_over.values()) or "nothing else is planned"
+    said = f"run {run_id} cannot go on, nothing was rented: {whys}"
+    if any(one.kind is NothingFits for one in found.passed_over.values()):
+        return NothingFits(f"{said}\nstart a new run from its recipe, with a higher --max-cost")
+    return NoCapacity(f"{said}\ntry again later")
+
+
+def resume(ready: Resumption, say: Say) -> str:
+    """Start the run once more. Raises BadInput where somebody else has meanwhile."""
+    book, run = ledger(), ready.run
+    if book.run(run.run_id) != run:
+        raise BadInput(f"run {run.run_id} has changed meanwhile; `launch status {run.run_id}`")
     # Before the ledger speaks of a new attempt, nothing of the old is left.
+    last = run.attempts[-1]
     executor(last.executor).clear(last.handle)
-    _go_on(book, made, run, last.candidate)
-    _start_somewhere(book, made, say)
-    return run_id
+    _go_on(book, ready.plan, run, ready.place)
+    _start_somewhere(book, ready.plan, list(ready.order), say, ready.done)
+    return run.run_id
 
 
 def _before_the_job(candidate: Candidate) -> float:
@@ -175,107 +214,22 @@ def _executor_of(candidate: Candidate, bucket: str) -> str:
     return chosen_executor(candidate.offer, candidate.estimate.hours_expected, bool(bucket))
 
 
-def _attempt(number: int, made: Plan, index: int, bucket: str) -> AttemptStarted:
-    candidate = made.candidates[index]
-    offer, estimate = candidate.offer, candidate.estimate
+def _attempt(number: int, made: Plan, place: Place, bucket: str) -> AttemptStarted:
+    """The attempt's entry: at the place's price, all that its provider bills with it."""
+    offer, estimate = place.candidate.offer, place.candidate.estimate
     assert estimate is not None, "what can be started has an estimate"
-    name = _executor_of(candidate, bucket)
+    name = _executor_of(made.candidates[place.which], bucket)
+    billed = terms(offer, estimate, to_bucket=bool(bucket), finished=False)
     return AttemptStarted(
         attempt=number,
         executor=name,
         handle=executor(name).handle(made.run_id, number),
         provider=offer.provider,
         instance=offer.instance,
-        microusd_per_hour=hourly_microusd(offer, estimate),
-        candidate=index,
+        candidate=place.which,
+        price_as_of=offer.as_of,
+        **msgspec.structs.asdict(billed),
     )
-
-
-def _start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
-    """Start the run's latest attempt, which stands in the ledger as PROVISIONING."""
-    last = run.attempts[-1]
-    candidate, runner = made.candidates[last.candidate], executor(last.executor)
-    assert candidate.spec is not None, "what can be started has a spec"
-    due = clock_of(made, run)
-    stop_at = due.stop_at - earlier_by(made, last.executor)
-    spec = msgspec.structs.replace(candidate.spec, deadline=stamp(stop_at))
-    rented = candidate.offer.provider != LOCAL
-    order = Order(
-        spec=spec,
-        offer=candidate.offer,
-        task=_task(made, msgspec.structs.replace(candidate, spec=spec), run) if rented else None,
-        up_by=_up_by(candidate, due) if rented else None,
-    )
-    try:
-        runner.submit(last.handle, order, say)
-    except BaseException as error:  # an interrupt too: the ledger must say what is
-        book.append(made.run_id, stamp(utc_now()), *_unstarted(runner, last, error))
-        raise
-    up: list[Event] = [MachineChanged(attempt=last.attempt, state="UP")]
-    if not rented or _has_begun(runner, last.handle):
-        up.append(StateChanged(attempt=last.attempt, state="RUNNING"))
-    book.append(made.run_id, stamp(utc_now()), *up)
-
-
-def earlier_by(made: Plan, executor_name: str) -> timedelta:
-    """How much earlier than others a managed job must stop: where nobody takes its machine down,
-    that stands idle for longer than the plan counts."""
-    if executor_name != MANAGED:
-        return timedelta()
-    return timedelta(minutes=max(0, AUTODOWN_MINUTES - made.budget.collect_minutes))
-
-
-def _up_by(candidate: Candidate, due: Clock) -> datetime:
-    """When a machine is given up that does not come: the worst case counts no longer than this."""
-    assert candidate.estimate is not None, "what can be started has an estimate"
-    waiting = ("provision", "image pull")
-    hours = sum(t.high_hours for t in candidate.estimate.time if t.name in waiting)
-    return min(due.stop_at, utc_now() + timedelta(hours=hours))
-
-
-def _task(made: Plan, candidate: Candidate, run: Run) -> str:
-    """Its SkyPilot task, with what an earlier attempt left, unless the bucket has that."""
-    last = run.attempts[-1]
-    left = executor(last.executor).folder(last.handle)
-    known = (*BUCKET_SECRETS, HUB_TOKEN) if run.bucket else (HUB_TOKEN,)
-    secrets = tuple(name for name in known if os.environ.get(name))
-    return render.task(
-        made,
-        candidate,
-        store=run.bucket,
-        secrets=secrets,
-        left=None if run.bucket or last.attempt == 1 else left,
-        managed=last.executor == MANAGED,
-    )
-
-
-def _has_begun(runner: Executor, handle: str) -> bool:
-    try:
-        return runner.look(handle).started
-    except OutsideFailed:  # the job is handed over; who follows will see
-        return False
-
-
-def _unstarted(runner: Executor, attempt: Attempt, error: BaseException) -> tuple[Event, ...]:
-    """What is so after a submit that was broken off."""
-    number = attempt.attempt
-    try:
-        sight = runner.look(attempt.handle)
-    except OutsideFailed:  # nobody can say: the next look will
-        return (MachineChanged(attempt=number, state="UNKNOWN"),)
-    if sight.alive:  # it came after the job was started
-        up = MachineChanged(attempt=number, state="UP")
-        running = StateChanged(attempt=number, state="RUNNING")
-        return (up, running) if sight.started else ()
-    message = str(error) if isinstance(error, LaunchError) else repr(error)
-    failed = StateChanged(
-        attempt=number,
-        state="FAILED",
-        reason="NO_CAPACITY" if isinstance(error, NoCapacity) else "SETUP_FAILED",
-        message=message,
-    )
-    machine = MachineChanged(attempt=number, state="UNKNOWN" if sight.billed else "GONE")
-    return (machine, failed)
 
 
 def cancel(run_id: str) -> Run:

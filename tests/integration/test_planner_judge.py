@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from jobs.spec import JobSpec, ResolvedSpec
-from launcher.planning.costs import aged, cost_microusd
+from launcher.planning.costs import aged, bill_microusd, cost_microusd, terms
 from launcher.planning.resolve import resolve
 from launcher.types import Budget, Candidate, Estimate, Offer
 from tests.unit.launcher.plans import JOB, an_estimate, cloud, dollars, local, planned
@@ -139,7 +139,8 @@ def judged(found: list[Offer], job: JobSpec, budget: Budget, law: Law) -> tuple 
         fastest = min(e.hours_expected for _, e in fits)
         near = [e for _, e in fits if e.hours_expected <= fastest * 1.02]
         estimate = min(near, key=lambda e: e.memory_upper_bytes)
-        worst = cost_microusd(aged(offer, TODAY), estimate, estimate.hours_high)
+        risen = terms(aged(offer, TODAY), estimate, finished=False)
+        worst = bill_microusd(risen, estimate.hours_high * 3600)
         if estimate.hours_high > budget.max_hours or worst > (budget.max_cost_microusd or 0):
             continue
         cost = cost_microusd(offer, estimate, estimate.hours_expected)

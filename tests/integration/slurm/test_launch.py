@@ -127,6 +127,24 @@ def no_capacity(stage: Stage, story: Story) -> None:
     receipt = json.loads((story.home / layout.RECEIPT).read_text())
     assert receipt["attempts"] == 2
     assert receipt["spent_microusd"] == story.status()["spent_microusd"]
+    passed_over(stage, story)
+
+
+def passed_over(stage: Stage, story: Story) -> None:
+    """The partition is drained before all is checked: the next one is chosen, and as nobody is
+    there to agree to that, nothing is asked for."""
+    recipe = story.recipe()
+    stage.slurm.drain("rtx4090")
+    try:
+        asked = ("--on", "slurm", "--max-cost", "3", "--run-id", f"{story.run_id}-before")
+        said = story.launch(recipe, *asked, code=2).stderr
+    finally:
+        stage.slurm.resume("rtx4090")
+    (line,) = [line for line in said.splitlines() if "is passed over" in line]
+    assert "Slurm local/rtx4090 is passed over" in line
+    assert "its nodes take no jobs" in line
+    assert line.endswith("going on with Slurm local/a10g")
+    assert "add --yes to agree" in said
 
 
 def cancelled(stage: Stage, story: Story) -> None:

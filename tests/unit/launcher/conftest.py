@@ -1,4 +1,6 @@
-"""A small plan that needs neither catalog nor estimator."""
+"""A small plan that needs neither catalog nor estimator; a machine that has and knows nothing."""
+
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -25,6 +27,17 @@ from launcher.types import (
     TimeTerm,
 )
 from tests.unit.launcher.plans import DATA
+
+
+@pytest.fixture
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No environment, no SkyPilot, no token, and nobody listens where the Hub would be."""
+    for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME", "HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
+    for variable in ("LORALIFT_SKYPILOT_PYTHON", "LORALIFT_TRAIN_PYTHON", "HF_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from launcher.running.reconciling import reconcile, stamp
 from launcher.running.runs import cancel
 from launcher.types import Plan, Run
 from results.stores import open_store
+from tests.unit.launcher.plans import dollars
 
 RUN = "run-1"
 DONE = Result(run_id=RUN, status="success", adapter="adapter")
@@ -166,6 +167,39 @@ def test_one_that_never_was_cost_nothing(book: Ledger, runner: Seen):
     runner.sight = Sight(alive=False, started=False, result=None, billed=False, never_there=True)
     run, _ = ended(book)
     assert run.attempts[-1].seconds(utc_now()) == 0.0
+
+
+def test_what_left_the_machine_is_known_when_it_is_gone(book: Ledger, runner: Seen):
+    """At worst, as the attempt began, with its checkpoints; without them where the job is done."""
+
+    def egress_of(number: int) -> int:
+        return book.run(RUN).attempts[number - 1].egress_microusd
+
+    def again(number: int) -> None:
+        started = msgspec.structs.replace(attempt(number), egress_microusd=dollars(2))
+        book.append(
+            RUN,
+            stamp(utc_now()),
+            MachineChanged(attempt=number - 1, state="GONE"),
+            StateChanged(attempt=number - 1, state="FAILED", reason="LOST"),
+            started,
+            StateChanged(attempt=number, state="PROVISIONING"),
+            StateChanged(attempt=number, state="RUNNING"),
+        )
+
+    again(2)
+    runner.sight = Sight(alive=False, started=True, result=None, billed=False)
+    reconcile(book, book.run(RUN))
+    assert egress_of(2) == dollars(2)
+    again(3)
+    runner.sight = Sight(alive=False, started=False, result=None, billed=True, reached=False)
+    reconcile(book, book.run(RUN))
+    assert egress_of(3) == 0
+    again(4)
+    runner.sight = OVER
+    run, _ = ended(book)
+    assert run.state == "SUCCEEDED"
+    assert egress_of(4) == 0  # the plan's offer asks nothing for it
 
 
 def test_days_after_it_went_it_costs_what_the_cap_allows(book: Ledger, runner: Seen):

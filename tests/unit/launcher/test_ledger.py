@@ -12,11 +12,12 @@ from launcher.ledger import (
     Ledger,
     MachineChanged,
     Measured,
+    PassedOver,
     RunCreated,
     StateChanged,
     measurements,
 )
-from launcher.types import Measurement, Plan
+from launcher.types import Measurement, Plan, Terms
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 AT = "2026-11-21T00:00:00.000+00:00"
@@ -105,6 +106,42 @@ def test_an_older_attempt_has_no_say(path: Path, small_plan: Plan) -> None:
     run = book.run("run-1")
     assert run.state == "PROVISIONING"
     assert [a.machine for a in run.attempts] == ["GONE", "REQUESTED"]
+
+
+def test_an_attempt_has_the_terms_that_it_is_billed_on(path: Path, small_plan: Plan) -> None:
+    book = Ledger(path)
+    rented = AttemptStarted(
+        attempt=1,
+        executor="skypilot",
+        handle="skypilot:x",
+        provider="aws",
+        instance="g5.xlarge",
+        microusd_per_hour=1_010_000,
+        billing_seconds=60,
+        billing_minimum_seconds=120,
+        egress_microusd=90_000,
+        price_as_of="2026-11-21",
+    )
+    book.append("run-1", AT, RunCreated(plan=small_plan, store="/runs"), rented)
+    for asked in Ledger(path).run("run-1").attempts[0], book.events("run-1")[1][1]:
+        assert isinstance(asked, Terms)
+        billed = (asked.microusd_per_hour, asked.billing_seconds, asked.billing_minimum_seconds)
+        assert (*billed, asked.egress_microusd) == (1_010_000, 60, 120, 90_000)
+    book.append("run-1", AT, MachineChanged(attempt=1, state="UP"))
+    assert book.run("run-1").attempts[0].egress_microusd == 90_000
+    book.append("run-1", AT, MachineChanged(attempt=1, state="GONE", egress_microusd=0))
+    assert book.run("run-1").attempts[0].egress_microusd == 0
+
+
+def test_what_was_passed_over_stands_with_why_a_run_failed(path: Path, small_plan: Plan) -> None:
+    book = Ledger(path)
+    begin(book, small_plan)
+    failed = StateChanged(attempt=1, state="FAILED", reason="NO_CAPACITY", message="none now")
+    book.append("run-1", AT, failed, PassedOver(candidate=1, message="worst $5 > cap $4"))
+    run = book.run("run-1")
+    assert (run.state, run.reason, run.message) == (
+        "FAILED", "NO_CAPACITY", "none now\nworst $5 > cap $4",
+    )  # fmt: skip
 
 
 def test_events_cannot_be_changed_or_removed(path: Path, small_plan: Plan) -> None:
@@ -239,6 +276,9 @@ def test_a_ledger_of_version_1_is_read_and_brought_up_to_date(path: Path) -> Non
     assert plan.chosen is not None
     assert plan.chosen.estimate is not None
     assert plan.chosen.estimate.calibrated_on == 0
+    (attempt,) = run.attempts  # billed as it was metered: by the second, nothing else
+    assert (attempt.billing_seconds, attempt.billing_minimum_seconds) == (1, 0)
+    assert (attempt.egress_microusd, attempt.price_as_of) == (0, "")
     assert len(book.events("old-run")) == 7
     book.append("old-run", AT, taken())
     assert measurements(path) == [taken().measurement]

@@ -17,7 +17,7 @@ from launcher.executors.base import Order
 from launcher.executors.managed import ManagedExecutor, recoveries
 from launcher.executors.skypilot_calls import CallFailed
 from launcher.render import task
-from launcher.running.runs import earlier_by
+from launcher.running.starting import earlier_by
 from tests.unit.launcher.plans import TEN, cloud, planned
 
 HANDLE = "managed:loralift-run-1-2"

@@ -1,8 +1,7 @@
-"""Which checks a plan gets, what stops it, and at which price it is submitted."""
+"""Which checks a plan gets, and what they find."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -11,35 +10,22 @@ from launcher import preflight
 from launcher.catalog import enabled
 from launcher.checking.checks import Check
 from launcher.checking.fresh_price import Asking
-from launcher.errors import BadInput, NothingFits, OutsideFailed
-from launcher.types import GIB, Budget, DiskTerm, Plan
-from tests.unit.launcher.plans import JOB, cloud, dollars, local, planned
+from launcher.errors import NothingFits
+from launcher.types import Budget, Plan
+from tests.unit.launcher.plans import JOB, cloud, dollars, planned
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 PAID = cloud("RTX4090", 0.5, capabilities=("autodown",))
+
+pytestmark = pytest.mark.usefixtures("apart")
 
 
 def paid(usd: float = 4) -> Plan:
     return planned([PAID], Budget(max_cost_microusd=dollars(usd)))
 
 
-class Usage(NamedTuple):
-    free: int
-
-
 def states(found: list[Check]) -> dict[str, str]:
     return {check.name: check.state for check in found}
-
-
-@pytest.fixture(autouse=True)
-def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No environment, no SkyPilot, no token, and nobody listens where the Hub would be."""
-    for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME", "HOME"):
-        monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
-    for variable in ("LORALIFT_SKYPILOT_PYTHON", "LORALIFT_TRAIN_PYTHON", "HF_TOKEN"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
 
 
 def test_a_paid_plan_gets_every_check(tmp_path: Path) -> None:
@@ -67,43 +53,9 @@ def test_a_parent_on_the_hub_is_looked_at_too() -> None:
     assert "parent" in states(preflight.checks(made))
 
 
-def test_what_costs_nothing_gets_what_takes_no_time(tmp_path: Path, monkeypatch) -> None:
-    made = planned([local("RTX4090", 23)], Budget())
-    monkeypatch.setattr(preflight, "asked", lambda questions: pytest.fail("somebody was asked"))
-    said: list[str] = []
-    assert preflight.ready(made, str(tmp_path / "runs"), None, said.append) is made
-    assert said == []
-
-
-def test_a_plan_without_a_choice_comes_back_as_it_is() -> None:
-    nothing = planned([PAID], Budget(max_cost_microusd=1))
-    assert preflight.ready(nothing, None, None, lambda line: None) is nothing
+def test_without_a_choice_there_is_nothing_to_check() -> None:
     with pytest.raises(NothingFits, match="nothing is chosen"):
-        preflight.checks(nothing)
-
-
-def test_a_store_that_cannot_be_written_stops_a_free_run_too(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_text("")
-    made = planned([local("RTX4090", 23)], Budget())
-    with pytest.raises(BadInput, match=r"store: no file can be made in .*file: Not a directory"):
-        preflight.ready(made, str(file), None, lambda line: None)
-
-
-def test_a_disk_too_full_for_what_the_run_writes_is_an_outside_system(monkeypatch) -> None:
-    terms = {"environment": 8, "base model": 15, "adapter": 1, "checkpoints": 2}
-    disk = tuple(DiskTerm(name, size * GIB, "") for name, size in terms.items())
-    made = planned([local("RTX4090", 23)], Budget())
-    assert made.chosen is not None
-    assert made.chosen.estimate is not None
-    estimate = msgspec.structs.replace(made.chosen.estimate, disk=disk)
-    chosen = msgspec.structs.replace(made.chosen, estimate=estimate)
-    made = msgspec.structs.replace(made, candidates=(chosen, *made.candidates[1:]))
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: Usage(3 * GIB))
-    assert preflight.ready(made, None, None, lambda line: None) is made
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda place: Usage(3 * GIB - 1))
-    with pytest.raises(OutsideFailed, match=r"disk: needs 3\.0 GiB, 3\.0 are free"):
-        preflight.ready(made, None, None, lambda line: None)
+        preflight.checks(planned([PAID], Budget(max_cost_microusd=1)))
 
 
 def test_an_s3_store_that_nothing_here_can_write_is_not_taken_for_sound(monkeypatch) -> None:
@@ -141,54 +93,6 @@ def test_an_s3_store_is_written_to_by_what_keeps_runs_there(monkeypatch, why, st
     found = next(c for c in preflight.checks(paid(), "s3://bucket/runs") if c.name == "store")
     assert (found.state, found.outside) == (state, bool(why))
     assert stores.opened == "s3://bucket/runs"
-
-
-def test_only_what_failed_outside_is_an_outside_failure(tmp_path: Path) -> None:
-    with pytest.raises(OutsideFailed, match="SkyPilot is not installed"):
-        preflight.ready(paid(), str(tmp_path), None, lambda line: None)
-    with pytest.raises(BadInput) as failed:
-        preflight.ready(paid(), str(tmp_path), "me/adapter", lambda line: None)
-    assert "needs HF_TOKEN" in str(failed.value)
-    assert len(str(failed.value).splitlines()) == 2
-
-
-def test_what_was_not_checked_is_said(tmp_path: Path) -> None:
-    said: list[str] = []
-    with pytest.raises(OutsideFailed):
-        preflight.ready(paid(), str(tmp_path), None, said.append)
-    assert [line.split(":")[1].strip() for line in said[1:]] == [
-        "driver", "data", "model", "price",
-    ]  # fmt: skip
-
-
-@pytest.fixture
-def sound(monkeypatch: pytest.MonkeyPatch):
-    """All checks are answered well, and the price is as told."""
-
-    def priced(usd: float) -> None:
-        now = msgspec.structs.replace(PAID, microusd_per_hour=dollars(usd))
-        monkeypatch.setattr(preflight, "fresh_price", lambda *_: now)
-        monkeypatch.setattr(
-            preflight,
-            "asked",
-            lambda questions: [Check(name=q.name, state="ok", found="") for q in questions],
-        )
-
-    return priced
-
-
-def test_a_paid_plan_is_submitted_at_the_price_of_now(sound) -> None:
-    sound(0.9)
-    found = preflight.ready(paid(), None, None, lambda line: None)
-    assert found.chosen is not None
-    assert found.chosen.offer.microusd_per_hour == dollars(0.9)
-
-
-def test_a_price_over_the_cap_stops_it(sound) -> None:
-    sound(2.5)
-    with pytest.raises(NothingFits, match=r"worst \$5 > cap \$4") as failed:
-        preflight.ready(paid(), None, None, lambda line: None)
-    assert "--max-cost" in str(failed.value)
 
 
 def known(age: timedelta, **changes: object) -> None:

@@ -1,22 +1,31 @@
 """The rule over a price that was read again, and which price that is."""
 
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from launcher.catalog import refresh
+from launcher.catalog import clusters, refresh
+from launcher.catalog.clusters import Asked, Share
 from launcher.checking import fresh_price as module
-from launcher.checking.fresh_price import Asking, fresh_price, same_machine, still_holds
+from launcher.checking.fresh_price import (
+    Asking,
+    Askings,
+    fresh_price,
+    same_machine,
+    still_holds,
+)
 from launcher.errors import OutsideFailed
-from launcher.planning.costs import aged, billed_seconds, cost_microusd
-from launcher.types import MICROUSD, Budget, Offer, Plan
+from launcher.planning.costs import aged, bill_microusd, billed_seconds, terms
+from launcher.types import GIB, MICROUSD, Budget, Candidate, Offer, Plan
 from tests.unit.launcher.catalog.real_rows import place
 from tests.unit.launcher.plans import cloud, dollars, planned
 
 HOURLY = 0.5
+TODAY = "2026-11-21"
 
 
 def at(usd: float, offer: Offer, as_of: str = "2026-11-21") -> Offer:
@@ -30,34 +39,32 @@ def made() -> Plan:
     return planned(offers, Budget(max_cost_microusd=dollars(4)))
 
 
-def repriced(made: Plan, usd: float, as_of: str = "2026-11-21") -> Plan | str:
+def repriced(made: Plan, usd: float, as_of: str = "2026-11-21") -> Candidate | str:
     assert made.chosen is not None
-    return still_holds(made, made.chosen, at(usd, made.chosen.offer, as_of))
+    now = at(usd, made.chosen.offer, as_of)
+    return still_holds(made.chosen, now, made.budget, "2026-11-21")
 
 
 def test_the_same_price_changes_nothing_but_its_date(made: Plan) -> None:
     assert made.chosen is not None
-    assert repriced(made, HOURLY) == made
+    assert repriced(made, HOURLY) == made.chosen
     found = repriced(made, HOURLY, "2026-11-22")
-    assert isinstance(found, Plan)
-    assert found.chosen is not None
-    assert found.chosen.offer.as_of == "2026-11-22"
-    assert found.chosen.worst_microusd == made.chosen.worst_microusd
+    assert isinstance(found, Candidate)
+    assert found.offer.as_of == "2026-11-22"
+    assert found.worst_microusd == made.chosen.worst_microusd
 
 
 def test_a_rise_within_the_cap_is_the_new_rate(made: Plan) -> None:
-    found = repriced(made, 0.9)
-    assert isinstance(found, Plan)
-    before, after = made.chosen, found.chosen
+    after = repriced(made, 0.9)
+    before = made.chosen
+    assert isinstance(after, Candidate)
     assert before is not None
-    assert after is not None
     assert after.estimate is not None
     assert after.offer.microusd_per_hour == dollars(0.9)
-    worst = cost_microusd(after.offer, after.estimate, after.estimate.hours_high)
+    billed = terms(after.offer, after.estimate)
+    worst = bill_microusd(billed, after.estimate.hours_high * 3600)
     assert after.worst_microusd == worst > before.worst_microusd
     assert after.reason.endswith("$0.500 an hour on 2026-11-21, $0.900 now")
-    assert found.candidates[1:] == made.candidates[1:]
-    assert found.fallbacks == made.fallbacks
 
 
 def test_a_rise_past_the_cap_stops_it(made: Plan) -> None:
@@ -67,12 +74,20 @@ def test_a_rise_past_the_cap_stops_it(made: Plan) -> None:
     assert "worst $5 > cap $4" in found
 
 
+def test_at_the_same_price_the_rest_of_a_cap_may_be_too_little(made: Plan) -> None:
+    assert made.chosen is not None
+    rest = Budget(max_cost_microusd=dollars(0.5))
+    found = still_holds(made.chosen, made.chosen.offer, rest, "2026-11-21")
+    assert found == "at $0.500 an hour: worst $1 > cap $0.50"
+
+
 def test_the_cap_itself_is_within(made: Plan) -> None:
     assert made.chosen is not None
     assert made.chosen.estimate is not None
-    seconds = billed_seconds(made.chosen.offer, made.chosen.estimate.hours_high)
+    billed = terms(made.chosen.offer, made.chosen.estimate)
+    seconds = billed_seconds(billed, made.chosen.estimate.hours_high * 3600)
     most = dollars(4) * 3600 // seconds
-    assert isinstance(repriced(made, most / MICROUSD), Plan)
+    assert isinstance(repriced(made, most / MICROUSD), Candidate)
     assert isinstance(repriced(made, (most + 1) / MICROUSD), str)
 
 
@@ -82,17 +97,21 @@ def test_an_old_price_that_is_asked_again_no_longer_counts_as_risen() -> None:
     assert made.chosen is not None
     assert aged(old, "2026-11-21").microusd_per_hour > old.microusd_per_hour
     found = repriced(made, HOURLY)
-    assert isinstance(found, Plan)
-    assert found.chosen is not None
-    assert found.chosen.worst_microusd < made.chosen.worst_microusd
+    assert isinstance(found, Candidate)
+    assert found.worst_microusd < made.chosen.worst_microusd
 
 
-def test_a_fallback_can_be_repriced_too(made: Plan) -> None:
-    other = made.candidates[1]
-    found = still_holds(made, other, at(0.7, other.offer))
-    assert isinstance(found, Plan)
-    assert found.candidates[0] == made.candidates[0]
-    assert found.candidates[1].offer.microusd_per_hour == dollars(0.7)
+def test_what_goes_to_a_bucket_is_counted_at_the_new_price_too() -> None:
+    offer = cloud("RTX4090", HOURLY, microusd_per_gib_egress=90_000)
+    made = planned([offer], Budget(max_cost_microusd=dollars(40)))
+    assert made.chosen is not None
+    assert made.chosen.estimate is not None
+    estimate = msgspec.structs.replace(made.chosen.estimate, mirrored_bytes=20 * GIB)
+    chosen = msgspec.structs.replace(made.chosen, estimate=estimate)
+    budget = msgspec.structs.replace(made.budget, to_bucket=True)
+    found = still_holds(chosen, offer, budget, "2026-11-21")
+    assert isinstance(found, Candidate)
+    assert found.worst_microusd - made.chosen.worst_microusd == 20 * 90_000
 
 
 def test_the_same_machine_is_of_one_region_and_kind() -> None:
@@ -198,6 +217,27 @@ def test_a_machine_that_is_listed_no_more(skypilot, candidate, catalog: Path) ->
         fresh_price(gone, Asking("lambda", day_of(catalog)))
 
 
+def test_a_partition_that_is_drained_says_so(monkeypatch) -> None:
+    share = Share(
+        provider="slurm", cluster="local", partition="rtx4090", accelerator="RTX4090", count=1,
+        nodes=1, node_cpus=8, node_memory_gib=64, usd_per_hour=0.74, why_not="",
+    )  # fmt: skip
+    (offer,) = clusters.offered(Asked(asked_at=TODAY, skypilot="0", shares=(share,))).offers
+    made = planned([offer], Budget(max_cost_microusd=dollars(10)))
+    assert made.chosen is not None
+    monkeypatch.setattr(module.refresh, "skypilot_python", lambda: "python")
+    for why, price in (("", 0.8), ("its nodes take no jobs: down, drained or cordoned", 0.0)):
+        now = msgspec.structs.replace(share, usd_per_hour=price, why_not=why)
+        answer = refresh.Answer("0.14.1", ["slurm"], {}, {}, (now,))
+        monkeypatch.setattr(module.refresh, "ask", lambda *_, answer=answer: answer)
+        asking = Asking("slurm", TODAY)
+        if not why:
+            assert fresh_price(made.chosen, asking).microusd_per_hour == dollars(0.8)
+            continue
+        with pytest.raises(OutsideFailed, match="list any more: its nodes take no jobs: down, dra"):
+            fresh_price(made.chosen, asking)
+
+
 def test_a_provider_that_is_not_enabled_says_how(skypilot, candidate, catalog: Path) -> None:
     skypilot(enabled=[], disabled={"lambda": "no credentials"})
     with pytest.raises(OutsideFailed, match=r"no credentials; api_key = KEY in"):
@@ -217,3 +257,15 @@ def test_a_skypilot_that_failed_is_not_asked_twice(monkeypatch, candidate) -> No
         with pytest.raises(OutsideFailed, match="not installed"):
             asking.answer()
     assert asked == [1]
+
+
+def test_one_moment_has_one_question_a_provider_and_an_end(monkeypatch) -> None:
+    askings = Askings("2026-11-21")
+    assert askings.about("lambda") is askings.about("lambda")
+    assert askings.about("lambda") is not askings.about("aws")
+    now = time.monotonic() + module.SECONDS
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(module.refresh, "skypilot_python", lambda: "python")
+    monkeypatch.setattr(module.refresh, "ask", lambda *_: pytest.fail("it was asked"))
+    with pytest.raises(OutsideFailed, match="was not asked about Lambda: 180 s are over"):
+        askings.about("lambda").answer()

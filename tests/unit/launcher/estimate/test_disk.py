@@ -4,6 +4,7 @@ import pytest
 from jobs.spec import GgufType, Model, Serve
 from launcher.display.estimates import estimate_text
 from launcher.estimate import disk, estimate
+from launcher.estimate.work import work_of
 from launcher.types import DiskTerm, Estimate, Plan
 from tests.unit.launcher.estimate.test_estimate import (
     FACTS,
@@ -43,6 +44,17 @@ def test_one_checkpoint_more_than_are_kept_and_the_best_one() -> None:
     assert checkpoints(checkpoints_kept=1, select_by="loss") == 3 * one
     # fp32 weights, and two moments in 8 bits with a scale per 256
     assert one == pytest.approx(40_370_176 * (4 + 2 + 8 / 256), rel=0.01)
+
+
+def test_every_checkpoint_of_a_run_in_a_bucket_leaves_the_machine_once() -> None:
+    def mirrored(**train: object) -> int:
+        found = estimated(checkpoints_kept=1, micro_batch=1, effective_batch=1, **train)
+        return found.mirrored_bytes // (sizes(found.disk)["checkpoints"] // 2)
+
+    rows = work_of(spec_for(QWEN_7B, "qlora"), FACTS).train_rows
+    # by steps, at each epoch's end, and one when the job is stopped
+    assert mirrored(packing=False, epochs=1, checkpoint_every_steps=rows) == 1 + 1 + 1
+    assert mirrored(packing=False, epochs=2, checkpoint_every_steps=rows // 2) == 4 + 2 + 1
 
 
 def test_a_model_of_random_weights_is_drawn_in_fp32_and_merged_so() -> None:

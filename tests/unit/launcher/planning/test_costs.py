@@ -10,9 +10,12 @@ from launcher.planning.costs import (
     billed_seconds,
     cost_microusd,
     disk_gib,
+    egress_bytes,
+    expected_and_worst,
+    terms,
     with_electricity,
 )
-from launcher.types import GIB, Budget, Candidate
+from launcher.types import GIB, Budget, Candidate, DiskTerm
 from tests.unit.launcher.plans import an_estimate, cloud, dollars, local
 
 ESTIMATE = an_estimate(9.0, (0.5, 1.0, 2.0))
@@ -25,12 +28,11 @@ ESTIMATE = an_estimate(9.0, (0.5, 1.0, 2.0))
         (1, 60, 10 / 3600, 60),
         (60, 60, 61 / 3600, 120),
         (3600, 0, 1.01, 7200),
-        (1, 0, 0.0, 0),
     ],
 )
 def test_seconds_are_rounded_up_to_what_is_billed(granularity, minimum, hours, seconds):
     offer = cloud("RTX4090", 0.74, billing_seconds=granularity, billing_minimum_seconds=minimum)
-    assert billed_seconds(offer, hours) == seconds
+    assert billed_seconds(terms(offer, ESTIMATE), hours * 3600) == seconds
 
 
 def test_an_hour_costs_its_rate():
@@ -44,9 +46,41 @@ def test_a_part_of_a_microdollar_is_paid_whole():
 
 def test_disk_is_billed_with_the_machine_and_egress_once():
     offer = cloud("RTX4090", 1.0, microusd_per_gib_disk_hour=100, microusd_per_gib_egress=90_000)
-    egress_bytes = 4 * ESTIMATE.parameters_trainable + 64 * 2**20
-    egress = -(-90_000 * egress_bytes // GIB)
+    leaves = 4 * ESTIMATE.parameters_trainable + 64 * 2**20
+    egress = -(-90_000 * leaves // GIB)
     assert cost_microusd(offer, ESTIMATE, 2.0) == 2 * (1_000_000 + 100 * DISK_FLOOR_GIB) + egress
+
+
+def test_a_machine_that_never_was_costs_nothing_whatever_the_minimum():
+    offer = cloud("RTX4090", 1.0, billing_minimum_seconds=60, microusd_per_gib_egress=90_000)
+    assert cost_microusd(offer, ESTIMATE, 0.0) == 0
+    assert cost_microusd(offer, ESTIMATE, 1 / 3600) > 1_000_000 // 60
+
+
+def test_checkpoints_leave_for_a_bucket_or_with_a_job_that_did_not_finish():
+    kept = DiskTerm("checkpoints", 3 * GIB, "kept")
+    other = DiskTerm("base model", 15 * GIB, "stays")
+    estimate = msgspec.structs.replace(ESTIMATE, disk=(kept, other), mirrored_bytes=40 * GIB)
+    home = egress_bytes(ESTIMATE)
+    assert egress_bytes(estimate) == home
+    assert egress_bytes(estimate, finished=False) == home + 3 * GIB
+    assert egress_bytes(estimate, to_bucket=True) == home + 40 * GIB
+    assert egress_bytes(estimate, to_bucket=True, finished=False) == home + 40 * GIB
+    offer = cloud("RTX4090", 1.0, microusd_per_gib_egress=90_000)
+    expected, worst = expected_and_worst(offer, estimate, "2026-11-21")
+    assert worst - expected == 1_000_000 + 3 * 90_000  # an hour longer, checkpoints brought home
+
+
+def test_a_cap_below_the_minimum_affords_nothing():
+    offer = cloud("RTX4090", 3.6, billing_seconds=60, billing_minimum_seconds=600)
+    candidate = Candidate(
+        offer=offer, spec=None, estimate=ESTIMATE, expected_microusd=0, worst_microusd=0,
+        verdict="possible", reason="",
+    )  # fmt: skip
+    ten_minutes = dollars(0.6)
+    for cap, seconds in ((ten_minutes, 600), (ten_minutes - 1, 0), (ten_minutes + 59_999, 600)):
+        budget = Budget(max_cost_microusd=cap)
+        assert affordable_hours(candidate, budget, "2026-11-21") * 3600 == seconds
 
 
 def test_a_large_model_rents_a_larger_disk():
@@ -74,10 +108,13 @@ def test_or_its_electricity_where_that_is_set():
     cap=some.floats(0.1, 100.0),
     as_of=some.sampled_from(["2026-11-21", "2026-06-01", "2024-01-01"]),
     unit=some.sampled_from([1, 60, 3600]),
+    minimum=some.sampled_from([0, 60, 3600]),
 )
-def test_the_hours_that_a_cap_affords_cost_no_more_than_it(usd, cap, as_of, unit):
-    offer = cloud("RTX4090", usd, as_of=as_of, billing_seconds=unit,
-                  microusd_per_gib_disk_hour=137, microusd_per_gib_egress=90_000)  # fmt: skip
+def test_the_hours_that_a_cap_affords_cost_no_more_than_it(usd, cap, as_of, unit, minimum):
+    offer = cloud(
+        "RTX4090", usd, as_of=as_of, billing_seconds=unit, billing_minimum_seconds=minimum,
+        microusd_per_gib_disk_hour=137, microusd_per_gib_egress=90_000,
+    )  # fmt: skip
     candidate = Candidate(
         offer=offer, spec=None, estimate=ESTIMATE, expected_microusd=0, worst_microusd=0,
         verdict="possible", reason="",

@@ -42,6 +42,15 @@ def test_from_the_request_to_the_machines_end_nothing_is_left_out() -> None:
     assert sum(p.microusd for p in found) == 600_000  # ten minutes at $3.60 an hour
 
 
+def test_what_is_billed_beyond_the_seconds_stands_with_the_last() -> None:
+    billed = msgspec.structs.replace(GONE, billing_seconds=3600, egress_microusd=45_000)
+    found = phases(billed, EVENTS, SEEN, RESULT)
+    assert sum(p.microusd for p in found) == 3_600_000 + 45_000
+    assert [p.microusd for p in found[:-1]] == [
+        p.microusd for p in phases(GONE, EVENTS, SEEN, RESULT)[:-1]
+    ]
+
+
 def test_nothing_is_told_of_a_machine_that_is_still_there_or_never_was_up() -> None:
     assert phases(msgspec.structs.replace(GONE, gone_at=None), EVENTS, SEEN, RESULT) == ()
     assert phases(GONE, EVENTS[:1], SEEN, RESULT) == ()

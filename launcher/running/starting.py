@@ -1,0 +1,116 @@
+"""Starting an attempt that stands in the ledger: its task, its deadline, and what became of it."""
+
+import os
+from datetime import datetime, timedelta
+
+import msgspec
+
+from launcher import render
+from launcher.catalog.providers import LOCAL
+from launcher.errors import LaunchError, NoCapacity, OutsideFailed
+from launcher.executors import AUTODOWN_MINUTES, MANAGED, executor
+from launcher.executors.base import Executor, Order, Say
+from launcher.ledger import Event, Ledger, MachineChanged, StateChanged
+from launcher.running.clock import Clock, at_its_price, clock_of, utc_now
+from launcher.running.reconciling import stamp
+from launcher.types import Attempt, Candidate, Plan, Run
+
+# What a machine needs of this one's environment to write to a bucket, and to read from the Hub.
+BUCKET_SECRETS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL",
+    "AWS_DEFAULT_REGION",
+)
+HUB_TOKEN = "HF_TOKEN"
+
+
+def start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
+    """Start the run's latest attempt, which stands in the ledger as PROVISIONING."""
+    last = run.attempts[-1]
+    candidate, runner = at_its_price(made, last), executor(last.executor)
+    assert candidate.spec is not None, "what can be started has a spec"
+    due = clock_of(made, run)
+    stop_at = due.stop_at - earlier_by(made, last.executor)
+    spec = msgspec.structs.replace(candidate.spec, deadline=stamp(stop_at))
+    rented = candidate.offer.provider != LOCAL
+    order = Order(
+        spec=spec,
+        offer=candidate.offer,
+        task=_task(made, msgspec.structs.replace(candidate, spec=spec), run) if rented else None,
+        up_by=_up_by(candidate, due) if rented else None,
+    )
+    try:
+        runner.submit(last.handle, order, say)
+    except BaseException as error:  # an interrupt too: the ledger must say what is
+        book.append(made.run_id, stamp(utc_now()), *_unstarted(runner, last, error))
+        raise
+    up: list[Event] = [MachineChanged(attempt=last.attempt, state="UP")]
+    if not rented or _has_begun(runner, last.handle):
+        up.append(StateChanged(attempt=last.attempt, state="RUNNING"))
+    book.append(made.run_id, stamp(utc_now()), *up)
+
+
+def earlier_by(made: Plan, executor_name: str) -> timedelta:
+    """How much earlier than others a managed job must stop: where nobody takes its machine down,
+    that stands idle for longer than the plan counts."""
+    if executor_name != MANAGED:
+        return timedelta()
+    return timedelta(minutes=max(0, AUTODOWN_MINUTES - made.budget.collect_minutes))
+
+
+def _up_by(candidate: Candidate, due: Clock) -> datetime:
+    """When a machine is given up that does not come: the worst case counts no longer than this."""
+    assert candidate.estimate is not None, "what can be started has an estimate"
+    waiting = ("provision", "image pull")
+    hours = sum(t.high_hours for t in candidate.estimate.time if t.name in waiting)
+    return min(due.stop_at, utc_now() + timedelta(hours=hours))
+
+
+def _task(made: Plan, candidate: Candidate, run: Run) -> str:
+    """Its SkyPilot task, with what an earlier attempt left, unless the bucket has that."""
+    last = run.attempts[-1]
+    left = executor(last.executor).folder(last.handle)
+    known = (*BUCKET_SECRETS, HUB_TOKEN) if run.bucket else (HUB_TOKEN,)
+    secrets = tuple(name for name in known if os.environ.get(name))
+    return render.task(
+        made,
+        candidate,
+        store=run.bucket,
+        secrets=secrets,
+        left=None if run.bucket or last.attempt == 1 else left,
+        managed=last.executor == MANAGED,
+    )
+
+
+def _has_begun(runner: Executor, handle: str) -> bool:
+    try:
+        return runner.look(handle).started
+    except OutsideFailed:  # the job is handed over; who follows will see
+        return False
+
+
+def _unstarted(runner: Executor, attempt: Attempt, error: BaseException) -> tuple[Event, ...]:
+    """What is so after a submit that was broken off."""
+    number = attempt.attempt
+    try:
+        sight = runner.look(attempt.handle)
+    except OutsideFailed:  # nobody can say: the next look will
+        return (MachineChanged(attempt=number, state="UNKNOWN"),)
+    if sight.alive:  # it came after the job was started
+        up = MachineChanged(attempt=number, state="UP")
+        running = StateChanged(attempt=number, state="RUNNING")
+        return (up, running) if sight.started else ()
+    message = str(error) if isinstance(error, LaunchError) else repr(error)
+    failed = StateChanged(
+        attempt=number,
+        state="FAILED",
+        reason="NO_CAPACITY" if isinstance(error, NoCapacity) else "SETUP_FAILED",
+        message=message,
+    )
+    machine = MachineChanged(attempt=number, state="GONE", egress_microusd=0)
+    if sight.billed:
+        machine = MachineChanged(attempt=number, state="UNKNOWN")
+    return (machine, failed)

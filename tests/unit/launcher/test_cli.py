@@ -1,0 +1,81 @@
+"""What a person is asked before money is spent."""
+
+import io
+import sys
+
+import click
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from launcher import api, cli
+from launcher.errors import BadInput
+from launcher.running.next_offer import Place
+from launcher.running.runs import Resumption
+from launcher.types import Attempt, Budget, Plan, Run
+from tests.unit.launcher.plans import cloud, dollars, planned
+
+AT = "2026-11-21T00:00:00.000+00:00"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def ready() -> Resumption:
+    """A run under a cap of $4 whose first machine was held for an hour at $1.20."""
+    made: Plan = planned([cloud("RTX4090", 0.5)], Budget(max_cost_microusd=dollars(4)))
+    assert made.chosen is not None
+    first = Attempt(
+        attempt=1, started_at=AT, executor="skypilot", handle="skypilot:x", provider="runpod",
+        instance="x", microusd_per_hour=dollars(1.2), machine="GONE",
+        gone_at="2026-11-21T01:00:00.000+00:00",
+    )  # fmt: skip
+    run = Run(
+        run_id="run-1", created_at=AT, store="runs", state="FAILED", reason="LOST", message=None,
+        ended_at=AT, folder=None, bucket="", attempts=(first,),
+    )  # fmt: skip
+    return Resumption(run, made, Place(0, made.chosen), [], 0.0)
+
+
+@pytest.fixture
+def resumed(ready: Resumption, monkeypatch: pytest.MonkeyPatch) -> list[Resumption]:
+    found: list[Resumption] = []
+    monkeypatch.setattr(api, "exists", lambda run_id: True)
+    monkeypatch.setattr(api, "resumption", lambda run_id, say: ready)
+    monkeypatch.setattr(api, "resume", lambda one, say: found.append(one))
+    monkeypatch.setattr(cli, "_see_through", lambda *_: None)
+    return found
+
+
+def test_a_paid_resume_says_what_is_left_and_asks(ready, resumed, monkeypatch, capsys) -> None:
+    for answer, started in (("n", 0), ("y", 1)):
+        monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
+        if started:
+            cli._confirm_going_on(ready)
+        else:
+            with pytest.raises(click.Abort):
+                cli._confirm_going_on(ready)
+        said = capsys.readouterr().err
+        assert "$2.80 of run run-1's cap of $4.00 are left" in said
+        assert "Spend up to $1.00 of it on runpod?" in said
+
+
+def test_with_nobody_there_it_needs_yes(ready, resumed) -> None:
+    command = ["train", "--run-id", "run-1"]
+    refused = CliRunner().invoke(cli.launch, command)
+    assert isinstance(refused.exception, BadInput)
+    assert "--yes" in str(refused.exception)
+    assert resumed == []
+    CliRunner().invoke(cli.launch, [*command, "--yes"])
+    assert resumed == [ready]
+
+
+def test_what_costs_nothing_is_not_asked_about(ready, resumed, monkeypatch) -> None:
+    free = msgspec.structs.replace(ready.place.candidate, worst_microusd=0)
+    costless = ready._replace(place=Place(0, free))
+    monkeypatch.setattr(api, "resumption", lambda run_id, say: costless)
+    CliRunner().invoke(cli.launch, ["train", "--run-id", "run-1"])
+    assert resumed == [costless]
