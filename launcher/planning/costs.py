@@ -12,7 +12,7 @@ import msgspec
 
 from launcher.catalog.merge import age_days
 from launcher.catalog.providers import LOCAL
-from launcher.estimate.hours import teardown
+from launcher.estimate.renting import teardown
 from launcher.types import GIB, MIB, Budget, Candidate, Estimate, Offer
 
 # Root disk of a rented machine: SkyPilot's images and drivers need some 50 GB; the default of

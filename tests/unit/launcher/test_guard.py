@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from launcher.catalog.providers import LOCAL
-from launcher.estimate.hours import teardown
+from launcher.estimate.renting import teardown
 from launcher.running.clock import REACTION_SECONDS, clock, rest, spent
 from launcher.types import MICROUSD, Attempt, Budget, Plan, Run
 
