@@ -20,6 +20,7 @@ from launcher.catalog.priced import Listing
 from launcher.errors import BadInput, OutsideFailed
 from launcher.estimate import estimate, shapes
 from launcher.estimate.calibration import calibrate
+from launcher.executors.environment import PYTHON_VARIABLE
 from launcher.inputs import continuing, hub_data, scanning, tokens
 from launcher.inputs.judging import scan_judging
 from launcher.ledger import measurements
@@ -213,6 +214,7 @@ def _planning(
             settings=request.settings,
             warnings=(*_warnings(model), *data.warnings, *local.problems),
             estimator=estimator,
+            own_python=PYTHON_VARIABLE in os.environ,
         )
 
     return planned

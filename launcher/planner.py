@@ -82,10 +82,12 @@ def plan(
     warnings: tuple[str, ...],
     today: str | None = None,
     estimator: Estimator = real_estimate,
+    own_python: bool = False,
 ) -> Plan:
     """The plan: chosen candidate first, then the possible by cost, then the rejected in groups.
 
-    `today` is an ISO date, by default `created_at`'s. No deadline is set here.
+    `today` is an ISO date, by default `created_at`'s. No deadline is set here. `own_python`: a
+    local job's interpreter is the user's, see `resolve`.
     Raises `BadInput` for a GPU or provider that nobody knows.
     """
     offers = with_electricity(offers, budget)
@@ -95,7 +97,8 @@ def plan(
 
     def settled(offer: Offer, strategy: Strategy) -> Settled | str:
         """How the job would run there, or why it cannot be expressed."""
-        spec = model_refusal(strategy, shape) or resolve(job, strategy, offer, run_id)
+        refusal = model_refusal(strategy, shape)
+        spec = refusal or resolve(job, strategy, offer, run_id, own_python)
         if isinstance(spec, str):
             return spec
 

@@ -150,10 +150,20 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(train, gpus, how):
     assert candidate.reason == f"qlora: train.effective_batch {how}"
 
 
-def test_a_refused_strategy_is_named():
-    job = msgspec.structs.replace(JOB, dtype="bf16")
-    made = planned([cloud("T4", 0.35)], TEN, job)
-    assert made.candidates[0].reason == "qlora: bf16 needs compute capability 8.0, T4 has 7.5"
+@pytest.mark.parametrize(
+    ("card", "dtype", "reason"),
+    [
+        ("T4", "bf16", "bf16 needs compute capability 8.0, T4 has 7.5"),
+        (
+            *("V100-32GB", "auto"),
+            "the training environment's CUDA 13.0 needs compute capability 7.5, V100-32GB has 7.0",
+        ),
+    ],
+)
+def test_a_refused_strategy_is_named(card, dtype, reason):
+    job = msgspec.structs.replace(JOB, dtype=dtype)
+    made = planned([cloud(card, 0.35)], TEN, job)
+    assert made.candidates[0].reason == f"qlora: {reason}"
     assert made.candidates[0].spec is None
 
 
