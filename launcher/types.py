@@ -36,6 +36,7 @@ class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     providers: tuple[str, ...] = ()  # empty: any
     gpu: str | None = None  # NAME or NAME:COUNT
     collect_minutes: int = COLLECT_MINUTES
+    image: str = ""  # that rented machines are started from, where their provider runs one
 
 
 class Device(Struct, frozen=True, kw_only=True):
@@ -89,6 +90,7 @@ class Offer(Struct, frozen=True, kw_only=True):
     origin: str = ""  # this machine, snapshot or SkyPilot: whose list the price is from
     enabled: bool | None = None  # whether SkyPilot may rent there; None: not known
     enabled_as_of: str = ""  # ISO date of that check
+    image: str = ""  # the one asked for, where the provider runs one
 
 
 class DataFacts(Struct, frozen=True, kw_only=True):

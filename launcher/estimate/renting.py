@@ -5,12 +5,18 @@ from math import expm1
 from launcher.estimate.spans import Span
 from launcher.types import Offer, TimeTerm
 
-# Assumptions, none measured by us on a rented machine: an image of 4-8 GB compressed at the offer's
-# network rate; a set-up that finds the image's packages, or installs 1.6 GB in 2-3 minutes
-# (measured on 2 cores, November 2026); uploads at a quarter of the download rate.
-IMAGE_BYTES = Span(4e9, 6e9, 8e9)
-SET_UP_SECONDS = Span(15.0, 60.0, 180.0)
-UPLOAD_SHARE = 0.25
+# What set-up fetches for images/requirements.lock: torch 2.13.0 and its CUDA packages are wheels of
+# 2.73 GB (pip's own figures for Linux on x86_64, August 2026); 0.3 GB for the rest are assumed.
+PACKAGES_BYTES = 3.0e9
+# To unpack and check them. Assumption; 1.6 GB without CUDA took 2-3 minutes on 2 cores, the network
+# included (November 2026).
+INSTALL_SECONDS = Span(60.0, 120.0, 300.0)
+# An image that has them, compressed: little more than the wheels, or CUDA's own libraries beside
+# them and a distribution. Assumption: nobody asks a registry.
+IMAGE_BYTES = Span(3.2e9, 4.5e9, 8e9)
+# Set-up where nothing is to be installed: SkyPilot's own, and a look. Assumption.
+FOUND_SECONDS = Span(2.0, 10.0, 30.0)
+UPLOAD_SHARE = 0.25  # of the download rate. Assumption
 
 # The end of a rented machine. The watchdog looks every 5 s, gives the job 150 s to finish its step
 # and save, and what its script does last 120 s more (jobs/watchdog.py); SkyPilot's autodown looks
@@ -29,12 +35,25 @@ def network(offer: Offer) -> Span:
 
 
 def until_ready(offer: Offer) -> tuple[TimeTerm, ...]:
-    """From the request until the job may begin."""
+    """From the request until the job may begin.
+
+    An image that was asked for is pulled beside what provisioning takes. Nobody has looked into it:
+    at worst it has the environment of another lock, and set-up installs.
+    """
     provision = Span(*offer.provision_seconds)
+    provisioned = provision.term("provision", f"{offer.provider} {offer.instance}")
+    size = Span(PACKAGES_BYTES, PACKAGES_BYTES, PACKAGES_BYTES)
+    install = size.over(network(offer)).plus(INSTALL_SECONDS)
+    if not offer.image:
+        why = f"{PACKAGES_BYTES / 1e9:.1f} GB of packages installed"
+        return provisioned, install.term("set up", why)
+    pull = IMAGE_BYTES.over(network(offer))
+    low, high = (f"{size / 1e9:.1f}" for size in (IMAGE_BYTES.low, IMAGE_BYTES.high))
+    found = Span(FOUND_SECONDS.low, FOUND_SECONDS.expected, install.high)
     return (
-        provision.term("provision", f"{offer.provider} {offer.instance}"),
-        IMAGE_BYTES.over(network(offer)).term("image pull", "4-8 GB, assumption"),
-        SET_UP_SECONDS.term("set up", "packages are in the image; high: installed anew"),
+        provisioned,
+        pull.term("image pull", f"size of {offer.image} not known, {low}-{high} GB assumed"),
+        found.term("set up", "the image has the packages; high: not those of this lock"),
     )
 
 

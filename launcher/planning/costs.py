@@ -61,6 +61,16 @@ def with_electricity(offers: Iterable[Offer], budget: Budget) -> tuple[Offer, ..
     )
 
 
+def with_image(offers: Iterable[Offer], budget: Budget) -> tuple[Offer, ...]:
+    """The offers with the image that was asked for, where their provider runs one."""
+    if not budget.image:
+        return tuple(offers)
+    return tuple(
+        msgspec.structs.replace(o, image=budget.image) if "containers" in o.capabilities else o
+        for o in offers
+    )
+
+
 def expected_and_worst(offer: Offer, estimate: Estimate, today: str) -> tuple[int, int]:
     """Micro-dollars for the finished job: as planned, and at its longest at the price that the
     offer may have come to by `today`. Raises ValueError where its date is none."""

@@ -121,6 +121,25 @@ def test_each_refusal_says_the_number_that_decided(offer, budget, reason):
     assert [c.reason for c in made.candidates] == [reason]
 
 
+def test_an_image_runs_where_there_are_containers_and_not_on_this_machine():
+    asked = replace(TEN, image="me/train:1")
+    slurm = cloud("A10G", 0.1, "slurm", instance="lab/gpu")
+    offers = [replace(RTX4090, capabilities=("containers",)), slurm]
+    made = planned(offers, asked)
+    assert [c.offer.image for c in made.candidates] == ["me/train:1", ""]
+    assert made.candidates[1].reason == (
+        "SkyPilot runs no image on Slurm unless it has Pyxis, which is not known; without --image, "
+        "set-up installs"
+    )
+    here = planned([local("RTX4090", 23)], asked)
+    assert here.chosen is not None
+    assert here.warnings == (
+        "me/train:1 is for machines that are rented: this one's job runs in the environment kept "
+        "here",
+    )
+    assert planned([slurm], TEN).chosen is not None
+
+
 def test_more_gpus_are_taken_where_the_hours_need_them():
     def shared(spec, shape, data, offer):
         hours = 16 / spec.processes
