@@ -47,7 +47,8 @@ for path in sys.argv[1:]:
         "accelerators": resources.accelerators, "cpus": resources.cpus,
         "image": resources.extract_docker_image(), "disk": resources.disk_size,
         "spot": resources.use_spot, "labels": resources.labels, "recovery": resources.job_recovery,
-        "stop": [stop.down, stop.idle_minutes] if stop else None, "secrets": sorted(task.secrets),
+        "stop": [stop.down, stop.idle_minutes] if stop else None,
+        "secrets": [ref.name for ref in task.managed_secret_refs],
         "mounts": sorted(task.file_mounts), "setup": bool(task.setup), "run": bool(task.run),
     }))
 """
