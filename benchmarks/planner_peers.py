@@ -9,17 +9,14 @@ offer; it says whether that model fits one card. Linux: the server's CPU is read
 import json
 import os
 import resource
-import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from launcher.estimate.shapes import embedded_config
-from tests.integration.skypilot import OPTIMIZE, name_cards
+from tests.integration.skypilot import OPTIMIZE, api_server, name_cards
 from tests.unit.launcher.catalog import real_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,19 +36,6 @@ OURS = ("-m", "launcher", "--model", MODEL, "--strategy", "qlora", "--max-cost",
         "--dry-run", "--json")  # fmt: skip
 FITCHECK = (MODEL, "--qlora", "--seq-len", "2048", "--gpu", "4090", "--json")
 
-# What `sky check` keeps after asking each cloud for credentials, of which there are none.
-ENABLE = """
-import sys
-from sky import check, global_user_state, skypilot_config
-from sky.clouds import cloud
-workspace = skypilot_config.get_active_workspace()
-for capability in cloud.CloudCapability:
-    global_user_state.set_enabled_clouds(sys.argv[1:], capability, workspace)
-allowed = check._get_workspace_allowed_clouds(workspace)
-global_user_state.set_allowed_clouds(allowed, workspace)
-"""
-BOOTED = "Request skypilot-server-on-boot-check finished"  # it forgets what is enabled
-BOOT_SECONDS = 120.0
 IDLE_SECONDS = 20.0
 SETTLE_SECONDS = 2.0  # a worker goes on for a moment after its answer
 
@@ -101,8 +85,8 @@ def skypilot_seconds(python: str, home: Path) -> tuple[float, float]:
     ]
     task.write_text(json.dumps({"resources": {"any_of": resources}, "run": "true"}))
     sky = str(Path(python).with_name("sky"))
-    with _server(sky, home) as (variables, served):
-        subprocess.run([python, "-c", ENABLE, *CLOUDS], check=True, cwd=home, env=variables)
+    with api_server(python, home, CLOUDS) as (variables, session):
+        served = partial(_session_seconds, session)
         command = [sky, "launch", "--yes", "--dryrun", str(task)]
         _seconds(command, home, variables)  # the first warms the server's workers
         start, before = time.monotonic(), served()
@@ -128,35 +112,6 @@ def _seconds(command: list[str], folder: Path, variables: dict[str, str]) -> flo
         )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-
-
-@contextmanager
-def _server(sky: str, home: Path) -> Iterator[tuple[dict[str, str], Callable[[], float]]]:
-    """An API server of our own on a free port: how to reach it, and CPU that it took so far."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    variables = _environment(home, SKYPILOT_API_SERVER_LOCAL_PORT=port, SKY_RUNTIME_DIR=str(home))
-    log = home / "server.log"
-    command = [sky, "api", "start", "--foreground", "--host", "127.0.0.1"]
-    with open(log, "wb") as out:
-        server = subprocess.Popen(
-            command, cwd=home, env=variables, stdout=out, stderr=out, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + BOOT_SECONDS
-        while BOOTED not in (said := log.read_text(errors="replace")):
-            if server.poll() is not None or time.monotonic() > deadline:
-                sys.exit(f"SkyPilot's server did not start: {said[-800:]}")
-            time.sleep(0.5)
-        yield variables, lambda: _session_seconds(server.pid)
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            server.wait(20)
-        with suppress(ProcessLookupError):  # its workers outlive it
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
 
 
 def _session_seconds(session: int) -> float:

@@ -21,6 +21,7 @@ from launcher.checking.taking import ready
 from launcher.errors import BadInput, OutsideFailed
 from launcher.estimate import estimate, shapes
 from launcher.estimate.calibration import calibrate
+from launcher.executors.environment import PYTHON_VARIABLE
 from launcher.inputs import continuing, hub_data, scanning, tokens
 from launcher.inputs.judging import scan_judging
 from launcher.ladder import ladder
@@ -231,6 +232,7 @@ def _planning(
             settings=request.settings,
             warnings=(*_warnings(model), *data.warnings, *local.problems),
             estimator=estimator,
+            own_python=PYTHON_VARIABLE in os.environ,
         )
 
     return planned

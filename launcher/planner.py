@@ -18,7 +18,7 @@ from launcher.catalog.providers import CLUSTERS, LOCAL, display_name
 from launcher.errors import BadInput
 from launcher.estimate import estimate as real_estimate
 from launcher.estimate.shapes import ModelShape
-from launcher.planning.costs import expected_and_worst, with_electricity
+from launcher.planning.costs import expected_and_worst, with_electricity, with_image
 from launcher.planning.refusals import (
     NO_DEVICE,
     NO_MEMORY,
@@ -82,20 +82,23 @@ def plan(
     warnings: tuple[str, ...],
     today: str | None = None,
     estimator: Estimator = real_estimate,
+    own_python: bool = False,
 ) -> Plan:
     """The plan: chosen candidate first, then the possible by cost, then the rejected in groups.
 
-    `today` is an ISO date, by default `created_at`'s. No deadline is set here.
+    `today` is an ISO date, by default `created_at`'s. No deadline is set here. `own_python`: a
+    local job's interpreter is the user's, see `resolve`.
     Raises `BadInput` for a GPU or provider that nobody knows.
     """
-    offers = with_electricity(offers, budget)
+    offers = with_image(with_electricity(offers, budget), budget)
     require_known(offers, budget.providers, budget.gpu)
     today = today or created_at[:10]
     known: dict[tuple[Device, int, Strategy], Settled] = {}
 
     def settled(offer: Offer, strategy: Strategy) -> Settled | str:
         """How the job would run there, or why it cannot be expressed."""
-        spec = model_refusal(strategy, shape) or resolve(job, strategy, offer, run_id)
+        refusal = model_refusal(strategy, shape)
+        spec = refusal or resolve(job, strategy, offer, run_id, own_python)
         if isinstance(spec, str):
             return spec
 
@@ -133,7 +136,7 @@ def plan(
         candidates=candidates,
         left_out=len(offers) - sum(kind.offers for kind in kinds),
         settings=settings,
-        warnings=(*warnings, *_warnings(candidates, today)),
+        warnings=(*warnings, *_warnings(candidates, budget, today)),
     )
 
 
@@ -302,11 +305,14 @@ def _why_possible(candidate: Candidate, chosen: Candidate | None, budget: Budget
     return f"the same cost, {slower:.1f} h slower than the chosen"
 
 
-def _warnings(candidates: tuple[Candidate, ...], today: str) -> tuple[str, ...]:
+def _warnings(candidates: tuple[Candidate, ...], budget: Budget, today: str) -> tuple[str, ...]:
     """What is not known, or old, of the chosen offer that costs money."""
     if not candidates or candidates[0].verdict != "chosen":
         return ()
     offer = candidates[0].offer
+    if offer.provider == LOCAL and budget.image:
+        own = "this one's job runs in the environment kept here"
+        return (f"{budget.image} is for machines that are rented: {own}",)
     if not offer.microusd_per_hour:
         return ()
     days = age_days(offer, today)

@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from jobs.spec import JobSpec, ResolvedSpec
 from launcher import paths
 from launcher.errors import BadInput
-from launcher.inputs import dated, hub_data
+from launcher.inputs import dated, hub_data, images
 from launcher.inputs.validate import convert, get
 from launcher.inputs.yaml_tree import Tree, leaves, put, read_tree, value_of
 from launcher.types import COLLECT_MINUTES, DATA_FILES, MICROUSD, Budget, Escalation, Setting
@@ -47,6 +47,7 @@ class Recipe(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     budget: RecipeBudget = RecipeBudget()
     escalation: Escalation = Escalation()
+    image: str | None = None  # that rented machines are started from: NAME[:TAG][@DIGEST]
 
 
 class Flags(Struct, frozen=True, kw_only=True):
@@ -63,6 +64,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     spot: bool | None = None
     sets: tuple[str, ...] = ()
     pilot: int | None = None
+    image: str | None = None
     task: str | None = None
     rows: int | None = None  # of full length, assumed where no data is given: estimates alone
     rows_given: bool = False  # and not the default
@@ -123,10 +125,11 @@ def load(recipe: str | None, flags: Flags, today: str | None = None) -> Request:
     latest |= {setting.key: setting for setting in said}
     if assumed is None:
         _require_files(parsed, sources)
+    _require_reference(parsed.image, sources, label)
     job = msgspec.convert(parsed, JobSpec, from_attributes=True)
     return Request(
         job=job,
-        budget=_budget(parsed.budget),
+        budget=_budget(parsed.budget, parsed.image),
         recipe=label,
         settings=tuple(latest.values()),
         escalation=parsed.escalation,
@@ -172,9 +175,10 @@ def _saved_spec(path: Path, flags: Flags) -> Request:
     tree: Tree = {}
     settings = _lay_flags(tree, flags, {})
     budget = convert(tree.get("budget", {}), RecipeBudget, {}, "flags")
+    _require_reference(flags.image, {}, "--image")
     return Request(
         job=job,
-        budget=_budget(budget),
+        budget=_budget(budget, flags.image),
         recipe=str(path),
         settings=tuple(settings),
         exact=spec,
@@ -259,6 +263,12 @@ def _require_files(recipe: Recipe, sources: Mapping[str, str]) -> None:
         )
 
 
+def _require_reference(image: str | None, sources: Mapping[str, str], label: str) -> None:
+    mistake = images.mistake_in(image) if image is not None else None
+    if mistake is not None:
+        raise BadInput(f"{sources.get('image', label)}: image: {mistake}, got {image!r}")
+
+
 # --- flags over recipe ----------------------------------------------------------------------
 
 
@@ -289,6 +299,8 @@ def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
         text = flags.resume_from
         parent = _absolute(text, here) if looks_like_path(text) else text
         yield "resume_from", parent, "--resume-from"
+    if flags.image is not None:
+        yield "image", flags.image, "--image"
     for name in ("max_cost", "max_hours", "gpu", "spot"):
         value = getattr(flags, name)
         if value is not None:
@@ -338,7 +350,7 @@ def _against_defaults(tree: Tree, label: str) -> list[Setting]:
     return settings
 
 
-def _budget(limits: RecipeBudget) -> Budget:
+def _budget(limits: RecipeBudget, image: str | None) -> Budget:
     cost = limits.max_cost
     return Budget(
         max_cost_microusd=None if cost is None else round(cost * MICROUSD),
@@ -348,4 +360,5 @@ def _budget(limits: RecipeBudget) -> Budget:
         providers=limits.providers,
         gpu=limits.gpu,
         collect_minutes=limits.collect_minutes,
+        image=image or "",
     )

@@ -114,6 +114,7 @@ def _resources(plan: Plan, candidate: Candidate) -> dict[str, Any]:
     return {
         "infra": _infra(offer),
         **_computer(offer, candidate.estimate),
+        "image_id": f"docker:{offer.image}" if offer.image else None,
         "disk_size": disk_gib(candidate.estimate),
         "use_spot": offer.spot,
         # SkyPilot takes no limit of zero, which an owner who set no price would need.

@@ -37,6 +37,7 @@ class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     gpu: str | None = None  # NAME or NAME:COUNT
     collect_minutes: int = COLLECT_MINUTES
     to_bucket: bool = False  # the run goes to an s3:// store while it is made: egress
+    image: str = ""  # that rented machines are started from, where their provider runs one
 
 
 class Device(Struct, frozen=True, kw_only=True):
@@ -90,6 +91,7 @@ class Offer(Struct, frozen=True, kw_only=True):
     origin: str = ""  # this machine, snapshot or SkyPilot: whose list the price is from
     enabled: bool | None = None  # whether SkyPilot may rent there; None: not known
     enabled_as_of: str = ""  # ISO date of that check
+    image: str = ""  # the one asked for, where the provider runs one
 
 
 class DataFacts(Struct, frozen=True, kw_only=True):

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The training environment, made from requirements.lock and kept by its hash: on a machine whose
-# home stays (Slurm, SSH nodes) it is made once, and once more for each node that its python does
-# not run on. ~/loralift/venv points to it.
-# LORALIFT_ENVS names another folder to keep it in.
+# The training environment: the image's, where it has that of requirements.lock
+# (docs/decisions/0011-an-image-is-known-by-its-lock.md), else made from the lock and kept by its
+# hash: on a machine whose home stays (Slurm, SSH nodes) it is made once, and once more for each node
+# that its python does not run on. ~/loralift/venv points to it.
+# LORALIFT_ENVS names another folder to keep it in, LORALIFT_IMAGE_ENVS to find the image's in.
 set -euo pipefail
 
 # SkyPilot 0.14 leaves the scripts that it made of this task, its secrets in them, among the temporary
@@ -62,10 +63,28 @@ wait_for_lock() { # someone else may be making it; touching `alive` says that th
   fail "another set-up holds $1 for half an hour; end it, or remove that file"
 }
 
-make_environment() {
+choose_environment() {
+  local digest image_envs
+  digest=$(sha256sum "$lock" | cut -c1-16)
+  image_envs=${LORALIFT_IMAGE_ENVS:-/opt/loralift/envs}
+  if is_ready "$image_envs/$digest"; then
+    use_environment "$image_envs/$digest"
+    return
+  fi
+  [ ! -d "$image_envs" ] ||
+    echo "the image has no environment of this lock that runs here ($image_envs/$digest)"
+  make_environment "$digest"
+}
+
+use_environment() {
+  ln -sfn "$1" ~/loralift/venv
+  echo "training environment: $1"
+}
+
+make_environment() { # DIGEST
   local envs home python
   envs=${LORALIFT_ENVS:-$real_home/.cache/loralift/envs}
-  home=$envs/$(sha256sum "$lock" | cut -c1-16)
+  home=$envs/$1
   mkdir -p "$envs"
   exec 9>"$home.lock"
   wait_for_lock "$home.lock"
@@ -87,9 +106,8 @@ make_environment() {
     "$home/bin/python" -m pip install --disable-pip-version-check -r "$lock"
     touch "$home/ready"
   fi
-  ln -sfn "$home" ~/loralift/venv
-  echo "training environment: $home"
+  use_environment "$home"
 }
 
 mkdir -p ~/loralift/run
-make_environment 2>&1 | tee -a ~/loralift/run/job.log
+choose_environment 2>&1 | tee -a ~/loralift/run/job.log

@@ -221,6 +221,9 @@ TO_ENABLE = {
     "vast": "pip install 'skypilot[vast]' && echo KEY > ~/.config/vastai/vast_api_key",
     **CLUSTERS,
 }
+# Where an image runs only if. SkyPilot 0.14.1 asks a cluster for Pyxis itself, at the launch
+# (_unsupported_features_for_resources of sky/clouds/slurm.py).
+IMAGES_NEED = {"slurm": " unless it has Pyxis, which is not known"}
 
 
 def display_name(provider_id: str) -> str:

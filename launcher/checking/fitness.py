@@ -5,17 +5,15 @@ from collections.abc import Iterator
 from launcher.catalog.local import driver
 from launcher.catalog.providers import LOCAL, display_name
 from launcher.checking.checks import Check
+from launcher.inputs.images import is_pinned
 from launcher.planning.costs import disk_gib
 from launcher.planning.refusals import gib
-from launcher.planning.resolve import BF16_CAPABILITY
+from launcher.planning.resolve import BF16_CAPABILITY, CUDA
 from launcher.types import Candidate, Device, Offer
 
-# The wheel torch 2.13.0 of images/requirements.lock asks for cuda-toolkit 13.0.3 (its metadata on
-# PyPI, 2026-11-21), which needs this driver on Linux (NVIDIA CUDA 13.0 release notes, "CUDA Toolkit
-# and Corresponding Driver Versions") and has dropped Volta (the same, "Dropped Architectures").
-CUDA = "13.0"
+# What the training environment's CUDA needs on Linux (NVIDIA CUDA 13.0 release notes, "CUDA Toolkit
+# and Corresponding Driver Versions").
 LEAST_DRIVER = "580.65.06"
-LEAST_CAPABILITY = (7, 5)
 
 # Where SkyPilot 0.14.1 passes no disk size on (nothing of it in sky/provision/lambda_cloud and
 # slurm): the machine has what it has.
@@ -28,11 +26,12 @@ def fitness(candidate: Candidate, own_python: bool) -> Iterator[Check]:
     offer = candidate.offer
     yield _precision(candidate)
     if offer.device.kind == "cuda" and not (own_python and offer.provider == LOCAL):
-        yield _card(offer.device)
         yield _driver(offer)
     if offer.provider != LOCAL:
         yield _disk(candidate)
         yield _capabilities(offer)
+        if offer.image:
+            yield _image(offer.image)
 
 
 def _precision(candidate: Candidate) -> Check:
@@ -42,14 +41,6 @@ def _precision(candidate: Candidate) -> Check:
         found = f"bf16 needs compute capability 8.0, {device.name} has {_capability(device)}"
         return Check(name="dtype", state="failed", found=found, next="--set dtype=auto")
     return Check(name="dtype", state="ok", found=f"{dtype} on {device.name}")
-
-
-def _card(device: Device) -> Check:
-    has = f"{device.name} has compute capability {_capability(device)}"
-    if _at_least(device, LEAST_CAPABILITY):
-        return Check(name="card", state="ok", found=has)
-    found = f"{has}, and the training environment's CUDA {CUDA} begins at 7.5"
-    return Check(name="card", state="failed", found=found, next="name another one with --gpu")
 
 
 def _driver(offer: Offer) -> Check:
@@ -87,6 +78,13 @@ def _capabilities(offer: Offer) -> Check:
     found = f"SkyPilot has no {' and no '.join(missing)} on {where}"
     why = "a machine that nobody takes down bills on" if "autodown" in missing else "try --no-spot"
     return Check(name="provider", state="failed", found=found, next=why)
+
+
+def _image(reference: str) -> Check:
+    """No registry is asked: the reference was found well-formed when it was read."""
+    found = f"whether its registry has {reference} is seen when the machine pulls it"
+    how = "" if is_pinned(reference) else "NAME@sha256:... keeps it from becoming another"
+    return Check(name="image", state="skipped", found=found, next=how)
 
 
 def _at_least(device: Device, capability: tuple[int, int]) -> bool:

@@ -18,6 +18,7 @@ JOB_FLAGS = (
     click.option("--on", "providers", multiple=True, metavar="PROVIDER", help="Only there."),
     click.option("--gpu", metavar="NAME[:N]", help="Only this GPU (or cpu)."),
     click.option("--spot/--no-spot", default=None, help="Whether spot offers may be chosen."),
+    click.option("--image", metavar="REF", help="Start rented machines from this container image."),
     click.option("--pilot", type=int, metavar="N", help="Try N examples first; stop if hopeless."),
     click.option(
         "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set a recipe key: lora.r=8."

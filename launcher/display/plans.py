@@ -80,6 +80,8 @@ def plan_text(plan: Plan) -> str:
         f"limits    {'no --max-cost: only what costs nothing' if cap is None else dollars(cap)}, "
         f"{plan.budget.max_hours:g} h{_electricity(plan.budget)}",
     ]
+    if plan.budget.image:
+        lines.append(f"image     {plan.budget.image}")
     if job.resume_from is not None:
         lines.append(f"goes on   from {job.resume_from}")
     for s in plan.settings:

@@ -5,7 +5,7 @@ from math import ceil
 import msgspec
 
 from jobs.spec import ResolvedSpec
-from launcher.estimate import disk, hours, vram, weights
+from launcher.estimate import disk, hours, renting, vram, weights
 from launcher.estimate.calibration import NONE, Calibration, calibrated, card_name
 from launcher.estimate.evidence import evidence
 from launcher.estimate.tensors import ModelShape
@@ -32,7 +32,7 @@ def estimate(
     if card is not None:
         found = calibrated(found, card, offer.device, spec.strategy)
     if offer.spot and offer.interruptions_per_hour is not None:
-        lost = hours.interruptions(offer.interruptions_per_hour, found.time)
+        lost = renting.interruptions(offer.interruptions_per_hour, found.time)
         found = msgspec.structs.replace(found, time=(*found.time, lost))
     return found
 

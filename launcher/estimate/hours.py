@@ -8,37 +8,17 @@ The constants come from published runs; `benchmarks/throughput_residuals.py` pri
 against this model. On a CPU they come from `benchmarks/cpu_rate.py`.
 """
 
-from math import ceil, expm1
-from typing import NamedTuple
+from math import ceil
 
 from jobs.spec import ResolvedSpec
-from launcher.estimate import unlike_llama
+from launcher.estimate import renting, unlike_llama
 from launcher.estimate.activations import saved_per_token
 from launcher.estimate.batch import Widths, micro_tokens
 from launcher.estimate.evidence import evidence
+from launcher.estimate.spans import Span
 from launcher.estimate.tensors import ModelShape
 from launcher.estimate.work import Work
 from launcher.types import COLLECT_MINUTES, Device, Offer, TimeTerm
-
-
-class Span(NamedTuple):
-    """Low, expected, high; of a duration (seconds) unless it says otherwise."""
-
-    low: float
-    expected: float
-    high: float
-
-    def __mul__(self, factor: object) -> "Span":
-        if not isinstance(factor, (int, float)):
-            return NotImplemented
-        return Span(self.low * factor, self.expected * factor, self.high * factor)
-
-    def plus(self, other: "Span") -> "Span":
-        return Span(self.low + other.low, self.expected + other.expected, self.high + other.high)
-
-    def at_least(self, other: "Span") -> "Span":
-        return Span(*map(max, self, other))
-
 
 # Share of the data sheet's dense 16-bit rate reached by the matmuls, (best, expected, worst).
 # throughput_measured_dev.csv, exact lengths of 2048 and more, as the script above prints them:
@@ -86,20 +66,6 @@ CPU_NF4_SECONDS_PER_WEIGHT = Span(2.0e-9, 2.9e-9, 6.0e-9)
 # two steps of 256 tokens, 0.5 B model in bf16 were not done in 165 s of one core (2026-11-21).
 CPU_16BIT_SLOWDOWN = Span(2.0, 8.0, 20.0)
 
-# Assumptions, none measured by us on a rented machine: an image of 4-8 GB compressed at the offer's
-# network rate; a set-up that finds the image's packages, or installs 1.6 GB in 2-3 minutes
-# (measured on 2 cores, November 2026); uploads at a quarter of the download rate.
-IMAGE_BYTES = Span(4e9, 6e9, 8e9)
-SET_UP_SECONDS = Span(15.0, 60.0, 180.0)
-UPLOAD_SHARE = 0.25
-
-# The end of a rented machine. The watchdog looks every 5 s, gives the job 150 s to finish its step
-# and save, and what its script does last 120 s more (jobs/watchdog.py); SkyPilot's autodown looks
-# every 60 s (0.14.1, sky/skylet); `sky down` took 40 s on Slurm (November 2026, 2 cores), two
-# minutes at most are assumed elsewhere.
-JOB_GRACE_SECONDS = 275.0
-AUTODOWN_POLL_SECONDS = 60.0
-DOWN_SECONDS = Span(20.0, 60.0, 120.0)
 # Starting Python with torch, transformers, peft and trl: about 10 s (measured, November 2026).
 IMPORT_SECONDS = Span(6.0, 10.0, 25.0)
 # Reading weights from the local disk and placing them, bytes per second. Assumption.
@@ -107,8 +73,6 @@ LOAD_BYTES_PER_SECOND = Span(2e9, 8e8, 2e8)
 # What several processes reach of as many times one's rate: gradients of adapters are small, and are
 # exchanged while the backward pass goes on. Assumption, not measured.
 TOGETHER = Span(1.0, 0.93, 0.75)
-# Interruptions of the work in one go, beyond which the figure says no more: 13,000 times the work.
-_HOPELESS = 12.0
 # How much of max_new_tokens an answer uses. Assumption; a batch runs to its longest.
 ANSWER_SHARE = Span(0.2, 0.6, 1.0)
 
@@ -333,77 +297,24 @@ def terms(
     collect_minutes: int = COLLECT_MINUTES,
 ) -> tuple[TimeTerm, ...]:
     """Every term from the request until nothing is billed any more."""
-    found: list[tuple[str, Span, str]] = []
-    local = offer.provider == "local"
-    network = Span(*(max(r, 0.01) * 1e6 for r in offer.download_mb_s))
-    if not local:
-        found += [
-            ("provision", Span(*offer.provision_seconds), f"{offer.provider} {offer.instance}"),
-            ("image pull", _over(IMAGE_BYTES, network), "4-8 GB, assumption"),
-            ("set up", SET_UP_SECONDS, "packages are in the image; high: installed anew"),
-        ]
+    found: list[TimeTerm] = []
+    rented = offer.provider != "local"
+    if rented:
+        found += renting.until_ready(offer)
     if download_bytes:
         size = Span(download_bytes, download_bytes, download_bytes)
-        found.append(
-            ("model download", _over(size, network), f"{download_bytes / 1e9:.1f} GB of weights")
-        )
+        why = f"{download_bytes / 1e9:.1f} GB of weights"
+        found.append(size.over(renting.network(offer)).term("model download", why))
     load = Span(*(weight_bytes / r for r in LOAD_BYTES_PER_SECOND))
     first = step_seconds(shape, spec, offer.device, micro_tokens(spec))  # jobs/longest.py
     why = "imports, weights from disk, a first step on the longest rows"
-    found.append(("load", IMPORT_SECONDS.plus(load).plus(first), why))
-    found.append(("evaluation", *evaluation(shape, spec, offer.device, work)))
-    if spec.pilot is not None:
-        found.append(("pilot", *pilot(shape, spec, offer.device, work)))
-    found.append(("training", *training(shape, spec, offer.device, work)))
-    if not local:
-        size = Span(upload_bytes, upload_bytes, upload_bytes)
-        seconds = _over(size, network * UPLOAD_SHARE)
-        found.append(("upload", seconds, f"{upload_bytes / 1e6:.0f} MB of results"))
-        found.append(("teardown", *teardown(collect_minutes)))
-    return tuple(_term(*f) for f in found)
-
-
-def teardown(collect_minutes: int) -> tuple[Span, str]:
-    """Seconds from the job's end, or from its deadline, until its machine is gone.
-
-    At best the launcher is there and ends it at once; at worst the job takes all its grace, nobody
-    comes, and the machine waits its minutes and then ends itself.
-    """
-    alone = JOB_GRACE_SECONDS + 60 * collect_minutes + AUTODOWN_POLL_SECONDS + DOWN_SECONDS.high
-    why = f"fetched and ended; high: {collect_minutes} min unfetched, then by itself"
-    return Span(DOWN_SECONDS.low, DOWN_SECONDS.expected, alone), why
-
-
-def interruptions(per_hour: tuple[float, float, float], work: tuple[TimeTerm, ...]) -> TimeTerm:
-    """Work that is lost and done again when a machine may be taken at any time.
-
-    With interruptions at a constant rate r and nothing that outlives the machine, T hours of work
-    take (e^(r T) - 1) / r on average (Ross, Introduction to Probability Models, 12th edition,
-    section 5.2: the exponential has no memory).
-    """
-    low, expected, high = per_hour
-    low_hours = sum(t.low_hours for t in work)
-    expected_hours = sum(t.expected_hours for t in work)
-    high_hours = sum(t.high_hours for t in work)
-    return TimeTerm(
-        name="interruptions",
-        low_hours=low_hours * (_lengthened(low * low_hours) - 1),
-        expected_hours=expected_hours * (_lengthened(expected * expected_hours) - 1),
-        high_hours=high_hours * (_lengthened(high * high_hours) - 1),
-        why=f"{expected:g} an hour ({low:g}-{high:g}), all of it begun again",
-    )
-
-
-def _lengthened(expected: float) -> float:
-    """How many times as long work takes that meets so many interruptions in one go."""
-    held = min(expected, _HOPELESS)
-    return expm1(held) / held if held else 1.0
-
-
-def _over(size: Span, rate: Span) -> Span:
-    return Span(*(s / r for s, r in zip(size, rate, strict=True)))
-
-
-def _term(name: str, seconds: Span, why: str) -> TimeTerm:
-    low, expected, high = (s / 3600 for s in seconds)
-    return TimeTerm(name=name, low_hours=low, expected_hours=expected, high_hours=high, why=why)
+    found.append(IMPORT_SECONDS.plus(load).plus(first).term("load", why))
+    stages = {"evaluation": evaluation, "pilot": pilot, "training": training}
+    if spec.pilot is None:
+        del stages["pilot"]
+    for name, seconds_of in stages.items():
+        seconds, why = seconds_of(shape, spec, offer.device, work)
+        found.append(seconds.term(name, why))
+    if rented:
+        found += renting.until_gone(offer, upload_bytes, collect_minutes)
+    return tuple(found)

@@ -13,7 +13,7 @@ import msgspec
 
 from launcher.catalog.merge import age_days
 from launcher.catalog.providers import LOCAL
-from launcher.estimate.hours import teardown
+from launcher.estimate.renting import teardown
 from launcher.types import GIB, MIB, Budget, Candidate, Estimate, Offer, Terms
 from results.receipt import spend_microusd
 
@@ -86,6 +86,16 @@ def with_electricity(offers: Iterable[Offer], budget: Budget) -> tuple[Offer, ..
         return tuple(offers)
     return tuple(
         msgspec.structs.replace(o, microusd_per_hour=rate) if o.provider == LOCAL else o
+        for o in offers
+    )
+
+
+def with_image(offers: Iterable[Offer], budget: Budget) -> tuple[Offer, ...]:
+    """The offers with the image that was asked for, where their provider runs one."""
+    if not budget.image:
+        return tuple(offers)
+    return tuple(
+        msgspec.structs.replace(o, image=budget.image) if "containers" in o.capabilities else o
         for o in offers
     )
 

@@ -2,13 +2,12 @@
 
 from msgspec import Struct
 
-from launcher.catalog.providers import LOCAL, TO_ENABLE, display_name
+from launcher.catalog.providers import IMAGES_NEED, LOCAL, TO_ENABLE, display_name
 from launcher.types import GIB, MICROUSD, Budget, Estimate, Offer
 
 # The rank of a refusal groups the rejected: what a flag can change stands first.
-OVER_COST, OVER_HOURS, NO_MEMORY, NO_DEVICE, NO_SPOT, NOT_ENABLED, NO_EXECUTOR, NOT_ASKED_FOR = (
-    range(8)
-)
+OVER_COST, OVER_HOURS, NO_MEMORY, NO_DEVICE, NO_SPOT = range(5)
+NO_IMAGE, NOT_ENABLED, NO_EXECUTOR, NOT_ASKED_FOR = range(5, 9)
 
 
 class Refusal(Struct, frozen=True):
@@ -17,12 +16,16 @@ class Refusal(Struct, frozen=True):
 
 
 def blocked(offer: Offer, estimate: Estimate, budget: Budget) -> Refusal | None:
-    """What no higher limit can change: provisioning, spot and memory."""
+    """What no higher limit can change: provisioning, image, spot and memory."""
     if offer.executor is None:
         return Refusal(NO_EXECUTOR, offer.note or "no executor can provision it")
     if offer.enabled is False:
         how = TO_ENABLE.get(offer.provider, "sky check says why")
         return Refusal(NOT_ENABLED, f"not enabled on {offer.enabled_as_of}: {how}")
+    if budget.image and not offer.image and offer.provider != LOCAL:
+        where, unless = display_name(offer.provider), IMAGES_NEED.get(offer.provider, "")
+        why = f"SkyPilot runs no image on {where}{unless}"
+        return Refusal(NO_IMAGE, f"{why}; without --image, set-up installs")
     if offer.spot and not budget.spot:
         return Refusal(NO_SPOT, "spot is not allowed; --spot allows it")
     if offer.spot and offer.interruptions_per_hour is None:

@@ -16,9 +16,15 @@ from jobs.spec import (
     Strategy,
     Train,
 )
+from launcher.catalog.providers import LOCAL
 from launcher.estimate.tensors import ModelShape
 from launcher.types import Device, Offer
 
+# The wheel torch 2.13.0 of images/requirements.lock asks for cuda-toolkit 13.0.3 (its metadata on
+# PyPI, 2026-11-21), which has dropped Volta (NVIDIA CUDA 13.0 release notes, "Dropped
+# Architectures").
+CUDA = "13.0"
+CUDA_CAPABILITY = (7, 5)
 BF16_CAPABILITY = (8, 0)  # NVIDIA CUDA programming guide: bf16 tensor cores from Ampere on
 TF32_CAPABILITY = (8, 0)  # the same: TF32 tensor cores from Ampere on
 FOUR_BIT_CAPABILITY = (6, 0)  # bitsandbytes 0.50 installation guide: NF4 from Pascal on
@@ -34,18 +40,23 @@ def strategies(job: JobSpec) -> tuple[Strategy, ...]:
     return AUTO if job.strategy == "auto" else (job.strategy,)
 
 
-def resolve(job: JobSpec, strategy: Strategy, offer: Offer, run_id: str) -> ResolvedSpec | str:
-    """The spec that would run on this offer, or the reason why none can."""
+def resolve(
+    job: JobSpec, strategy: Strategy, offer: Offer, run_id: str, own_python: bool = False
+) -> ResolvedSpec | str:
+    """The spec that would run on this offer, or the reason why none can.
+
+    `own_python`: the user names the interpreter of a local job, which brings its own CUDA.
+    """
     device = offer.device
-    refusal = _device_refusal(strategy, device)
+    our_cuda = not (own_python and offer.provider == LOCAL)
+    refusal = _device_refusal(strategy, device, our_cuda)
     if refusal is not None:
         return refusal
     dtype = dtype_on(job, device)
     if dtype not in ("bf16", "fp16", "fp32"):
         return dtype
     if job.train.tf32 and not _at_least(device, TF32_CAPABILITY):
-        has = f"{device.name} has {_capability(device)}"
-        return f"TF32 needs compute capability 8.0, {has}; leave train.tf32 unset"
+        return f"{_needs('TF32', TF32_CAPABILITY, device)}; leave train.tf32 unset"
     shared = _sharing_refusal(job.train, offer.count)
     if shared is not None:
         return shared
@@ -121,25 +132,30 @@ def _cuda_dtype(job: JobSpec, device: Device) -> Dtype | str:
     if job.dtype == "auto":
         return "bf16" if has_bf16 else "fp16"
     if job.dtype == "bf16" and not has_bf16:
-        return f"bf16 needs compute capability 8.0, {device.name} has {_capability(device)}"
+        return _needs("bf16", BF16_CAPABILITY, device)
     return job.dtype
 
 
-def _device_refusal(strategy: Strategy, device: Device) -> str | None:
+def _device_refusal(strategy: Strategy, device: Device, our_cuda: bool) -> str | None:
     if device.kind == "cuda":
         if device.compute_capability is None:
             return f"{device.name} is not a CUDA card; the training environment is built for CUDA"
         if device.dense_16bit_tflops <= 0:
             return f"speed of {device.name} unknown: not in the GPU table"
+        if our_cuda and device.compute_capability < CUDA_CAPABILITY:
+            return _needs(f"the training environment's CUDA {CUDA}", CUDA_CAPABILITY, device)
         if strategy == "qlora" and device.compute_capability < FOUR_BIT_CAPABILITY:
-            return f"4-bit needs compute capability 6.0, {device.name} has {_capability(device)}"
+            return _needs("4-bit", FOUR_BIT_CAPABILITY, device)
     if device.kind == "mps" and strategy == "qlora":
         return "4-bit needs bitsandbytes, which has no kernels for Metal; --strategy lora"
     return None
 
 
-def _capability(device: Device) -> str:
-    return ".".join(str(part) for part in device.compute_capability or ("none",))
+def _needs(what: str, capability: tuple[int, int], device: Device) -> str:
+    least, has = (
+        ".".join(map(str, c or ("none",))) for c in (capability, device.compute_capability)
+    )
+    return f"{what} needs compute capability {least}, {device.name} has {has}"
 
 
 def _optimizer(job: JobSpec, device: Device) -> Optimizer:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from launcher.catalog.providers import LOCAL
-from launcher.estimate.hours import DOWN_SECONDS
+from launcher.estimate.renting import DOWN_SECONDS
 from launcher.planning.costs import (
     affordable_hours,
     bill_microusd,

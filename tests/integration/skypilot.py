@@ -5,9 +5,14 @@ its own that has none.
 """
 
 import json
+import os
 import shutil
+import signal
+import socket
 import subprocess
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +45,20 @@ with mock.patch.object(check, "get_cached_enabled_clouds_or_refresh", return_val
 print(json.dumps(answers))
 """
 
+# What `sky check` keeps after asking each cloud for credentials, of which there are none.
+ENABLE = """
+import sys
+from sky import check, global_user_state, skypilot_config
+from sky.clouds import cloud
+workspace = skypilot_config.get_active_workspace()
+for capability in cloud.CloudCapability:
+    global_user_state.set_enabled_clouds(sys.argv[1:], capability, workspace)
+allowed = check._get_workspace_allowed_clouds(workspace)
+global_user_state.set_allowed_clouds(allowed, workspace)
+"""
+BOOTED = "Request skypilot-server-on-boot-check finished"  # it forgets what is enabled
+BOOT_SECONDS = 120.0
+
 
 def offline() -> list[str]:
     works = shutil.which("unshare") is not None and (
@@ -69,6 +88,46 @@ def output(python: str, home: Path, program: str, *arguments: str) -> list[str]:
 def ask(python: str, home: Path, program: str, *arguments: str) -> Any:
     """The JSON that SkyPilot's last line of output is."""
     return json.loads(output(python, home, program, *arguments)[-1])
+
+
+@contextmanager
+def api_server(
+    python: str, home: Path, clouds: Iterable[str]
+) -> Iterator[tuple[dict[str, str], int]]:
+    """SkyPilot's API server for one home, on a free port, that takes these clouds for enabled: what
+    its clients' environment must be, and the session of its processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    variables = {
+        "HOME": str(home),
+        "PATH": "/usr/bin:/bin",
+        "SKY_RUNTIME_DIR": str(home),
+        "SKYPILOT_API_SERVER_LOCAL_PORT": port,
+        "SKYPILOT_DISABLE_USAGE_COLLECTION": "1",
+    }
+    log = home / "server.log"
+    sky = str(Path(python).with_name("sky"))
+    command = [sky, "api", "start", "--foreground", "--host", "127.0.0.1"]
+    with open(log, "wb") as out:
+        server = subprocess.Popen(
+            command, cwd=home, env=variables, stdout=out, stderr=out, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + BOOT_SECONDS
+        while BOOTED not in (said := log.read_text(errors="replace")):
+            late = server.poll() is not None or time.monotonic() > deadline
+            assert not late, f"SkyPilot's server did not start: {said[-800:]}"
+            time.sleep(0.5)
+        subprocess.run([python, "-c", ENABLE, *clouds], check=True, cwd=home, env=variables)
+        yield variables, server.pid
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(20)
+        with suppress(ProcessLookupError):  # its workers outlive it
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
 def name_cards(home: Path, kinds: Iterable[Kind]) -> None:

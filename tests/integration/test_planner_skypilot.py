@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from launcher.catalog import skypilot
+from launcher.planning.resolve import CUDA_CAPABILITY
 from launcher.types import MICROUSD, Budget, Estimate, Offer
 from tests.integration.skypilot import OPTIMIZE, ask, name_cards
 from tests.unit.launcher.catalog.real_rows import place
@@ -40,13 +41,20 @@ def looks_cheaper_there(offer: Offer) -> bool:
     return "by zone" in offer.note or (offer.instance == "g4dn.xlarge" and offer.spot)
 
 
+def runs_our_cuda(offer: Offer) -> bool:
+    """SkyPilot knows nothing of what a job needs, and would take a V100."""
+    capability = offer.device.compute_capability
+    return capability is not None and capability >= CUDA_CAPABILITY
+
+
 def test_the_same_offer_as_skypilot_s_optimizer(
     sky_python: str, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = place(tmp_path / "home", *CLOUDS)
     monkeypatch.setenv("SKY_RUNTIME_DIR", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    offers = [bare(o) for o in skypilot.listing().offers if not looks_cheaper_there(o)]
+    listed = (o for o in skypilot.listing().offers if runs_our_cuda(o))
+    offers = [bare(o) for o in listed if not looks_cheaper_there(o)]
     kinds = sorted({(o.provider, o.accelerator, o.count, o.spot) for o in offers})
     name_cards(home, kinds)
     drawn = random.Random(17)

@@ -130,6 +130,21 @@ def test_the_environment_is_made_once_and_a_half_made_one_again(machine, tmp_pat
     assert found.resolve().is_relative_to(home)
 
 
+def test_an_image_s_environment_is_taken_where_it_is_of_this_lock(machine, tmp_path):
+    """As an image carries it: in a folder named by the lock's hash, with a file `ready`."""
+    kept, image = small_environment(machine, tmp_path), tmp_path / "image"
+    machine.settings["LORALIFT_IMAGE_ENVS"] = str(image)
+    (image / "0123456789abcdef").mkdir(parents=True)
+    assert machine.stage("setup").wait(300) == 0, machine.said()
+    log = machine.run / layout.LOG
+    assert "the image has no environment of this lock" in log.read_text()
+    assert (machine.home / "loralift" / "venv").resolve() == kept
+    (image / kept.name).symlink_to(sys.prefix)
+    assert machine.stage("setup").wait(60) == 0, machine.said()
+    assert (machine.home / "loralift" / "venv").resolve() == Path(sys.prefix).resolve()
+    assert log.read_text().count("making the training environment in ") == 1
+
+
 def test_an_environment_that_runs_on_other_nodes_alone_stays(machine, tmp_path):
     """The second of a lock, beside the one whose interpreter is not on this node."""
     home = small_environment(machine, tmp_path)

@@ -256,7 +256,7 @@ def capped(story: Story, seconds: int) -> None:
 
 def closing_seconds() -> float:
     """What the cap reserves from the deadline on, collecting for one minute."""
-    from launcher.estimate.hours import teardown
+    from launcher.estimate.renting import teardown
 
     return teardown(1)[0].high
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from launcher.catalog.providers import LOCAL
-from launcher.estimate.hours import teardown
+from launcher.estimate.renting import teardown
 from launcher.planning.costs import bill_microusd, egress_bytes, terms
 from launcher.running.clock import (
     REACTION_SECONDS,

@@ -121,6 +121,25 @@ def test_each_refusal_says_the_number_that_decided(offer, budget, reason):
     assert [c.reason for c in made.candidates] == [reason]
 
 
+def test_an_image_runs_where_there_are_containers_and_not_on_this_machine():
+    asked = replace(TEN, image="me/train:1")
+    slurm = cloud("A10G", 0.1, "slurm", instance="lab/gpu")
+    offers = [replace(RTX4090, capabilities=("containers",)), slurm]
+    made = planned(offers, asked)
+    assert [c.offer.image for c in made.candidates] == ["me/train:1", ""]
+    assert made.candidates[1].reason == (
+        "SkyPilot runs no image on Slurm unless it has Pyxis, which is not known; without --image, "
+        "set-up installs"
+    )
+    here = planned([local("RTX4090", 23)], asked)
+    assert here.chosen is not None
+    assert here.warnings == (
+        "me/train:1 is for machines that are rented: this one's job runs in the environment kept "
+        "here",
+    )
+    assert planned([slurm], TEN).chosen is not None
+
+
 def test_more_gpus_are_taken_where_the_hours_need_them():
     def shared(spec, shape, data, offer):
         hours = 16 / spec.processes
@@ -150,10 +169,20 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(train, gpus, how):
     assert candidate.reason == f"qlora: train.effective_batch {how}"
 
 
-def test_a_refused_strategy_is_named():
-    job = msgspec.structs.replace(JOB, dtype="bf16")
-    made = planned([cloud("T4", 0.35)], TEN, job)
-    assert made.candidates[0].reason == "qlora: bf16 needs compute capability 8.0, T4 has 7.5"
+@pytest.mark.parametrize(
+    ("card", "dtype", "reason"),
+    [
+        ("T4", "bf16", "bf16 needs compute capability 8.0, T4 has 7.5"),
+        (
+            *("V100-32GB", "auto"),
+            "the training environment's CUDA 13.0 needs compute capability 7.5, V100-32GB has 7.0",
+        ),
+    ],
+)
+def test_a_refused_strategy_is_named(card, dtype, reason):
+    job = msgspec.structs.replace(JOB, dtype=dtype)
+    made = planned([cloud(card, 0.35)], TEN, job)
+    assert made.candidates[0].reason == f"qlora: {reason}"
     assert made.candidates[0].spec is None
 
 

@@ -32,7 +32,6 @@ def test_a_paid_plan_gets_every_check(tmp_path: Path) -> None:
     found = preflight.checks(paid(), str(tmp_path / "runs"), "me/adapter")
     assert states(found) == {
         "dtype": "ok",
-        "card": "ok",
         "driver": "skipped",  # a rented machine's is seen only there
         "disk": "ok",
         "provider": "ok",

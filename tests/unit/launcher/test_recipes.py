@@ -114,6 +114,19 @@ def test_what_this_machine_costs_is_in_micro_dollars(recipe) -> None:
         recipe(BASE + "budget: {local_usd_per_hour: -1}\n")
 
 
+def test_an_image_of_the_recipe_of_a_flag_or_set(recipe) -> None:
+    text = BASE + "image: me/train:1\n"
+    assert recipe(BASE).budget.image == ""
+    assert recipe(text).budget.image == "me/train:1"
+    assert recipe(text, sets=("image=me/train:2",)).budget.image == "me/train:2"
+    request = recipe(text, image="me/train:3")
+    assert request.budget.image == "me/train:3"
+    (said,) = request.settings
+    assert (said.key, said.source) == ("image", "--image")
+    assert said.instead_of.startswith("me/train:1 (")
+    assert recipe(text, sets=("image=null",)).budget.image == ""
+
+
 def test_scientific_notation_is_a_number(recipe) -> None:
     assert recipe(BASE + "train: {learning_rate: 5e-5}\n").job.train.learning_rate == 5e-5
 
@@ -131,6 +144,13 @@ def test_scientific_notation_is_a_number(recipe) -> None:
         (BASE, {"strategy": "qlorra"}, "--strategy: strategy: expected one of auto, qlora"),
         (BASE, {"max_cost": -3.0}, "--max-cost: budget.max_cost: expected `float` >= 0.0"),
         (BASE, {"max_cost": float("nan")}, "--max-cost: budget.max_cost"),
+        (BASE, {"image": "me/train 1"}, "--image: image: expected NAME[:TAG][@sha256:...], as in"),
+        (
+            BASE + "image: docker:me/a:1\n",
+            {},
+            "recipe.yaml: image: expected NAME[:TAG][@sha256:...",
+        ),
+        (BASE + "image: 1\n", {}, "image: expected `str | null`, got 1"),
         (BASE, {"sets": ("lora.r",)}, "expected KEY=VALUE"),
         (BASE, {"sets": ("lora.zz=1",)}, "--set lora.zz=1: lora.zz: unknown key"),
         (BASE, {"data": "none.jsonl"}, "--data: data.train: no file"),

@@ -23,7 +23,7 @@ def test_a_sound_offer() -> None:
     found = checks(cloud("RTX4090", 0.5, capabilities=DOWN))
     states = {name: check.state for name, check in found.items()}
     assert states == {
-        "dtype": "ok", "card": "ok", "driver": "skipped", "disk": "ok", "provider": "ok",
+        "dtype": "ok", "driver": "skipped", "disk": "ok", "provider": "ok",
     }  # fmt: skip
     assert found["dtype"].found == "bf16 on RTX4090"
     assert found["disk"].found == "needs 20.0 GiB, 100 GiB are rented"
@@ -37,12 +37,6 @@ def test_bf16_that_the_card_has_not() -> None:
     (found, *_) = fitness(msgspec.structs.replace(candidate, spec=spec), False)
     assert (found.name, found.state) == ("dtype", "failed")
     assert found.found == "bf16 needs compute capability 8.0, T4 has 7.5"
-
-
-@pytest.mark.parametrize(("card", "state"), [("V100-32GB", "failed"), ("T4", "ok")])
-def test_cards_that_the_wheels_have_left_behind(card: str, state: str) -> None:
-    found = checks(cloud(card, 0.5))["card"]
-    assert (found.state, found.outside) == (state, False)
 
 
 def test_a_newer_card_s_own_driver_is_the_floor() -> None:
@@ -79,6 +73,18 @@ def test_a_cpu_needs_no_driver_and_rents_no_disk() -> None:
 def test_a_provider_must_take_the_machine_down_and_have_spot(offer: Offer, said: str) -> None:
     found = checks(offer)["provider"]
     assert (found.state, found.found) == ("failed", said)
+
+
+@pytest.mark.parametrize(("digest", "advised"), [("", True), ("@sha256:" + "0" * 64, False)])
+def test_an_image_is_not_looked_at_and_one_that_may_change_is_said(
+    digest: str, advised: bool
+) -> None:
+    offer = cloud("RTX4090", 0.5, capabilities=("autodown", "containers"))
+    assert "image" not in checks(offer)
+    found = checks(offer, image=f"ghcr.io/me/train:1{digest}")["image"]
+    assert found.state == "skipped"
+    assert "when the machine pulls it" in found.found
+    assert ("@sha256" in found.next) is advised
 
 
 def test_a_missing_stop_is_no_fault() -> None:

@@ -15,7 +15,7 @@ from jobs.spec import (
     ResolvedTrain,
 )
 from launcher.errors import BadInput
-from launcher.estimate import estimate, hours, inference, vram, weights
+from launcher.estimate import estimate, hours, inference, renting, vram, weights
 from launcher.estimate.batch import batch_of
 from launcher.estimate.shapes import embedded_config, from_config, shape_of
 from launcher.estimate.tensors import ModelShape, Tensor, Window
@@ -460,7 +460,8 @@ def test_small_models_wait_for_their_launches() -> None:
 
 
 def test_times_are_ordered_and_complete() -> None:
-    found = estimate(spec_for(QWEN_7B), shape_for(QWEN_7B), FACTS, offer_for(RTX_4090))
+    offer = msgspec.structs.replace(offer_for(RTX_4090), image="me/train:1")
+    found = estimate(spec_for(QWEN_7B), shape_for(QWEN_7B), FACTS, offer)
     assert [t.name for t in found.time] == [
         "provision",
         "image pull",
@@ -475,6 +476,18 @@ def test_times_are_ordered_and_complete() -> None:
     assert all(0 <= t.low_hours <= t.expected_hours <= t.high_hours for t in found.time)
     assert all(t.why for t in found.time)
     assert found.hours_low < found.hours_expected < found.hours_high
+
+
+def test_an_image_is_pulled_and_spares_the_installation() -> None:
+    without = renting.until_ready(offer_for(RTX_4090))
+    image = msgspec.structs.replace(offer_for(RTX_4090), image="me/train:1")
+    with_it = renting.until_ready(image)
+    assert [t.name for t in without] == ["provision", "set up"]
+    assert [t.name for t in with_it] == ["provision", "image pull", "set up"]
+    assert "size of me/train:1 not known" in with_it[1].why
+    assert sum(t.expected_hours for t in with_it) < sum(t.expected_hours for t in without)
+    # Nobody has looked into it: at worst set-up installs all the same.
+    assert with_it[2].high_hours == without[1].high_hours
 
 
 def test_this_machine_is_not_provisioned() -> None:

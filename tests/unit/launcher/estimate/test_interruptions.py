@@ -7,7 +7,7 @@ import pytest
 
 from launcher.estimate import estimate
 from launcher.estimate.calibration import Card, Factor
-from launcher.estimate.hours import interruptions
+from launcher.estimate.renting import interruptions
 from launcher.types import TimeTerm
 from tests.unit.launcher.estimate.test_estimate import (
     FACTS,

@@ -22,7 +22,7 @@ def test_auto_tries_qlora_then_lora():
     [
         (cloud("A10G", 1.0), "qlora", "bf16"),
         (cloud("T4", 1.0), "qlora", "fp16"),
-        (cloud("V100-16GB", 1.0), "lora", "fp16"),
+        (cloud("T4", 1.0), "lora", "fp16"),
         (local("cpu", 16), "lora", "fp32"),
         (local("cpu", 16), "qlora", "fp32"),
         (local("cpu", 16), "full", "fp32"),
@@ -42,6 +42,10 @@ def test_dtype_auto_follows_the_device(offer, strategy, dtype):
     ("offer", "strategy", "dtype", "reason"),
     [
         (cloud("T4", 1.0), "qlora", "bf16", "bf16 needs compute capability 8.0, T4 has 7.5"),
+        (
+            *(cloud("V100-16GB", 1.0), "lora", "auto"),
+            "CUDA 13.0 needs compute capability 7.5, V100-16GB has 7.0",
+        ),
         (cloud("MI300X", 1.0), "lora", "auto", "not a CUDA card"),
         (MPS, "qlora", "auto", "no kernels for Metal"),
         (local("cpu", 16), "lora", "fp16", "fp16 needs loss scaling"),
@@ -59,12 +63,16 @@ def test_a_card_without_known_speed_is_refused():
     assert resolve(JOB, "qlora", offer, "r") == "speed of A Card unknown: not in the GPU table"
 
 
-def test_a_card_too_old_for_4_bit_may_still_do_lora():
-    offer = cloud("T4", 1.0)
+def test_an_interpreter_of_one_s_own_brings_its_own_cuda():
+    """To a card of this machine, which may be too old for 4-bit all the same."""
+    offer = local("V100-32GB", 31)
+    assert "CUDA 13.0 needs compute capability 7.5" in resolve(JOB, "qlora", offer, "r")
+    assert resolve(JOB, "qlora", offer, "r", own_python=True).dtype == "fp16"
     device = msgspec.structs.replace(offer.device, compute_capability=(5, 2))
-    offer = msgspec.structs.replace(offer, device=device)
-    assert "4-bit needs compute capability 6.0" in resolve(JOB, "qlora", offer, "r")
-    assert resolve(JOB, "lora", offer, "r").dtype == "fp16"
+    older = msgspec.structs.replace(offer, device=device)
+    assert "4-bit needs compute capability 6.0" in resolve(JOB, "qlora", older, "r", True)
+    assert resolve(JOB, "lora", older, "r", True).dtype == "fp16"
+    assert "CUDA 13.0" in resolve(JOB, "lora", cloud("V100-32GB", 1.0), "r", own_python=True)
 
 
 @pytest.mark.parametrize(

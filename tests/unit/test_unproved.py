@@ -1,0 +1,51 @@
+"""What docs/unproved.md says would prove something can at least be planned."""
+
+import os
+import re
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from launcher import api
+from launcher.catalog.clusters import keep
+from launcher.cli import launch
+from tests.unit.launcher.catalog.real_rows import place
+from tests.unit.launcher.catalog.test_clusters import asked, share
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "unproved.md").read_text()
+COMMANDS = re.findall(r"^\|[^|]*\| `launch ([^`]*)` \|$", PAGE, re.MULTILINE)
+TODAY = datetime(2026, 11, 21, 12, tzinfo=UTC)
+PLACEHOLDERS = {"REGISTRY/NAME": "ghcr.io/me/train", "DIGEST": "0" * 64}
+
+
+@pytest.fixture
+def somebody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user with rows, whose SkyPilot has been asked today."""
+    for name in ("CACHE", "STATE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
+    monkeypatch.setenv("SKY_RUNTIME_DIR", str(place(tmp_path)))
+    for path in tmp_path.rglob("*.csv"):
+        os.utime(path, (TODAY.timestamp(), TODAY.timestamp()))
+    keep(asked(*(share(provider=name, partition="") for name in ("kubernetes", "ssh"))))
+    monkeypatch.setattr(api, "utc_now", lambda: TODAY)
+    monkeypatch.chdir(tmp_path)
+    row = '{"prompt": "Which city is the capital of %d?", "completion": "None that I know."}\n'
+    Path("rows.jsonl").write_text("".join(row % number for number in range(300)))
+
+
+def test_the_page_has_its_commands() -> None:
+    assert len(COMMANDS) >= 12
+
+
+@pytest.mark.usefixtures("somebody")
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.split()[0] not in launch.commands])
+def test_a_command_of_the_page_plans(command: str) -> None:
+    for placeholder, meant in PLACEHOLDERS.items():
+        command = command.replace(placeholder, meant)
+    done = CliRunner().invoke(launch, [*shlex.split(command), "--dry-run", "--show", "task"])
+    assert done.exit_code == 0, done.output
+    where = command.partition("--on ")[2].split()[0]
+    assert f"infra: {where}" in done.output
