@@ -369,13 +369,18 @@ def lines(planted: dict[str, str]) -> Iterator[CommandLines]:
 
 
 @pytest.fixture(scope="session")
-def told(stage: Stage, lines: CommandLines) -> Iterator[dict[str, "Future[None]"]]:
-    """Every story, going on."""
+def told(
+    stage: Stage, lines: CommandLines, request: pytest.FixtureRequest
+) -> Iterator[dict[str, "Future[None]"]]:
+    """Every story that is asked for, going on; `drained` wants the partition that `receipt` has."""
+    asked = {item.name.partition("[")[2].rstrip("]") for item in request.session.items}
+    asked |= {"receipt"} if "drained" in asked else set()
+    of_the_cap, others = ([n for n in names if n in asked] for names in (OF_THE_CAP, OTHERS))
     first, then = ThreadPoolExecutor(len(OF_THE_CAP)), ThreadPoolExecutor(LANES)
-    futures = {name: first.submit(tell, stage, name) for name in OF_THE_CAP}
-    for name in OF_THE_CAP:
+    futures = {name: first.submit(tell, stage, name) for name in of_the_cap}
+    for name in of_the_cap:
         until(f"{name} to begin", lambda n=name: stage[n].begun.is_set() or stage[n].over.is_set())
-    futures |= {name: then.submit(tell, stage, name) for name in OTHERS}
+    futures |= {name: then.submit(tell, stage, name) for name in others}
     yield futures
     for pool in (first, then):
         pool.shutdown(cancel_futures=True)
