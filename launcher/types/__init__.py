@@ -1,0 +1,69 @@
+"""What flows inside the launcher. Frozen, serialisable; no behaviour beyond small properties.
+
+Money is integer micro-dollars (`*_microusd`), memory is bytes, durations are hours where a plan
+is made and seconds where something was measured. Dates are ISO 8601. One module a purpose; import
+the names from here.
+"""
+
+from launcher.types.data import DATA_FILES, TOKENS_PER_CHARACTER, DataFacts
+from launcher.types.estimates import (
+    AROUND_THE_WORK,
+    CALIBRATION,
+    DiskTerm,
+    Estimate,
+    Measurement,
+    MemoryTerm,
+    Seen,
+    TimeTerm,
+)
+from launcher.types.limits import COLLECT_MINUTES, Budget
+from launcher.types.offers import Device, Offer, Terms
+from launcher.types.plans import (
+    Candidate,
+    Escalation,
+    Ladder,
+    ModelFacts,
+    Plan,
+    Rung,
+    RungPlan,
+    Setting,
+)
+from launcher.types.runs import ENDED, Attempt, MachineState, Reason, Run, RunState, View
+from launcher.types.units import GIB, MIB, MICROUSD
+
+__all__ = [
+    "AROUND_THE_WORK",
+    "CALIBRATION",
+    "COLLECT_MINUTES",
+    "DATA_FILES",
+    "ENDED",
+    "GIB",
+    "MIB",
+    "MICROUSD",
+    "TOKENS_PER_CHARACTER",
+    "Attempt",
+    "Budget",
+    "Candidate",
+    "DataFacts",
+    "Device",
+    "DiskTerm",
+    "Escalation",
+    "Estimate",
+    "Ladder",
+    "MachineState",
+    "Measurement",
+    "MemoryTerm",
+    "ModelFacts",
+    "Offer",
+    "Plan",
+    "Reason",
+    "Run",
+    "RunState",
+    "Rung",
+    "RungPlan",
+    "Seen",
+    "Setting",
+    "Terms",
+    "TimeTerm",
+    "View",
+]
