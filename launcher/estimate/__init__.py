@@ -110,10 +110,10 @@ def _assumptions(spec: ResolvedSpec, shape: ModelShape, data: DataFacts) -> tupl
     ]
     missing = shape.unmatched(spec.lora.targets) if spec.strategy != "full" else ()
     if missing:
-        on = ", ".join(n for n in shape.target_names() if n in spec.lora.targets)
+        on = ", ".join(n for n in shape.target_names if n in spec.lora.targets)
         found.append(
             f"LoRA targets {', '.join(missing)} match nothing in {shape.architecture}:"
-            f" adapters sit on {on} alone (its layers: {', '.join(shape.target_names())})"
+            f" adapters sit on {on} alone (its layers: {', '.join(shape.target_names)})"
         )
     found += _of_the_family(spec, shape)
     if spec.processes > 1:

@@ -20,7 +20,7 @@ def require_adapters(shape: ModelShape, lora: Lora) -> None:
     if not any(t.target for t in tensors):
         raise BadInput(
             f"lora.targets: none of {', '.join(lora.targets)} is a layer of this model\n"
-            f"its layers: {', '.join(shape.target_names())}"
+            f"its layers: {', '.join(shape.target_names)}"
         )
     stacked = [name for t in tensors if t.target and t.kind != "linear" for name in t.answers_to]
     if stacked and lora.dropout:  # tuners/lora/layer.py ParamWrapper.__init__

@@ -8,6 +8,7 @@ The constants come from published runs; `benchmarks/throughput_residuals.py` pri
 against this model. On a CPU they come from `benchmarks/cpu_rate.py`.
 """
 
+from functools import cache
 from math import ceil
 
 from jobs.spec import ResolvedSpec
@@ -95,7 +96,7 @@ def flops_per_token(shape: ModelShape, spec: ResolvedSpec, context: int) -> floa
     share = shape.experts_per_token / shape.experts if shape.experts else 0.0
     stacks = unlike_llama.adapted_experts(shape, spec.lora.targets)
     trained = layers + head if full else share * sum(t.parameters for t in stacks)
-    adapter = 0 if full else _token_adapters(shape, spec)
+    adapter = 0 if full else _token_adapters(shape, spec.lora.targets, spec.lora.r)
     seen = context if spec.packs else context / 2
     attention = 4 * seen * shape.attention_size * shape.layers
     return (
@@ -107,11 +108,11 @@ def flops_per_token(shape: ModelShape, spec: ResolvedSpec, context: int) -> floa
     )
 
 
-def _token_adapters(shape: ModelShape, spec: ResolvedSpec) -> int:
+@cache  # a plan asks for it hundreds of times
+def _token_adapters(shape: ModelShape, targets: tuple[str, ...], r: int) -> int:
     """Of LoRA's parameters, those that tokens are multiplied with."""
-    tensors = shape.tensors(spec.lora.targets)
-    placed = [t for t in tensors if t.target and t.kind == "linear"]
-    return sum(sum(t.adapter(spec.lora.r)) * t.count for t in placed)
+    placed = [t for t in shape.tensors(targets) if t.target and t.kind == "linear"]
+    return sum(sum(t.adapter(r)) * t.count for t in placed)
 
 
 def merge_flops(shape: ModelShape, spec: ResolvedSpec) -> float:

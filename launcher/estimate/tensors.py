@@ -148,8 +148,9 @@ class ModelShape(Struct, frozen=True, kw_only=True, dict=True):
 
     def unmatched(self, targets: tuple[str, ...]) -> tuple[str, ...]:
         """The target names that no layer of this model answers to."""
-        return tuple(name for name in targets if name not in self.target_names())
+        return tuple(name for name in targets if name not in self.target_names)
 
+    @cached_property
     def target_names(self) -> tuple[str, ...]:
         """What lora.targets can name in this model."""
         return tuple(name for t in self.tensors() for name in t.answers_to)

@@ -1,5 +1,6 @@
 """What stands in memory throughout: weights, adapters, gradients, optimizer state. Bytes."""
 
+from functools import cache
 from math import ceil
 
 from jobs.spec import ResolvedSpec
@@ -130,9 +131,14 @@ def trained_sizes(shape: ModelShape, spec: ResolvedSpec) -> list[tuple[int, int]
     """(elements, how many) of every trained tensor; a LoRA pair is A: r × in, B: out × r."""
     if spec.strategy == "full":
         return [(t.numel, t.count) for t in shape.tensors()]
-    targets = [t for t in shape.tensors(spec.lora.targets) if t.target]
-    pairs = [(size, t.count) for t in targets for size in t.adapter(spec.lora.r)]
-    return [*pairs, (shape.head_parameters, 1)] if shape.outputs else pairs
+    pairs = _pairs(shape, spec.lora.targets, spec.lora.r)
+    return [*pairs, (shape.head_parameters, 1)] if shape.outputs else list(pairs)
+
+
+@cache  # a plan asks for it hundreds of times
+def _pairs(shape: ModelShape, targets: tuple[str, ...], r: int) -> tuple[tuple[int, int], ...]:
+    placed = [t for t in shape.tensors(targets) if t.target]
+    return tuple((size, t.count) for t in placed for size in t.adapter(r))
 
 
 def optimizer_bytes(numel: int, optimizer: str, parameter_width: int) -> int:

@@ -10,7 +10,6 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -72,6 +71,8 @@ def kept_python(which: Environment, say: Callable[[str], None]) -> Path:
 
 
 def _make(which: Environment, home: Path, say: Callable[[str], None]) -> None:
+    import venv  # 3 ms, and most commands make none
+
     say(f"making the {which.purpose} environment in {home} (once, {which.cost})")
     shutil.rmtree(home, ignore_errors=True)
     try:

@@ -254,7 +254,7 @@ def test_tensors_and_adapters_equal_the_real_model_s(
     assert {t.name: (t.shape, t.count) for t in shape.tensors()} == tensors
     head = shape.head_parameters if case.outputs else 0  # trained whole, beside the adapters
     for targets, trained in zip(case.target_sets, trainable, strict=True):
-        named = shape.target_names() if isinstance(targets, str) else targets
+        named = shape.target_names if isinstance(targets, str) else targets
         assert shape.lora_parameters(case.r, named) + head == trained, targets
 
 

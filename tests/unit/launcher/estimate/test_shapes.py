@@ -150,7 +150,7 @@ def test_fused_layers_say_which_targets_match_nothing() -> None:
         "gate_proj",
         "up_proj",
     )
-    assert shape.target_names() == ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+    assert shape.target_names == ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 
 
 @pytest.mark.parametrize(
