@@ -6,7 +6,7 @@ A run is a plan, then a submit: `plan` touches nothing, and what it returns is e
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -28,7 +28,7 @@ from launcher.ladder import ladder
 from launcher.ledger import measurements
 from launcher.planner import Estimator
 from launcher.planning.selection import asked_for, in_regions, require_known
-from launcher.planning.ways_out import ways_out
+from launcher.planning.ways_out import Replan, ways_out
 from launcher.preflight import checks
 from launcher.running.clock import spent, utc_now
 from launcher.running.collecting import collect
@@ -43,7 +43,7 @@ from launcher.running.runs import (
     submit,
 )
 from launcher.running.watching import exists, follow, logs, minutes_unfetched, runs, status
-from launcher.types import Budget, DataFacts, ModelFacts, Plan
+from launcher.types import Budget, DataFacts, ModelFacts, Offer, Plan
 
 __all__ = [
     "DEFAULT_STORE",
@@ -195,9 +195,7 @@ def _machine(now: datetime, collect_minutes: int) -> tuple[Survey, Estimator]:
     return local, partial(estimate, calibration=known, collect_minutes=collect_minutes)
 
 
-def _planning(
-    request: recipes.Request, run_id: str | None, now: datetime
-) -> Callable[[JobSpec, Budget], Plan]:
+def _planning(request: recipes.Request, run_id: str | None, now: datetime) -> Replan:
     """A planner for this request's model and data on today's offers, for any job and budget."""
     data = _scanned(request, now)
     local, estimator = _machine(now, request.budget.collect_minutes)
@@ -218,14 +216,14 @@ def _planning(
         )
     run_id = run_id or _new_run_id(job.name, now)
 
-    def planned(job: JobSpec, budget: Budget) -> Plan:
+    def planned(job: JobSpec, budget: Budget, among: Sequence[Offer] = ()) -> Plan:
         return planner.plan(
             job,
             budget,
             shape,
             model,
             data,
-            found,
+            among or found,
             run_id=run_id,
             created_at=stamp(now),
             recipe=request.recipe,

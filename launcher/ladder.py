@@ -20,7 +20,8 @@ _FIXED = ("gates", "eval", "task", "model", "strategy", "seed")
 
 
 def ladder(plan: Plan, escalation: Escalation, replan: Replan) -> Ladder | None:
-    """The plan's own choice and what comes after it, each rung planned on today's offers.
+    """The plan's own choice and what comes after it, each rung planned on the offers that hold the
+    plan's limits; on all, where none of these holds the rung.
 
     None where no gate can fail, or nothing is chosen. Raises BadInput for a change that the
     job cannot make.
@@ -30,9 +31,12 @@ def ladder(plan: Plan, escalation: Escalation, replan: Replan) -> Ladder | None:
         return None
     first = Rung(strategy=chosen.spec.strategy)
     found = [_rung_plan(first, plan, 0)]
+    holding = tuple(c.offer for c in plan.candidates if c.verdict != "rejected")
     for rung, job in _later(escalation, plan.job, first):
-        climbed = found[-1].climbed_microusd
-        found.append(_rung_plan(rung, replan(job, plan.budget), climbed))
+        made = replan(job, plan.budget, holding)
+        if made.chosen is None:  # what was too small or too dear for the first may do
+            made = replan(job, plan.budget)
+        found.append(_rung_plan(rung, made, found[-1].climbed_microusd))
     return Ladder(near_miss=escalation.near_miss, rungs=tuple(found))
 
 

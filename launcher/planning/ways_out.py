@@ -1,7 +1,8 @@
 """Pure: when nothing is chosen, what would change that: higher limits, or a plan made anew."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -16,7 +17,11 @@ SHOWN = 3
 LONGEST_HOURS = 10_000.0  # that --max-hours takes
 SHORTEST = 128  # tokens; shorter rows teach little. Assumption.
 
-Replan = Callable[[JobSpec, Budget], Plan]
+
+class Replan(Protocol):
+    """The same plan for another job or budget, among these offers; none: those of the plan."""
+
+    def __call__(self, job: JobSpec, budget: Budget, among: Sequence[Offer] = ()) -> Plan: ...
 
 
 class _Way(Struct, frozen=True):

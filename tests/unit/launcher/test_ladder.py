@@ -1,5 +1,7 @@
 """The ladder of a plan, and which rung a failure leads to."""
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 
@@ -39,8 +41,8 @@ def wider_is_slower_and_longer_is_larger(
     return an_estimate(need, (hours / 2, hours, hours * 2))
 
 
-def replan(job: JobSpec, budget: Budget) -> Plan:
-    return planned(OFFERS, budget, job, estimator=wider_is_slower_and_longer_is_larger)
+def replan(job: JobSpec, budget: Budget, among: Sequence[Offer] = ()) -> Plan:
+    return planned(among or OFFERS, budget, job, estimator=wider_is_slower_and_longer_is_larger)
 
 
 def climbed(plan: Plan, escalation: Escalation | None = None) -> Ladder:
