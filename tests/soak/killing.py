@@ -221,6 +221,16 @@ def end_leftovers(left: frozenset[Process]) -> None:
         processes.send(process, signal.SIGKILL)
 
 
+def stop_autodown(story: Story) -> int:
+    """SkyPilot's daemon on the run's machine stands still; how many were stopped."""
+    place = f"/loralift-{story.run_id}-1-"
+    left = story.slurm.processes_left().items()
+    found = [pid for pid, command in left if "sky.skylet.skylet" in command and place in command]
+    for pid in found:
+        os.kill(pid, signal.SIGSTOP)
+    return len(found)
+
+
 def clusters_of(slurm: SlurmCluster, run_id: str) -> list[str]:
     """SkyPilot's that are a run's, by its own word; it may be starting its server meanwhile."""
 

@@ -1,5 +1,5 @@
 """After random kills of launcher, API server or job: no cluster left, no result lost, and ledger,
-SkyPilot and Slurm agree.
+SkyPilot and Slurm agree. And a machine whose autodown fails is ended by Slurm, within its cap.
 
 LORALIFT_SOAK_KILLS says how many (20), LORALIFT_SOAK_SEED which (1).
 """
@@ -21,6 +21,8 @@ from results.collect import verify
 from tests.integration.conftest import sky_python, train_python
 from tests.integration.slurm import machine
 from tests.integration.slurm.cluster import SlurmCluster
+from tests.integration.slurm.launching import Story, until
+from tests.integration.slurm.test_launch import DEADLINE_SECONDS, capped, closing_seconds
 from tests.soak.killing import (
     Death,
     Kill,
@@ -30,12 +32,14 @@ from tests.soak.killing import (
     end_leftovers,
     plan_of,
     setting,
+    stop_autodown,
 )
 
 __all__ = ["sky_python", "train_python"]  # the fixtures
 
 SEED = setting("LORALIFT_SOAK_SEED", 1)
 PLAN = plan_of(SEED, setting("LORALIFT_SOAK_KILLS", 20))
+SKYLET = "skylet"  # SkyPilot's daemon on its machine, which takes it down
 LANES = 3  # stories at once; two cores are busy with as many
 # How much longer the ledger may count a machine than Slurm says that it was held.
 EXCESS_SECONDS = 120.0
@@ -61,12 +65,34 @@ def told(
     slurm.give_training_environment(environment.folder(), kept)
     folder, stage = tmp_path_factory.mktemp("kills"), Stage(slurm)
     stories = {k: Killed(slurm, f"kill-{k.number:02}", folder / k.name, {}) for k in PLAN}
-    next(iter(stories.values())).launch("offers", "--refresh")
-    pool = ThreadPoolExecutor(LANES)
-    yield {kill.name: pool.submit(tell, stage, story, kill) for kill, story in stories.items()}
-    pool.shutdown(cancel_futures=True)
-    for story in stories.values():
+    alone = Story(slurm, SKYLET, folder / SKYLET, {})
+    alone.launch("offers", "--refresh")
+    pool, beside = ThreadPoolExecutor(LANES), ThreadPoolExecutor(1)
+    futures = {SKYLET: beside.submit(ended_by_slurm, alone)}
+    until("it to begin", lambda: alone.begun.is_set() or alone.over.is_set())
+    futures |= {kill.name: pool.submit(tell, stage, story, kill) for kill, story in stories.items()}
+    yield futures
+    for each in (pool, beside):
+        each.shutdown(cancel_futures=True)
+    for story in (alone, *stories.values()):
         story.end()
+
+
+def ended_by_slurm(story: Story) -> None:
+    """Nobody looks after it from here, and SkyPilot's daemon on its machine stands still."""
+    cap_seconds = round(DEADLINE_SECONDS + closing_seconds())
+    try:
+        capped(story, cap_seconds)
+        assert stop_autodown(story) > 0
+        held = story.until_released()
+        view = story.until_gone()
+    finally:
+        story.over.set()
+    seconds = (held.end - held.start).total_seconds()
+    print(f"{SKYLET}: {held.state}, held {seconds:.0f} of {cap_seconds} s", flush=True)
+    assert DEADLINE_SECONDS < seconds <= cap_seconds
+    assert view["run"]["state"] == "FAILED"
+    assert view["spent_microusd"] <= view["plan"]["budget"]["max_cost_microusd"]
 
 
 def tell(stage: Stage, story: Killed, kill: Kill) -> None:
@@ -129,6 +155,12 @@ def agree(story: Killed, attempts: list[dict], spent_microusd: int) -> None:
         owed += attempt["microusd_per_hour"] * seconds / 3600
     assert spent_microusd >= owed
     (story.folder / "figures.txt").write_text("\n".join(figures))
+
+
+def test_a_machine_that_does_not_end_itself_is_ended_by_slurm(
+    told: dict[str, "Future[None]"],
+) -> None:
+    told[SKYLET].result()
 
 
 @pytest.mark.parametrize("name", [kill.name for kill in PLAN])
