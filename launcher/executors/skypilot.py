@@ -27,7 +27,7 @@ from launcher.catalog.providers import TO_ENABLE, display_name
 from launcher.errors import NoCapacity, OutsideFailed
 from launcher.executors.base import Order, Say, Sight
 from launcher.executors.claims import collecting, hold, is_held, wait
-from launcher.executors.skypilot_calls import CallFailed, Calls
+from launcher.executors.skypilot_calls import NO_ANSWER, CallFailed, Calls
 from launcher.types import MICROUSD, Offer
 from results.collect import FILES, FOLDERS
 from results.records import read_result
@@ -117,13 +117,13 @@ class SkyPilotExecutor:
             try:
                 state, news = self._request(cluster, request)
             except CallFailed as error:
-                if not error.is_of_the_way:
+                if error.kinds != NO_ANSWER:
                     raise
                 state, news = "RUNNING", f"{error}; asking again"
-            if state == HANDED_OVER:
+            if state in ("SUCCEEDED", HANDED_OVER):
                 return
             if state not in (*LAUNCHING, LOST):
-                self._calls("outcome", request=request)
+                self._calls("outcome", request=request)  # raises its error
                 return
             if news and news != said:
                 say(said := news)
@@ -143,7 +143,10 @@ class SkyPilotExecutor:
 
     def _request(self, cluster: str, request: str) -> tuple[str, str]:
         """A request's state, and what SkyPilot says of its progress."""
-        found = {r["id"]: r for r in self._calls("requests", cluster=cluster)}
+        try:
+            found = {r["id"]: r for r in self._calls("requests", cluster=cluster)}
+        except CallFailed as error:  # that is not the launch's: the server may be starting again
+            return "RUNNING", f"{error}; asking again"
         one = found.get(request)
         if one is not None:
             return one["status"], one["said"] or ""

@@ -25,13 +25,6 @@ PROGRAM = Path(__file__).with_name("skypilot_program.py")
 # November 2026, 2 cores); on a busy machine three times that.
 TIMEOUT_SECONDS = 180.0
 NO_ANSWER = ("NoAnswer",)
-# No answer of SkyPilot's, but one on the way to its API server, which may be starting again.
-_ON_THE_WAY = {
-    *NO_ANSWER,
-    "ConnectionError",
-    "ApiServerConnectionError",
-    "ServerTemporarilyUnavailableError",
-}
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # SkyPilot's messages are made for terminals
 
 
@@ -41,11 +34,6 @@ class CallFailed(Exception):
     def __init__(self, kinds: tuple[str, ...], message: str) -> None:
         super().__init__(" ".join(_COLOURS.sub("", message).split()))
         self.kinds = kinds
-
-    @property
-    def is_of_the_way(self) -> bool:
-        """Whether SkyPilot has not answered at all: what was asked about may be as it was."""
-        return not _ON_THE_WAY.isdisjoint(self.kinds)
 
 
 class Calls:

@@ -109,8 +109,9 @@ def tell(stage: Stage, story: Killed, kill: Kill) -> None:
             assert run["reason"] in ("LOST", "SETUP_FAILED"), run["message"]
             assert death.step == 0 or story.checkpoint_here(death.step)
         story.goes_on(random.Random(f"{SEED} {kill.number}").choice(("status", "guard")))
-        others = sum(begun < at for at in stage.servers_killed)
-        judge(story, death, at_most=1 + ended_early + others, resumed=ended_early)
+        # A launch may be lost before SkyPilot has it, and with every server that takes one.
+        lost = (kill.moment == "provisioning") + sum(begun < at for at in stage.servers_killed)
+        judge(story, death, at_most=1 + ended_early + lost, resumed=ended_early)
         with (story.folder / "figures.txt").open() as figures:
             said = "; ".join(figures.read().splitlines())
     finally:
