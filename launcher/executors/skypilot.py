@@ -41,7 +41,7 @@ LAUNCHING = ("PENDING", "WAITING", "RUNNING")  # states of a request that has no
 LOST, HANDED_OVER = "LOST", "HANDED_OVER"
 # How long such a worker has: on Slurm 30 to 114 s lie between request and job (measured, November
 # 2026). Assumption for clouds.
-LOST_SECONDS = 300.0
+LOST_SECONDS = 180.0
 WORKING = ("INIT", "PENDING", "SETTING_UP", "RUNNING")  # states of a job that has not ended
 DOING = {"INIT": "queued", "PENDING": "queued", "SETTING_UP": "setting up"}
 

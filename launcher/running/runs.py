@@ -271,7 +271,11 @@ def _unstarted(runner: Executor, attempt: Attempt, error: BaseException) -> tupl
         reason="NO_CAPACITY" if isinstance(error, NoCapacity) else "SETUP_FAILED",
         message=message,
     )
-    machine = MachineChanged(attempt=number, state="UNKNOWN" if sight.billed else "GONE")
+    machine = MachineChanged(
+        attempt=number,
+        state="UNKNOWN" if sight.billed else "GONE",
+        at=attempt.started_at if sight.never_there else None,  # what never was costs nothing
+    )
     return (machine, failed)
 
 

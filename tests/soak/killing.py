@@ -222,7 +222,8 @@ def end_leftovers(left: frozenset[Process]) -> None:
 
 
 def stop_autodown(story: Story) -> int:
-    """SkyPilot's daemon on the run's machine stands still; how many were stopped."""
+    """SkyPilot's daemon on the run's machine stands still, until SkyPilot starts another one; how
+    many there are."""
     place = f"/loralift-{story.run_id}-1-"
     left = story.slurm.processes_left().items()
     found = [pid for pid, command in left if "sky.skylet.skylet" in command and place in command]

@@ -84,6 +84,7 @@ def ended_by_slurm(story: Story) -> None:
     try:
         capped(story, cap_seconds)
         assert stop_autodown(story) > 0
+        until("its node's release", lambda: stop_autodown(story) == 0, every=2.0)
         held = story.until_released()
         view = story.until_gone()
     finally:

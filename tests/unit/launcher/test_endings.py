@@ -10,12 +10,13 @@ import pytest
 from jobs import layout
 from jobs.spec import Failure, Result, encode
 from launcher import paths
-from launcher.errors import OutsideFailed
+from launcher.errors import NoCapacity, OutsideFailed
 from launcher.executors.base import Sight
 from launcher.guard import round_of
 from launcher.ledger import AttemptStarted, Ledger, MachineChanged, RunCreated, StateChanged
 from launcher.running.clock import clock_of, utc_now
 from launcher.running.reconciling import reconcile, stamp
+from launcher.running.runs import _unstarted
 from launcher.types import Plan, Run
 from results.stores import open_store
 
@@ -156,6 +157,15 @@ def test_what_a_bucket_has_is_fetched_though_the_result_was_seen(
 def test_one_that_never_was_cost_nothing(book: Ledger, runner: Seen):
     runner.sight = Sight(alive=False, started=False, result=None, billed=False, never_there=True)
     run, _ = ended(book)
+    assert run.attempts[-1].seconds(utc_now()) == 0.0
+
+
+def test_nor_does_one_that_was_asked_for_in_vain(book: Ledger, runner: Seen):
+    runner.sight = Sight(alive=False, started=False, result=None, billed=False, never_there=True)
+    asked_for = book.run(RUN).attempts[-1]
+    book.append(RUN, stamp(utc_now()), *_unstarted(runner, asked_for, NoCapacity("none is free")))
+    run = book.run(RUN)
+    assert (run.state, run.reason, run.attempts[-1].machine) == ("FAILED", "NO_CAPACITY", "GONE")
     assert run.attempts[-1].seconds(utc_now()) == 0.0
 
 
