@@ -28,7 +28,7 @@ TARGETS = ("launcher", "server", "server and workers", "job")
 # into the fetching and the machine's end.
 MOMENTS = {"provisioning": 40.0, "set-up": 5.0, "training": 20.0, "evaluating": 25.0}
 JOB_SECONDS = 8.0  # a job is alive for longer than this after each of them
-EPOCHS = 100  # of 3 steps: some half a minute of training
+EPOCHS = 40  # of 3 steps: half a minute to a minute of training
 CHECKPOINTS = "train.checkpoint_every_steps=10"
 RESUMED_AT_MOST = 4  # times; a person would give up as well
 
