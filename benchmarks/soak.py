@@ -15,7 +15,9 @@ from tests.integration.pretrained import smollm2_folder
 def commands(python: str, model: str) -> dict[str, list[str]]:
     here = [sys.executable, "-m"]
     return {
-        "pretrained": [*here, "pytest", "tests/soak", "-q", "-s"],
+        "pretrained": [*here, "pytest", "tests/soak/test_pretrained.py", "-q", "-s"],
+        "managed": [*here, "pytest", "tests/soak/test_managed.py", "-q", "-s"],
+        "kills": [*here, "pytest", "tests/soak/test_kills.py", "-q", "-s"],
         "student": [*here, "benchmarks.student", python, model, "--heads", "fitted"],
         "low-ram": [*here, "benchmarks.low_ram", python],
         "train": [*here, "benchmarks.train", python],

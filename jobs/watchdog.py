@@ -9,7 +9,8 @@ no result.json, the watchdog writes one. What it did stands in run/watchdog.log.
 
 One is alive: a second start with the same deadline and run leaves it, with others replaces it. A
 deadline that has passed is refused: nothing may be started. Exit codes: 0 watched, DEADLINE's too
-late, 1 no watch could be kept.
+late, 1 no watch could be kept. On Slurm set-up also has Slurm end the machine at LORALIFT_GONE_BY
+(jobs/slurm.py).
 
 It runs before any environment exists: standard library only, Python 3.8 on, from the folder that
 holds `jobs`. No error in it may cost the deadline: it is logged, and the watch goes on.
@@ -30,7 +31,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jobs import daemon, layout, processes
+from jobs import daemon, layout, processes, slurm
 from jobs.aside import write_aside
 from jobs.exit_codes import EXIT_CODES
 from jobs.last_answer import answer, result_mark
@@ -39,6 +40,7 @@ from jobs.stalls import Limits, Metrics, Stalls
 
 STAGES = ("setup", "run")
 LOCK = "lock"  # names the watchdog that is alive
+GONE_BY = "LORALIFT_GONE_BY"  # when autodown has had its time and the machine must be gone
 POLL_SECONDS = 5.0
 # After SIGTERM: the job ends itself within 120 s (jobs/stop.py). The rest is for writing.
 GRACE_SECONDS = 150.0
@@ -74,17 +76,21 @@ class Watch(NamedTuple):
     @property
     def seconds_left(self) -> float:
         """To the deadline. Raises ValueError for one that is no ISO 8601 time with an offset."""
-        text = self.deadline[:-1] + "+00:00" if self.deadline.endswith("Z") else self.deadline
-        at = datetime.fromisoformat(text)
-        if at.tzinfo is None:
-            raise ValueError(f"deadline: {self.deadline!r} has no UTC offset")
-        return at.timestamp() - time.time()
+        return moment_of(self.deadline).timestamp() - time.time()
 
     def log(self, line: str) -> None:
         now = datetime.now(timezone.utc)  # noqa: UP017 - new in Python 3.11
         stamp = now.isoformat(timespec="seconds")
         with contextlib.suppress(OSError), open(self.run / layout.WATCHDOG_LOG, "a") as out:
             out.write(f"{stamp} {line}\n")
+
+
+def moment_of(text: str) -> datetime:
+    """Raises ValueError for what is no ISO 8601 time with an offset."""
+    at = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text!r} has no UTC offset")
+    return at
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
@@ -107,6 +113,10 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
         register(watch.state, given.stage, given.pid)
         duty = {"deadline": watch.deadline, "run_id": watch.run_id}
         daemon.start(watch.state / LOCK, duty, Watchdog(watch).keep)
+        if given.stage == "setup" and environment.get(GONE_BY):
+            said = slurm.end_by(moment_of(environment[GONE_BY]), environment)
+            if said is not None:
+                watch.log(said)
         return 0
     except (OSError, ValueError) as error:
         print(f"watchdog: {error}\nnothing is started without it", file=sys.stderr)

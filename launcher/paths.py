@@ -55,6 +55,17 @@ def skypilot_catalogs() -> Path:
     return root / ".sky" / "catalogs" / "v8"  # its CATALOG_SCHEMA_VERSION
 
 
+def skypilot_folder() -> Path:
+    """Where SkyPilot is run: made here, empty, and never removed.
+
+    Python looks for modules there first: nothing of ours, nor the user's. And a server that
+    SkyPilot starts by the way stays in it: in a folder that is gone it can start no worker.
+    """
+    folder = _xdg("XDG_STATE_HOME", ".local/state") / "skypilot"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def packaged(name: str) -> Path:
     """A data folder of the project (`sky`, `images`): beside the packages in a checkout, below
     `launcher/_<name>` in an installed wheel."""

@@ -5,6 +5,7 @@ travels in an environment variable, so the text is whole and `sky launch` takes 
 holds no secret.
 """
 
+from datetime import datetime, timedelta
 from math import ceil
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +20,7 @@ from jobs.spec.tables import extension
 from launcher import paths
 from launcher.catalog.providers import CLUSTERS, PROVIDERS
 from launcher.errors import BadInput
+from launcher.estimate.renting import DOWN_SECONDS, teardown
 from launcher.planning.costs import deadline, disk_gib
 from launcher.types import DATA_FILES, GIB, MICROUSD, Candidate, Estimate, Offer, Plan
 
@@ -87,6 +89,8 @@ def task(
         LORALIFT_DEADLINE=until,
         LORALIFT_STORE=store,
     )
+    if offer.provider == "slurm" and not managed:
+        tree["envs"]["LORALIFT_GONE_BY"] = _gone_by(until, plan.budget.collect_minutes)
     if secrets:
         tree["secrets"] = dict.fromkeys(secrets)
     carried = {} if left is None else _left(left)
@@ -94,6 +98,14 @@ def task(
     card = offer.device.name
     header = HEADER.format(run_id=plan.run_id, gpu=card, provider=offer.provider)
     return header + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=10_000)
+
+
+def _gone_by(deadline: str, collect_minutes: int) -> str:
+    """When SkyPilot's autodown should have begun at the latest: what it takes then is left for
+    another's end of the machine."""
+    alone, _ = teardown(collect_minutes)
+    late = timedelta(seconds=alone.high - DOWN_SECONDS.high)
+    return (datetime.fromisoformat(deadline) + late).isoformat(timespec="seconds")
 
 
 def project_files() -> dict[str, str]:

@@ -159,7 +159,7 @@ def ask(python: str, names: Iterable[str], seconds: float = TIMEOUT_SECONDS) -> 
         try:
             done = subprocess.run(
                 command,
-                cwd=folder,  # Python looks for modules there first: nothing of ours, nor the user's
+                cwd=paths.skypilot_folder(),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -36,6 +36,12 @@ GRACE_SECONDS = 150.0  # the job gives itself 120 to finish its step and write i
 DOWN_SECONDS = 600.0  # sky down takes 40 s on Slurm (measured); some clouds take minutes
 HAND_OVER_SECONDS = 1800.0  # the data goes to SkyPilot's API server first
 LAUNCHING = ("PENDING", "WAITING", "RUNNING")  # states of a request that has not ended
+# Of one that SkyPilot's API server has forgotten, as it does when it is started again: a worker
+# that outlived it may still be at it, or the job may be there already.
+LOST, HANDED_OVER = "LOST", "HANDED_OVER"
+# How long such a worker has: on Slurm 30 to 114 s lie between request and job (measured, November
+# 2026). Assumption for clouds.
+LOST_SECONDS = 180.0
 WORKING = ("INIT", "PENDING", "SETTING_UP", "RUNNING")  # states of a job that has not ended
 DOING = {"INIT": "queued", "PENDING": "queued", "SETTING_UP": "setting up"}
 
@@ -106,7 +112,7 @@ class SkyPilotExecutor:
 
     def _await_machine(self, handle: str, request: str, order: Order, say: Say) -> None:
         """Return when the machine is up and the job handed over. Raises CallFailed, NoCapacity."""
-        cluster, said = name_of(handle), ""
+        cluster, said, lost_at = name_of(handle), "", None
         while True:
             try:
                 state, news = self._request(cluster, request)
@@ -114,11 +120,17 @@ class SkyPilotExecutor:
                 if error.kinds != NO_ANSWER:
                     raise
                 state, news = "RUNNING", f"{error}; asking again"
-            if state not in LAUNCHING:
-                self._calls("outcome", request=request)
+            if state in ("SUCCEEDED", HANDED_OVER):
+                return
+            if state not in (*LAUNCHING, LOST):
+                self._calls("outcome", request=request)  # raises its error
                 return
             if news and news != said:
                 say(said := news)
+            if state == LOST:
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at >= LOST_SECONDS:
+                    raise CallFailed((LOST,), "SkyPilot's API server ended while it was launching")
             if order.up_by is not None and datetime.now(UTC) >= order.up_by:
                 with contextlib.suppress(CallFailed):
                     self._calls("abort", request=request)
@@ -131,9 +143,18 @@ class SkyPilotExecutor:
 
     def _request(self, cluster: str, request: str) -> tuple[str, str]:
         """A request's state, and what SkyPilot says of its progress."""
-        found = {r["id"]: r for r in self._calls("requests", cluster=cluster)}
+        try:
+            found = {r["id"]: r for r in self._calls("requests", cluster=cluster)}
+        except CallFailed as error:  # that is not the launch's: the server may be starting again
+            return "RUNNING", f"{error}; asking again"
         one = found.get(request)
-        return (one["status"], one["said"] or "") if one is not None else ("RUNNING", "")
+        if one is not None:
+            return one["status"], one["said"] or ""
+        news = "SkyPilot's API server was started again; waiting for what it had begun"
+        with contextlib.suppress(CallFailed):  # not while its machine is half there
+            if self._calls("status", cluster=cluster)["job"] is not None:
+                return HANDED_OVER, news
+        return LOST, news
 
     def _launching(self, name: str) -> list[str]:
         """The ids of what was asked to launch it and has not ended."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from launcher import paths
 from launcher.catalog.refresh import skypilot_python
 from launcher.errors import OutsideFailed
 
@@ -98,7 +99,7 @@ class Calls:
             try:
                 child = subprocess.Popen(
                     [python, "-c", PROGRAM.read_text()],
-                    cwd=self._folder.name,  # Python looks for modules there first: nothing is there
+                    cwd=paths.skypilot_folder(),
                     env=environment,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,

@@ -45,7 +45,7 @@ def start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
     try:
         runner.submit(last.handle, order, say)
     except BaseException as error:  # an interrupt too: the ledger must say what is
-        book.append(made.run_id, stamp(utc_now()), *_unstarted(runner, last, error))
+        book.append(made.run_id, stamp(utc_now()), *unstarted(runner, last, error))
         raise
     up: list[Event] = [MachineChanged(attempt=last.attempt, state="UP")]
     if not rented or _has_begun(runner, last.handle):
@@ -92,7 +92,7 @@ def _has_begun(runner: Executor, handle: str) -> bool:
         return False
 
 
-def _unstarted(runner: Executor, attempt: Attempt, error: BaseException) -> tuple[Event, ...]:
+def unstarted(runner: Executor, attempt: Attempt, error: BaseException) -> tuple[Event, ...]:
     """What is so after a submit that was broken off."""
     number = attempt.attempt
     try:
@@ -110,7 +110,8 @@ def _unstarted(runner: Executor, attempt: Attempt, error: BaseException) -> tupl
         reason="NO_CAPACITY" if isinstance(error, NoCapacity) else "SETUP_FAILED",
         message=message,
     )
-    machine = MachineChanged(attempt=number, state="GONE", egress_microusd=0)
+    never = attempt.started_at if sight.never_there else None  # what never was costs nothing
+    machine = MachineChanged(attempt=number, state="GONE", at=never, egress_microusd=0)
     if sight.billed:
         machine = MachineChanged(attempt=number, state="UNKNOWN")
     return (machine, failed)

@@ -264,3 +264,42 @@ def test_an_earlier_attempt_s_failure_is_no_answer(machine):
     assert setup.wait(BOUND_SECONDS) == -signal.SIGKILL
     wait_for(lambda: machine.dog() is None)
     assert machine.result().failure.reason == "DEADLINE"
+
+
+@pytest.fixture
+def scontrol(tmp_path) -> Path:
+    """Slurm's, as far as a set-up asks it: it keeps what it was told, and answers."""
+    program = tmp_path / "bin" / "scontrol"
+    program.parent.mkdir()
+    said = tmp_path / "asked"
+    program.write_text(f'#!/bin/sh\necho "$TZ $@" >> {said}; echo no such job; exit $FAILS\n')
+    program.chmod(0o755)
+    return said
+
+
+def on_slurm(asked: Path, **more: str) -> dict[str, str]:
+    path = f"{asked.parent / 'bin'}:{os.environ['PATH']}"
+    gone_by = {"LORALIFT_GONE_BY": "2099-01-01T01:00:00+01:00"}
+    return {"PATH": path, "SLURM_JOB_ID": "7", "FAILS": "0", **gone_by, **more}
+
+
+def test_a_machine_that_is_a_slurm_job_is_ended_by_slurm(machine, scontrol):
+    settings = on_slurm(scontrol)
+    assert machine.stage("setup", "exit 0", within(600), **settings).wait(BOUND_SECONDS) == 0
+    assert scontrol.read_text() == "UTC update JobId=7 EndTime=2099-01-01T00:00:00\n"
+    assert "Slurm ends job 7 at 2099-01-01T00:00:00 UTC" in machine.log()
+    assert machine.stage("run", "exit 0", within(600), **settings).wait(BOUND_SECONDS) == 0
+    assert len(scontrol.read_text().splitlines()) == 1
+
+
+def test_what_slurm_refuses_is_logged_and_stops_nothing(machine, scontrol):
+    setup = machine.stage("setup", "exit 0", within(600), **on_slurm(scontrol, FAILS="1"))
+    assert setup.wait(BOUND_SECONDS) == 0
+    assert machine.dog() is not None
+    assert "Slurm will not end job 7 by itself: no such job" in machine.log()
+
+
+def test_no_other_machine_asks_slurm(machine, scontrol):
+    settings = on_slurm(scontrol, SLURM_JOB_ID="")
+    assert machine.stage("setup", "exit 0", within(600), **settings).wait(BOUND_SECONDS) == 0
+    assert not scontrol.exists()

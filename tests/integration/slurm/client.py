@@ -25,10 +25,11 @@ _QUEUE_PORT = 50_011 - 46_580  # SkyPilot 0.14.1: how far its queue's port is fr
 class Client:
     """What runs SkyPilot 0.14.1 with a private home."""
 
-    def __init__(self, python: str, home: Path, cluster: str) -> None:
+    def __init__(self, python: str, home: Path, cluster: str, managed_jobs: bool) -> None:
         self.python = python
         self.home = home
         self.cluster = cluster
+        self._managed_jobs = managed_jobs
         # Names are suffixed with it, and a folder in /tmp is: eight hexadecimal digits.
         self.user_id = hashlib.sha256(str(home).encode()).hexdigest()[:8]
 
@@ -77,7 +78,8 @@ class Client:
             "pricing": {"cpu": 0.01, "memory": 0.001, "accelerators": prices},
             "cluster_configs": {self.cluster: {"tmpdir": str(scratch)}},
         }
-        jobs = {"controller": {"consolidation_mode": True}}  # no machine for managed jobs' sake
+        # on: no machine for managed jobs' sake, but their controllers beside every server
+        jobs = {"controller": {"consolidation_mode": self._managed_jobs}}
         self._write(".sky/config.yaml", yaml.safe_dump({"slurm": slurm, "jobs": jobs}))
         # SkyPilot takes no accelerator that this list has not.
         listed = [f"{name},['AWS']" for name in prices]

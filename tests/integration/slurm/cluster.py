@@ -26,11 +26,13 @@ JOB_ENVIRONMENT = {"LORALIFT_PRETEND_GPU": "1", "OMP_NUM_THREADS": "1"}
 class SlurmCluster:
     """A context manager. Everything it makes lies in a folder, or is named, after its `name`."""
 
-    def __init__(self, sky_python: str, name: str | None = None) -> None:
+    def __init__(
+        self, sky_python: str, name: str | None = None, *, managed_jobs: bool = True
+    ) -> None:
         self.user = f"loralift-{name or secrets.token_hex(4)}"
         self.folder = FOLDERS / f"{self.user}-slurm"
         self.home = self.folder / "home"
-        self.client = Client(sky_python, self.folder / "client", NAME)
+        self.client = Client(sky_python, self.folder / "client", NAME, managed_jobs)
         self._daemons = Daemons(self.folder)
 
     def __enter__(self) -> Self:

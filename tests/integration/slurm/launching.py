@@ -45,6 +45,11 @@ def sleeps(answers, references, questions):
         time.sleep(86400)
     return 1.0
 
+def dwells(answers, references, questions):
+    if answers != references:
+        time.sleep(12)
+    return 1.0
+
 def dies(answers, references, questions):
     if answers != references:
         print("the scorer wants more memory than there is", flush=True)
@@ -137,17 +142,24 @@ class Story:
             return
         _PROVISIONING.acquire()
         self.has_turn = True
+        earlier = self._skylets_up()
 
         def give_on() -> None:
-            while not (self.over.wait(1.0) or self._skylet_is_up()):
+            while not (self.over.wait(1.0) or self._skylets_up() - earlier):
                 pass
+            self.has_turn = False
             _PROVISIONING.release()
 
         threading.Thread(target=give_on, daemon=True).start()
 
-    def _skylet_is_up(self) -> bool:
-        logs = (self.slurm.folder / "tmp").glob(f"loralift-{self.run_id}-*/.sky/skylet.log")
-        return any("gRPC server started" in log.read_text(errors="replace") for log in logs)
+    def _skylets_up(self) -> set[Path]:
+        """Logs of those that have begun, one for each attempt's machine."""
+        begun = set()
+        for log in (self.slurm.folder / "tmp").glob(f"loralift-{self.run_id}-*/.sky/skylet.log"):
+            with suppress(FileNotFoundError):  # gone with its machine
+                if "gRPC server started" in log.read_text(errors="replace"):
+                    begun.add(log)
+        return begun
 
     def start(self, *command: str) -> "subprocess.Popen[bytes]":
         """The same, left to itself; without a command, the run from its recipe on."""

@@ -25,8 +25,10 @@ NEEDED = {
 }
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HOSTS = Path("/etc/hosts")
-# Of what is told apart by its environment alone: SkyPilot's workers, Slurm's daemons and steps.
+# Of what is told apart by its environment alone: Slurm's daemons and steps, SkyPilot's workers, and
+# its API server with all below it, which whatever comes next may have started again anywhere.
 _DAEMONS = ("SkyPilot:", "slurm", "/usr/sbin/slurm")
+_OF_A_SERVER = "IS_SKYPILOT_SERVER=true"
 
 
 def lacks() -> str | None:
@@ -94,8 +96,9 @@ def processes(uid: int | None, mark: str) -> dict[int, str]:
             theirs = uid is not None and folder.stat().st_uid == uid
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
             traces = [command, os.readlink(folder / "cwd")]
-            if command.startswith(_DAEMONS):
-                traces.append((folder / "environ").read_bytes().decode(errors="replace"))
+            variables = (folder / "environ").read_bytes().decode(errors="replace")
+            if command.startswith(_DAEMONS) or _OF_A_SERVER in variables:
+                traces.append(variables)
         except OSError:  # it has ended, or may not be looked at
             continue
         if command and (theirs or any(mark in t for t in traces)):  # a zombie has no command

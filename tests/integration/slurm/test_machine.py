@@ -35,5 +35,6 @@ def test_what_lies_in_its_folder_names_it_or_is_a_daemon_is_one(tmp_path: Path) 
         sleeping(f"{mark}daemon") as named,
         sleeping("SkyPilot:worker:long", HOME=str(home)) as worker,
         sleeping("slurmstepd: [2.batch]", SLURM_CONF=f"{mark}slurm.conf") as step,
+        sleeping("python spawn", HOME=str(home), IS_SKYPILOT_SERVER="true") as below,
     ):
-        assert {inside, named, worker, step} <= set(machine.processes(None, mark))
+        assert {inside, named, worker, step, below} <= set(machine.processes(None, mark))

@@ -12,7 +12,7 @@ import pytest
 from jobs import layout
 from jobs.spec import Failure, Result, encode
 from launcher import paths
-from launcher.errors import OutsideFailed
+from launcher.errors import NoCapacity, OutsideFailed
 from launcher.executors.base import Sight
 from launcher.executors.claims import hold
 from launcher.executors.skypilot import starting
@@ -21,6 +21,7 @@ from launcher.ledger import AttemptStarted, Ledger, MachineChanged, RunCreated, 
 from launcher.running.clock import clock_of, utc_now
 from launcher.running.reconciling import reconcile, stamp
 from launcher.running.runs import cancel
+from launcher.running.starting import unstarted
 from launcher.types import Plan, Run
 from results.stores import open_store
 from tests.unit.launcher.plans import dollars
@@ -200,6 +201,15 @@ def test_what_left_the_machine_is_known_when_it_is_gone(book: Ledger, runner: Se
     run, _ = ended(book)
     assert run.state == "SUCCEEDED"
     assert egress_of(4) == 0  # the plan's offer asks nothing for it
+
+
+def test_nor_does_one_that_was_asked_for_in_vain(book: Ledger, runner: Seen):
+    runner.sight = Sight(alive=False, started=False, result=None, billed=False, never_there=True)
+    asked_for = book.run(RUN).attempts[-1]
+    book.append(RUN, stamp(utc_now()), *unstarted(runner, asked_for, NoCapacity("none is free")))
+    run = book.run(RUN)
+    assert (run.state, run.reason, run.attempts[-1].machine) == ("FAILED", "NO_CAPACITY", "GONE")
+    assert run.attempts[-1].seconds(utc_now()) == 0.0
 
 
 def test_days_after_it_went_it_costs_what_the_cap_allows(book: Ledger, runner: Seen):

@@ -1,4 +1,4 @@
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -8,6 +8,7 @@ import yaml
 from jobs.spec import Data, Model, ResolvedSpec
 from launcher import paths
 from launcher.errors import BadInput
+from launcher.estimate.renting import DOWN_SECONDS
 from launcher.render import project_files, task
 from launcher.types import GIB, Budget
 from tests.unit.launcher.plans import JOB, SEVEN_B, TEN, cloud, dollars, local, planned
@@ -138,6 +139,26 @@ def test_the_deadline_leaves_the_machines_end_of_hours_or_of_what_the_cap_pays_f
     assert (until - datetime.fromisoformat(made.created_at)).total_seconds() == seconds - ENDING
     spec = msgspec.json.decode(tree["envs"]["LORALIFT_SPEC"], type=ResolvedSpec)
     assert spec.deadline == tree["envs"]["LORALIFT_DEADLINE"]
+
+
+def test_slurm_ends_the_machine_itself_when_autodown_has_had_its_time():
+    made = planned([cloud("A100-80GB", 1.39, **NODE)], TEN)
+    tree = yaml.safe_load(task(made, made.chosen, files=FILES))
+    until, gone_by, end = (
+        datetime.fromisoformat(text)
+        for text in (
+            tree["envs"]["LORALIFT_DEADLINE"],
+            tree["envs"]["LORALIFT_GONE_BY"],
+            made.created_at,
+        )
+    )
+    waited = timedelta(minutes=made.budget.collect_minutes)
+    assert gone_by > until + waited
+    cap_seconds = made.budget.max_cost_microusd * 3600 / made.chosen.offer.microusd_per_hour
+    paid = min(cap_seconds, made.budget.max_hours * 3600)
+    assert gone_by <= end + timedelta(seconds=paid - DOWN_SECONDS.high + 1)
+    managed = yaml.safe_load(task(made, made.chosen, files=FILES, managed=True))
+    assert managed["envs"]["LORALIFT_GONE_BY"] == ""  # its controller sees to that
 
 
 def test_a_store_travels_by_name():

@@ -10,6 +10,7 @@ import pytest
 
 from launcher.catalog.refresh import VARIABLE
 from launcher.errors import NoCapacity, OutsideFailed
+from launcher.executors.base import Order
 from launcher.executors.skypilot import SkyPilotExecutor, _refused
 from launcher.executors.skypilot_calls import NO_ANSWER, CallFailed, Calls
 
@@ -60,6 +61,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
     python.chmod(0o755)
     monkeypatch.setenv(VARIABLE, str(python))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     found = Calls()
     yield found
     found._end()
@@ -162,3 +164,67 @@ def test_a_handle_leads_back_to_its_run(monkeypatch, tmp_path):
     handle = executor.handle("my-run-1", 12)
     assert handle == "skypilot:loralift-my-run-1-12"
     assert executor.folder(handle) == tmp_path / "loralift" / "work" / "my-run-1"
+
+
+class Server:
+    """SkyPilot's API server, started again after it had taken a request for a launch: it knows
+    nothing of that, and a cluster's job only once a worker of the first has brought it there."""
+
+    def __init__(self, *jobs: str | None) -> None:
+        self._jobs = list(jobs)
+        self.asked: list[str] = []
+
+    @contextlib.contextmanager
+    def keeping_open(self, file: int):
+        yield
+
+    def __call__(self, call: str, **arguments: object) -> object:
+        self.asked.append(call)
+        if call == "requests" and self.asked.count("requests") == 1:
+            raise CallFailed(("ConnectionError", "OSError"), "connection refused")
+        if call == "status" and "down" not in self.asked:
+            return {"cluster": "INIT", "job": self._jobs.pop(0) if self._jobs else None}
+        return {"launch": "request-1", "requests": [], "status": {"cluster": None}}.get(call)
+
+
+@pytest.fixture
+def executor(monkeypatch, tmp_path) -> SkyPilotExecutor:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    made = SkyPilotExecutor()
+    made.poll_seconds = 0.0
+    return made
+
+
+def submit(executor: SkyPilotExecutor, offer, server: Server) -> list[str]:
+    said: list[str] = []
+    executor._calls = server
+    handle = executor.handle("my-run", 1)
+    order = Order(spec=None, offer=offer, task="name: my-run", up_by=None)
+    executor.submit(handle, order, said.append)
+    return said
+
+
+def test_a_launch_that_its_server_forgot_is_waited_for(executor, offer):
+    server = Server(None, None, "SETTING_UP")
+    said = submit(executor, offer, server)
+    assert server.asked.count("status") == 3
+    assert "down" not in server.asked
+    assert "connection refused; asking again" in said[1]
+    assert "was started again; waiting for what it had begun" in said[2]
+
+
+def test_one_that_comes_to_nothing_is_given_up(executor, offer, monkeypatch):
+    monkeypatch.setattr("launcher.executors.skypilot.LOST_SECONDS", 0.0)
+    server = Server()
+    with pytest.raises(OutsideFailed, match="ended while it was launching"):
+        submit(executor, offer, server)
+    assert "down" in server.asked
+
+
+def test_skypilot_runs_in_a_folder_that_stays(calls):
+    """What it starts there goes on: its API server."""
+    calls("outcome", request="fine")
+    folder = Path(f"/proc/{calls._child.pid}/cwd").resolve()
+    calls._end()
+    assert folder.is_dir()
+    assert list(folder.iterdir()) == []

@@ -57,6 +57,7 @@ def test_the_python_beside_sky_on_the_path(tmp_path, monkeypatch):
 def test_a_python_that_has_no_skypilot_is_an_answer_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setenv(VARIABLE, sys.executable)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with pytest.raises(OutsideFailed) as failed:
         module.refresh(lambda line: None, module.datetime.now(module.UTC))
     assert re.search(r"No module named 'sky'|cannot import name", str(failed.value))
