@@ -10,11 +10,13 @@ from results.receipt import dollars, duration, spend_microusd
 from results.report.page import Block, Table, Text
 from results.report.run_page import Told
 
-_OFFERS = (
-    "verdict", "provider", "instance", "GPU", "strategy", "micro-batch", "needs GiB", "usable GiB",
-    "share", "time", "time at worst", "speed", "expected", "cost at worst", "price of", "why",
-)  # fmt: skip
-_NUMBERS = (6, 7, 8, 9, 10, 12, 13)
+# Of a candidate's cells, by their place there: what decides comes first.
+_OFFER_COLUMNS = {
+    "verdict": 0, "provider": 1, "instance": 2, "GPU": 3, "strategy": 4, "expected": 12,
+    "at worst": 13, "time": 9, "needs GiB": 6, "usable GiB": 7, "why": 15, "share": 8,
+    "time at worst": 10, "micro-batch": 5, "speed": 11, "price of": 14,
+}  # fmt: skip
+_NUMBERS = (5, 6, 7, 8, 9, 11, 12)
 _FOLDED_FROM = 8  # rejected offers: more of them are shown when asked for
 _RUNGS = ("rung", "after", "where", "expected", "at worst", "so far at worst", "climbed")
 
@@ -38,8 +40,10 @@ def _offers(plan: Plan) -> tuple[Block, ...]:
 
 
 def _offer_table(caption: str, candidates: Sequence[Candidate], folded: bool = False) -> Table:
-    rows = tuple((c.verdict, *candidate_row(c)[1:]) for c in candidates)
-    return Table(caption=caption, head=_OFFERS, rows=rows, right=_NUMBERS, folded=folded)
+    every = [[c.verdict, *candidate_row(c)[1:]] for c in candidates]
+    rows = tuple(tuple(cells[i] for i in _OFFER_COLUMNS.values()) for cells in every)
+    head = tuple(_OFFER_COLUMNS)
+    return Table(caption=caption, head=head, rows=rows, right=_NUMBERS, folded=folded)
 
 
 def _ladder(ladder: Ladder) -> Table:

@@ -138,13 +138,14 @@ def _losses(runs: Sequence[Compared]) -> tuple[Block, ...]:
         rows.append((name, str(trained[-1].step), *ends))
     if not lines:
         return ()
-    told = "; ".join(f"{row[0]}: {row[2]} → {row[3]} in {row[1]} steps" for row in rows)
+    text = "; ".join(f"{row[0]}: {row[2]} → {row[3]} in {row[1]} steps" for row in rows) + "."
     head = ("run", "steps", "first loss", "last loss", "last validation loss")
     return (
         Figure(
             name="losses",
             title="Training loss by step",
-            text=told + ".",
+            text=text,
+            note=text,
             chart=Lines(series=tuple(lines), x="optimizer step", y="loss"),
             data=Table(caption="Losses", head=head, rows=tuple(rows), right=(1, 2, 3, 4)),
         ),

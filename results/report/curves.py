@@ -76,6 +76,7 @@ def loss_figure(seen: Sequence[Record], picture: str) -> Figure | None:
         name="loss",
         title="Loss",
         text=text,
+        note=text,
         chart=Lines(series=tuple(lines), x="optimizer step", y="loss"),
         data=_loss_table(trained, judged),
         sparkline=sparkline([r.loss for r in trained]),
@@ -101,11 +102,15 @@ def rate_figure(seen: Sequence[Record]) -> Figure | None:
     highest = max(trained, key=lambda r: r.learning_rate)
     last = trained[-1]
     points = tuple((r.step, r.learning_rate) for r in trained)
+    text = (
+        f"Highest {highest.learning_rate:.3g} at step {highest.step}, "
+        f"{last.learning_rate:.3g} at the last step, {last.step}."
+    )
     return Figure(
         name="learning-rate",
         title="Learning rate",
-        text=f"Highest {highest.learning_rate:.3g} at step {highest.step}, "
-        f"{last.learning_rate:.3g} at the last step, {last.step}.",
+        text=text,
+        note=text,
         chart=Lines(
             series=(Series(name="learning rate", points=points),),
             x="optimizer step",

@@ -95,7 +95,21 @@ def _canvas(charts: Sequence[Chart], ink: Ink) -> "Canvas":
             case Bars():
                 _bars(axes, chart, ink)
         _frame(axes, chart, ink)
+    _legend(canvas, ink)
     return canvas
+
+
+def _legend(canvas: "Canvas", ink: Ink) -> None:
+    """Above the charts, of the first one that shows several things."""
+    for axes in canvas.axes:
+        marks, names = axes.get_legend_handles_labels()
+        if len(names) > 1:
+            canvas.legend(
+                marks, names, loc="outside upper left", ncols=min(len(names), 3), frameon=False,
+                fontsize=_FONT, labelcolor=ink.text, handlelength=1.3, columnspacing=1.2,
+                borderaxespad=0.1,
+            )  # fmt: skip
+            return
 
 
 def _height(chart: Chart) -> float:
@@ -158,12 +172,6 @@ def _frame(axes: "Axes", chart: Chart, ink: Ink) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side == ("bottom" if isinstance(chart, Lines) else "left"))
         spine.set_color(ink.grid)
-    named = len(chart.series) if isinstance(chart, Lines) else len(chart.sets)
-    if named > 1:
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=min(named, 3), frameon=False,
-            fontsize=_FONT, labelcolor=ink.text, handlelength=1.4, borderaxespad=0.2,
-        )  # fmt: skip
 
 
 def _settings(salt: str) -> AbstractContextManager[None]:

@@ -22,6 +22,7 @@ from results.report.thin import thinned
 # Nothing may be fetched or run, whatever the page says.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _FIGURE_ROWS = 500  # of a figure's data; the JSON files beside the page have all
+_LONG = 40  # characters of a cell
 _MARKS = {"pass": "✓", "fail": "✗", "warn": "!"}
 
 
@@ -51,8 +52,8 @@ def render(page: Page) -> str:
 
 
 def _header(page: Page) -> str:
-    state = f' <span class="state {page.tone}">{escape(page.state)}</span>' if page.state else ""
-    lines = ["<header>", f"<h1>{escape(page.title)}{state}</h1>"]
+    state = f'<span class="state {page.tone}">{escape(page.state)}</span>' if page.state else ""
+    lines = ["<header>", f"<h1><span>{escape(page.title)}</span> {state}</h1>"]
     if page.verdict is not None:
         lines.append(f'<div class="verdict {page.tone}">{_text(page.verdict)}</div>')
     if page.facts:
@@ -115,7 +116,7 @@ def _table(table: Table) -> str:
 
 
 def _grid(table: Table) -> str:
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
+    caption = f"<caption><span>{escape(table.caption)}</span></caption>" if table.caption else ""
     head = "".join(
         f'<th scope="col"{_side(table, i)}>{escape(name)}</th>' for i, name in enumerate(table.head)
     )
@@ -130,7 +131,12 @@ def _cells(table: Table, row: tuple[Cell, ...]) -> str:
 
 
 def _side(table: Table, column: int) -> str:
-    return ' class="right"' if column in table.right else ""
+    """How a column is set: numbers to the right, and long texts in several lines."""
+    if column in table.right:
+        return ' class="right"'
+    cells = (row[column] for row in table.rows)
+    is_long = any(isinstance(cell, str) and len(cell) > _LONG for cell in cells)
+    return ' class="long"' if is_long else ""
 
 
 def _cell(cell: Cell) -> str:
@@ -151,11 +157,15 @@ def _exchanges(block: Exchanges) -> str:
 
 
 def _figure(figure: Figure) -> str:
-    numbers = thinned(figure.data, _FIGURE_ROWS)
-    return (
-        f"<figure>\n<figcaption>{escape(figure.title)}</figcaption>\n{svg(figure)}\n"
-        f'<p class="told">{escape(figure.text)}</p>\n'
-        f"<details><summary>Numbers of this figure</summary>"
-        f'<div class="box" role="region" aria-label="{escape(figure.title)}, numbers" '
-        f'tabindex="0">{_grid(numbers)}</div></details>\n</figure>'
+    title, numbers = escape(figure.title), _grid(thinned(figure.data, _FIGURE_ROWS))
+    lines = ["<figure>", f"<figcaption>{title}</figcaption>", svg(figure)]
+    lines += [f'<p class="note">{escape(figure.note)}</p>'] if figure.note else []
+    return "\n".join(
+        [
+            *lines,
+            "<details><summary>Numbers of this figure</summary>",
+            f'<div class="box" role="region" aria-label="{title}, numbers" tabindex="0">',
+            f"{numbers}</div></details>",
+            "</figure>",
+        ]
     )

@@ -53,7 +53,8 @@ def _figure(figure: Figure) -> str:
     parts = [f"### {escape(figure.title)}"]
     parts += [f"![{escape(figure.title)}]({figure.picture})"] if figure.picture else []
     parts += [f"`{figure.sparkline}`"] if figure.sparkline else []
-    return "\n\n".join([*parts, escape(figure.text), _table(thinned(figure.data, _FIGURE_ROWS))])
+    parts += [escape(figure.note)] if figure.note else []
+    return "\n\n".join([*parts, _table(thinned(figure.data, _FIGURE_ROWS))])
 
 
 def _table(table: Table) -> str:

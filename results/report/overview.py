@@ -82,8 +82,8 @@ def _spend(weeks: dict[str, tuple[int, int]]) -> tuple[Block, ...]:
         Figure(
             name="spend",
             title="Dollars by week",
-            text=f"{told}. An attempt counts whole in the week (from Monday, UTC) in which it "
-            "began.",
+            text=f"{told}.",
+            note="An attempt counts whole in the week (from Monday, UTC) in which it began.",
             chart=Bars(labels=tuple(newest), sets=(BarSet(name="spent", values=values),), x="US $"),
             data=Table(
                 caption="Spend by week",

@@ -87,6 +87,7 @@ class Figure(Struct, frozen=True, kw_only=True):
     name: str  # letters and hyphens, one of its kind on a page
     title: str
     text: str  # what it shows, for who does not see it
+    note: str = ""  # what it shows or how to read it, below it
     chart: Chart
     data: Table
     sparkline: str = ""  # where only characters can be drawn

@@ -11,6 +11,7 @@ _OF_DIMENSION = "mae/"
 # Errors and losses have no upper end; perplexity is the loss again, on a scale of its own.
 _ERRORS = ("mae", "rmse", "loss")
 _LEFT_OUT = ("perplexity",)
+_INTERVALS = "Thin lines are 95 % intervals."
 
 
 def metrics_table(result: Result) -> Table:
@@ -73,10 +74,10 @@ def _bars(
     )
     head = ("", *(s.name for s in sets))
     text = "; ".join(_told(text, i, sets) for i, text in enumerate(labels)) + "."
-    if any(span is not None for s in sets for span in s.spans):
-        text += " Thin lines are 95 % intervals."
+    intervals = any(span is not None for s in sets for span in s.spans)
     return Figure(
-        name=name, title=title, text=text, chart=Bars(labels=labels, sets=tuple(sets), x=axis),
+        name=name, title=title, text=text, note=_INTERVALS if intervals else "",
+        chart=Bars(labels=labels, sets=tuple(sets), x=axis),
         data=Table(caption=title, head=head, rows=rows, right=tuple(range(1, len(head)))),
         picture=picture,
     )  # fmt: skip
