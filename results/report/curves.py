@@ -18,8 +18,14 @@ def steps(seen: Sequence[Record]) -> list[StepRecord]:
 
 
 def validations(seen: Sequence[Record]) -> list[EvalRecord]:
-    """Losses on the validation rows in order; of several after one step, the latest."""
-    latest = {r.step: r for r in seen if isinstance(r, EvalRecord)}
+    """Losses on the validation rows in order, one a step, the latest.
+
+    What was measured in training wins over what was after it, which is of the kept weights: those
+    may be an earlier step's.
+    """
+    judged = [r for r in seen if isinstance(r, EvalRecord)]
+    in_training = {r.step: r for r in judged if r.epoch is not None}
+    latest = {r.step: r for r in judged} | in_training
     return [latest[step] for step in sorted(latest)]
 
 

@@ -124,13 +124,14 @@ def _lines(axes: "Axes", chart: Lines, ink: Ink) -> None:
         x, y = [p[0] for p in series.points], [p[1] for p in series.points]
         color = ink.series[series.color % len(ink.series)]
         dashes = _DASHES[series.color // len(ink.series) % len(_DASHES)]
-        # One point makes no line, and few are seen only as points.
-        mark = "o" if series.marked or len(x) < 2 else ""
+        if series.marked:  # the line between is nobody's measurement
+            dashes = "--"
+        mark = "o" if series.marked or len(x) < 2 else ""  # one point makes no line
         axes.plot(
             x, y, dashes, color=color, marker=mark, markersize=4.5, linewidth=1.6,
             label=series.name, zorder=3 + number,
         )  # fmt: skip
-    if chart.from_zero and axes.get_ylim()[0] >= 0:
+    if all(y >= 0 for series in chart.series for _, y in series.points):
         axes.set_ylim(bottom=0)
     axes.set_ylabel(chart.y, fontsize=_FONT, color=ink.text)
 

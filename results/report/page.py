@@ -48,7 +48,7 @@ class Exchanges(Struct, frozen=True, kw_only=True):
 
 
 class Series(Struct, frozen=True, kw_only=True):
-    """A line through (x, y), or only its points."""
+    """A line through (x, y); `marked`: few points, each of them seen."""
 
     name: str
     points: tuple[tuple[float, float], ...]
@@ -60,7 +60,6 @@ class Lines(Struct, frozen=True, kw_only=True):
     series: tuple[Series, ...]
     x: str
     y: str
-    from_zero: bool = True
 
 
 class BarSet(Struct, frozen=True, kw_only=True):

@@ -88,7 +88,7 @@ def run_page(files: Files, receipt: Receipt, told: Told) -> Page:
         Section("Attempts", (told.attempts,) if told.attempts is not None else ()),
         Section("Plan", told.plan),
         Section("When a gate fails", (told.ladder,) if told.ladder is not None else ()),
-        Section("How", _how(files)),
+        Section("How", _how(files, receipt)),
     ]
     reason = f" ({receipt.reason})" if receipt.reason else ""
     return Page(
@@ -242,7 +242,7 @@ def _receipt(receipt: Receipt) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def _how(files: Files) -> tuple[Block, ...]:
+def _how(files: Files, receipt: Receipt) -> tuple[Block, ...]:
     blocks: list[Block] = []
     if files.spec is not None:
         blocks.append(_pairs("Settings", "setting", settings(files.spec)))
@@ -253,7 +253,7 @@ def _how(files: Files) -> tuple[Block, ...]:
     if total:
         size = f"{trained:,} of {total + trained:,} parameters trained."
         blocks.append(Text(text=size))
-    if result.seconds_by_phase:
+    if result.seconds_by_phase and not receipt.phases:
         times = {name: duration(s / 3600) for name, s in result.seconds_by_phase.items()}
         blocks.append(_pairs("Time by phase, as the job counts", "phase", times))
     if result.versions:

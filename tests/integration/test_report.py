@@ -19,7 +19,7 @@ PLANTED = "<script>document.title = 'taken over'</script>"
 SETS = {
     "model.init": "random", "strategy": "lora", "train.epochs": "2", "train.seq_len": "128",
     "train.effective_batch": "4", "train.packing": "false", "eval.limit": "4",
-    "eval.max_new_tokens": "8", "train.select_by": "loss",
+    "eval.max_new_tokens": "8", "train.select_by": "loss", "gates": "[{metric: loss, max: 20}]",
 }  # fmt: skip
 PAGES = ("report", "compared", "all")
 
@@ -100,7 +100,9 @@ def test_the_curves_numbers_are_the_metrics(seen, trained) -> None:
     _, home = trained
     written = [json.loads(line) for line in (home / layout.METRICS).read_text().splitlines()]
     steps = [r for r in written if r["event"] == "step"]
-    judged = {r["step"]: r["loss"] for r in written if r["event"] == "eval"}
+    evals = [r for r in written if r["event"] == "eval"]
+    in_training = {r["step"]: r["loss"] for r in evals if r["epoch"] is not None}
+    judged = {r["step"]: r["loss"] for r in evals} | in_training
     assert len(steps) > 5
     assert len(judged) > 1
     training, validation = {}, {}
@@ -134,6 +136,16 @@ def test_the_run_holds_its_report_whole(trained) -> None:
     shown = launch("report", "first").stdout
     assert shown == (home / layout.REPORT).read_text()
     assert "<script" not in shown.replace("&lt;script", "")
+
+
+def test_the_report_goes_along_to_another_store(trained) -> None:
+    launch, home = trained
+    done = launch("collect", "first", "--store", "elsewhere")
+    assert done.returncode == 0, done.stderr
+    there = launch.folder / "elsewhere" / "first"
+    names = [name for name in layout.DOCUMENTS if (home / name).exists()]
+    assert layout.REPORT_PAGE in names
+    assert all((there / name).read_bytes() == (home / name).read_bytes() for name in names)
 
 
 def test_runs_side_by_side_and_all_of_them(trained) -> None:

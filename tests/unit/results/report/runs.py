@@ -46,8 +46,8 @@ STUDENT = Result(
 def step(number: int, loss: float) -> StepRecord:
     return StepRecord(
         at="t", step=number, steps_total=8, epoch=number / 4, loss=loss,
-        learning_rate=1e-3 / number, grad_norm=None, tokens_per_second=10.0, memory_bytes=1, seconds=1.0 * number,
-        eta_seconds=0.0,
+        learning_rate=1e-3 / number, grad_norm=None, tokens_per_second=10.0, memory_bytes=1,
+        seconds=1.0 * number, eta_seconds=0.0,
     )  # fmt: skip
 
 

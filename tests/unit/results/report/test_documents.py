@@ -214,6 +214,12 @@ def test_a_step_done_again_after_a_restart_counts_once(tmp_path: Path) -> None:
     assert [v["loss"] for v in history["validations"]] == [2.9]
 
 
+def test_a_loss_of_the_kept_weights_is_none_of_the_last_step(tmp_path: Path) -> None:
+    kept = msgspec.structs.replace(validation(8, 2.0), epoch=None)
+    made = documents(a_run(tmp_path, SFT, (*CURVE, kept)), RECEIPT, TOLD)
+    assert [v["loss"] for v in json.loads(made[layout.HISTORY])["validations"]] == [3.5, 2.5]
+
+
 def test_an_exports_files_stand_in_a_table(tmp_path: Path) -> None:
     home, export = tmp_path / "run-1", tmp_path / "run-1.export"
     home.mkdir()
