@@ -8,11 +8,11 @@ import msgspec
 from msgspec import Struct
 
 from jobs.spec import ResolvedSpec, Result
-from results.receipt import Receipt, figure
-from results.report import curves
+from results.receipt import Receipt, dollars, figure
+from results.report import curves, overfitting
 from results.report.page import Block, Cell, Figure, Lines, Page, Section, Series, Table, Text
 from results.report.run_page import Files
-from results.report.words import SUBJECTS, fit_line, gate_line
+from results.report.words import SUBJECTS, gate_line
 
 # Of one run only: its name, its clock, and where its files lay.
 _OWN = ("run_id", "name", "deadline", "wire_version")
@@ -31,12 +31,18 @@ def compare_page(runs: Sequence[Compared]) -> Page:
         Section("Loss", _losses(runs)),
         Section("Settings that differ", (_settings(runs),)),
     )
-    ids = ", ".join(run.receipt.run_id for run in runs)
     return Page(
         title=f"{len(runs)} runs compared",
-        verdict=Text(text=ids),
+        verdict=Text(text=f"{'; '.join(map(_summary, runs))}."),
         sections=tuple(section for section in sections if section.blocks),
     )
+
+
+def _summary(run: Compared) -> str:
+    result, spent = run.files.result, dollars(run.receipt.spent_microusd)
+    gates = result.gates if result is not None else ()
+    passed = f"{sum(gate.passed for gate in gates)} of {len(gates)} gates passed"
+    return f"{run.receipt.run_id}: {passed if gates else _state(run)}, {spent}"
 
 
 def _table(
@@ -58,7 +64,8 @@ def _verdicts(runs: Sequence[Compared]) -> Table:
         "attempts": lambda run: str(run.receipt.attempts),
         "overfitting": _fit,
     }
-    rows: list[tuple[Cell, ...]] = [(name, *map(of, runs)) for name, of in shown.items()]
+    every = ((name, *map(of, runs)) for name, of in shown.items())
+    rows: list[tuple[Cell, ...]] = [row for row in every if any(row[1:])]
     return _table(runs, "How each run ended", "figure", rows)
 
 
@@ -81,8 +88,7 @@ def _gates(run: Compared) -> str:
 
 
 def _fit(run: Compared) -> str:
-    result = run.files.result
-    return fit_line(result.fit) if result is not None and result.fit is not None else ""
+    return overfitting.verdict(run.files.result, run.files.seen)
 
 
 def _metrics(runs: Sequence[Compared]) -> tuple[Block, ...]:

@@ -28,7 +28,7 @@ _WHITE = Ink(
 # No real colours: each stands for one of _NAMES until the SVG is made.
 _STAND_INS = tuple(f"#0a0b{i:02x}" for i in range(len(_NAMES)))
 _THEMED = Ink(_STAND_INS[0], _STAND_INS[1], _STAND_INS[2:])
-_DASHES = ("-", "--", "-.", ":")  # of more lines than colours
+_DASHES = ("-", "--", "-.", ":")  # lines differ by more than their colour
 
 _WIDTH = 4.8  # inches: 346 units of the SVG, legible on a phone of 375 px and at twice the width
 _FONT = 9.0  # points
@@ -123,9 +123,7 @@ def _lines(axes: "Axes", chart: Lines, ink: Ink) -> None:
     for number, series in enumerate(chart.series):
         x, y = [p[0] for p in series.points], [p[1] for p in series.points]
         color = ink.series[series.color % len(ink.series)]
-        dashes = _DASHES[series.color // len(ink.series) % len(_DASHES)]
-        if series.marked:  # the line between is nobody's measurement
-            dashes = "--"
+        dashes = _DASHES[series.color % len(_DASHES)]
         mark = "o" if series.marked or len(x) < 2 else ""  # one point makes no line
         axes.plot(
             x, y, dashes, color=color, marker=mark, markersize=4.5, linewidth=1.6,
@@ -134,6 +132,8 @@ def _lines(axes: "Axes", chart: Lines, ink: Ink) -> None:
     if all(y >= 0 for series in chart.series for _, y in series.points):
         axes.set_ylim(bottom=0)
     axes.set_ylabel(chart.y, fontsize=_FONT, color=ink.text)
+    axes.ticklabel_format(axis="y", scilimits=(-3, 4))
+    axes.yaxis.get_offset_text().set(color=ink.text, fontsize=_FONT - 0.5)
 
 
 def _bars(axes: "Axes", chart: Bars, ink: Ink) -> None:
