@@ -11,7 +11,7 @@ import pytest
 
 from jobs import layout
 from jobs.spec import Failure, PilotResult, Result
-from results.report import documents
+from results.report.documents import documents
 from results.report.page import Table, Text
 from results.report.run_page import Told
 from tests.unit.results.report.runs import (
