@@ -48,6 +48,14 @@ TASK = "task.yaml"  # the SkyPilot task as it was submitted
 MANAGED_JOB = "managed_job.json"  # what SkyPilot last said of a managed job
 RECEIPT = "receipt.json"  # estimate against actual
 REPORT = "report.md"
+REPORT_PAGE = "report.html"  # the same, self-contained
+LOSS_PICTURE = "loss_curves.png"  # with the learning rate
+OVERALL_PICTURE = "overall_metrics.png"
+DIMENSIONS_PICTURE = "per_dimension_mae.png"  # of students that score
+METADATA = "training_metadata.json"  # what was trained from what, how, and what it is worth
+HISTORY = "training_history.json"  # metrics.jsonl by epoch, step and validation
+PICTURES = (LOSS_PICTURE, OVERALL_PICTURE, DIMENSIONS_PICTURE)
+DOCUMENTS = (PLAN, RECEIPT, REPORT, REPORT_PAGE, *PICTURES, METADATA, HISTORY)  # of collect
 SUMS = "SHA256SUMS"  # written last: a run without it is not whole
 WRITER = "writer.json"  # in a store: whose the run is while it is written; and its holder's copy
 

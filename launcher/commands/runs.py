@@ -86,10 +86,13 @@ def collect(run_id: str, store: str | None) -> None:
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN")
-def report(run_id: str) -> None:
-    """The run's report, as Markdown."""
-    from jobs import layout
-    from launcher import api
+@click.argument("run_ids", metavar="RUN...", nargs=-1)
+@click.option("--compare", is_flag=True, help="Several runs side by side.")
+@click.option("--all", "every", is_flag=True, help="All runs, with what each week cost.")
+@click.option("--out", metavar="FILE", help="Write it there as one HTML file.")
+def report(run_ids: tuple[str, ...], compare: bool, every: bool, out: str | None) -> None:
+    """A run's report, or several side by side: Markdown, or HTML."""
+    from launcher import reports
 
-    click.echo((api.collect(run_id) / layout.REPORT).read_text(), nl=False)
+    page = reports.asked_for(run_ids, compare=compare, every=every, out=out)
+    click.echo(page, nl=False)

@@ -22,14 +22,23 @@ _COSTS = ("expected", "at worst", "price of", "why")
 
 def offers_table(plan: Plan) -> str:
     """Every candidate with what it needs, costs, and why it was chosen or not."""
-    rows = [(*_WHERE, *_NEEDS, *_COSTS), *(_candidate(c) for c in plan.candidates)]
+    rows = [(*_WHERE, *_NEEDS, *_COSTS), *(candidate_row(c) for c in plan.candidates)]
     text = table(rows, right=(6, 7, 8, 9, 10, 12, 13))
+    return text + "".join(f"{note}\n" for note in offer_notes(plan))
+
+
+def offer_notes(plan: Plan) -> list[str]:
+    """What the table of offers leaves out, or marks."""
+    notes = []
     if any(c.dearer for c in plan.candidates):
-        text += "(+N): as many dearer offers of the same card there\n"
-    return text + (f"{plan.left_out} more left out by --on or --gpu\n" if plan.left_out else "")
+        notes.append("(+N): as many dearer offers of the same card there")
+    if plan.left_out:
+        notes.append(f"{plan.left_out} more left out by --on or --gpu")
+    return notes
 
 
-def _candidate(c: Candidate) -> list[str]:
+def candidate_row(c: Candidate) -> list[str]:
+    """One candidate's cells, a sign for its verdict first."""
     offer, estimate = c.offer, c.estimate
     usable = offer.device.usable_bytes
     count = f"{offer.count}× " if offer.count > 1 else ""
@@ -99,7 +108,13 @@ def plan_text(plan: Plan) -> str:
 
 def _ladder(ladder: Ladder) -> str:
     """What failed gates may lead to, and how far up the cap allows."""
-    rows = [["", "rung", "after", "where", "expected", "at worst", "so far at worst", ""]]
+    head = ["", "rung", "after", "where", "expected", "at worst", "so far at worst", ""]
+    return "when a gate fails:\n" + table([head, *rung_rows(ladder)], right=(4, 5, 6)).rstrip()
+
+
+def rung_rows(ladder: Ladder) -> list[list[str]]:
+    """The rungs in order, a sign first."""
+    rows = []
     for number, rung in enumerate(ladder.rungs):
         after = "" if not number else "a near miss" if rung.rung.near_miss_only else "a miss"
         changes = ", ".join(f"{key} = {value}" for key, value in rung.rung.set.items())
@@ -109,7 +124,7 @@ def _ladder(ladder: Ladder) -> str:
         costs = [dollars(rung.expected_microusd), *worst] if rung.offer is not None else [""] * 3
         sign = "→" if not number else "-" if rung.refusal else "+"
         rows.append([sign, name, after, where, *costs, rung.refusal])
-    return "when a gate fails:\n" + table(rows, right=(4, 5, 6)).rstrip()
+    return rows
 
 
 def rung_flags(rung: Rung) -> str:

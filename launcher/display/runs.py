@@ -6,7 +6,7 @@ from jobs.spec import PhaseRecord, Result, StepRecord
 from launcher.display.tables import table
 from launcher.types import Run, View
 from results.receipt import Receipt, dollars, duration
-from results.report import (
+from results.report.words import (
     crossing_note,
     fit_line,
     gate_line,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from jobs import layout
 from jobs.spec import Result, StepRecord, encode
-from launcher.display.plans import offers_table
 from launcher.errors import BadInput, OutsideFailed
 from launcher.executors import executor
 from launcher.executors.managed import recoveries
@@ -21,7 +20,6 @@ from results.collect import CollectError, verify
 from results.collect import collect as bring_home
 from results.receipt import Line, Receipt
 from results.records import read_result, records
-from results.report import render
 
 
 def collect(run_id: str, store: Path | None = None) -> Path:
@@ -69,7 +67,7 @@ def _collect(book: Ledger, run: Run, work: Path, place: Path) -> Path:
     made = book.plan(run.run_id)
     account = receipt(run, made, work, book.events(run.run_id))
     documents = {layout.PLAN: encode(made), layout.RECEIPT: encode(account)}
-    documents[layout.REPORT] = render(work, account, offers_table(made)).encode()
+    documents |= _report(book, run, made, work, account, export_folder(place / run.run_id))
     home = _bring(work, place, run.run_id, documents)
     taken = _taken(run, made, home)
     book.append(run.run_id, stamp(utc_now()), *taken, Collected(folder=str(home)))
@@ -78,6 +76,15 @@ def _collect(book: Ledger, run: Run, work: Path, place: Path) -> Path:
     if run.state == "SUCCEEDED":
         _remove(work)
     return home
+
+
+def _report(
+    book: Ledger, run: Run, made: Plan, work: Path, account: Receipt, export: Path
+) -> dict[str, bytes]:
+    from launcher.display.reports import told  # these make nothing that a plan needs
+    from results.report.documents import documents
+
+    return documents(work, account, told(made, run, book.events(run.run_id)), export)
 
 
 def _to_bucket(run: Run, home: Path, documents: dict[str, bytes]) -> None:
@@ -140,8 +147,13 @@ def _from_home(run: Run, place: Path) -> Path:
         raise OutsideFailed(f"{home} is not what was collected: {'; '.join(wrong[:3])}")
     if place in (home.parent, Path(run.store)):
         return home
-    names = (layout.PLAN, layout.RECEIPT, layout.REPORT)
+    names = [name for name in layout.DOCUMENTS if (home / name).is_file()]
     return _bring(home, place, run.run_id, {name: (home / name).read_bytes() for name in names})
+
+
+def export_folder(home: Path) -> Path:
+    """Where a run's export stands, beside it: its checksums keep the run itself closed."""
+    return home.with_name(home.name + layout.EXPORT_SUFFIX)
 
 
 def receipt(

@@ -19,7 +19,7 @@ from launcher.executors.base import Say
 from launcher.executors.environment import EXPORT, PYTHON_VARIABLE, kept_python, training_python
 from launcher.executors.foreground import run_module
 from launcher.inputs.targets import Targets, gate, targets
-from launcher.running.collecting import run_folder
+from launcher.running.collecting import export_folder, run_folder
 
 # What Ollama takes for a model's name, and any file system for a file's.
 NAME = r"[a-z0-9][a-z0-9_.-]{0,79}"
@@ -82,9 +82,8 @@ def _spec(home: Path) -> ResolvedSpec:
 
 
 def _out_folder(home: Path, named: str | None) -> Path:
-    """Beside the run, which its checksums keep closed."""
     if named is None:
-        return home.with_name(home.name + layout.EXPORT_SUFFIX)
+        return export_folder(home)
     out = Path(named).absolute()
     if out.exists() and not out.is_dir():
         raise BadInput(f"--out {named}: not a folder")

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.command import LAUNCH, Command
 
 SEVEN_B = ("--model", "Qwen/Qwen2.5-7B-Instruct", "--strategy", "qlora", "--max-cost", "10")
-HEAVY = ("torch", "transformers", "sky", "boto3", "huggingface_hub", "rich")
+HEAVY = ("torch", "transformers", "sky", "boto3", "huggingface_hub", "rich", "matplotlib")
 
 
 def cpu_ms(command: list[str], folder: os.PathLike[str], environment: dict[str, str]) -> float:

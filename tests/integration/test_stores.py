@@ -69,7 +69,7 @@ class Syncs:
         self._python, self._code, self._url = python, code, url
         self.started: list[subprocess.Popen[str]] = []
         for package in ("jobs", "results"):
-            left_out = shutil.ignore_patterns("__pycache__", "report.py", "receipt.py", "sample")
+            left_out = shutil.ignore_patterns("__pycache__", "report", "receipt.py", "sample")
             shutil.copytree(ROOT / package, code / package, ignore=left_out)
 
     def start(self, folder: Path, *more: str, **environment: str) -> "subprocess.Popen[str]":

@@ -1,54 +1,13 @@
-"""report.md: one page about one run, from the files of its folder and its receipt."""
+"""A run's figures in words and rows of text, for its report and for the terminal."""
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
-import msgspec
-
-from jobs import layout
-from jobs.spec import EvalRecord, Fit, GateResult, PilotResult, Record, Result, StepRecord
+from jobs.spec import Fit, GateResult, PilotResult, Result
 from results.receipt import Receipt, dollars, duration, figure
-from results.records import read_result, records
 
 _BARS = "▁▂▃▄▅▆▇█"
 SUBJECTS = {"base": "base model", "constant": "best constant answer", "tuned": "fine-tuned"}
-
-
-def render(folder: Path, receipt: Receipt, offers_table: str) -> str:
-    """The report as Markdown. `offers_table` is the plan's table, as text."""
-    result = read_result(folder)
-    seen = records(folder / layout.METRICS)
-    parts = [
-        f"# Run {receipt.run_id}: {receipt.state}"
-        + (f" ({receipt.reason})" if receipt.reason else ""),
-        _verdict(result),
-        _quality(result),
-        _curve(seen),
-        f"## Receipt\n\n{_table(receipt_rows(receipt))}\n\n{spent_line(receipt)}",
-        _table(phase_rows(receipt)) if receipt.phases else "",
-        f"## Plan\n\n```text\n{offers_table.rstrip()}\n```",
-        _samples(folder / layout.SAMPLES),
-        _environment(result),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _verdict(result: Result | None) -> str:
-    if result is None:
-        return "The job left no result; its log is beside this page."
-    pilot = [f"- {pilot_line(result.pilot)}"] if result.pilot is not None else []
-    if result.failure is not None:
-        failed = f"**{result.failure.reason}**: {_escape(result.failure.message)}"
-        return "\n".join([failed, *(["", *pilot] if pilot else [])])
-    lines = [f"- {gate_line(gate)}" for gate in result.gates]
-    note = crossing_note(result.gates)
-    lines += ["", note[0].upper() + note[1:] + ".", ""] if note else []
-    pilot += [f"- {fit_line(result.fit)}"] if result.fit is not None else []
-    if result.best_step is not None and result.best_step != result.steps:
-        pilot.append(f"- kept: the weights of step {result.best_step} of {result.steps}")
-    warned = [f"- warning: {_escape(w)}" for w in result.warnings]
-    return "\n".join(["## Gates", "", *(lines or ["- none set"]), *pilot, *warned])
 
 
 def crossing_note(gates: Sequence[GateResult]) -> str:
@@ -133,31 +92,6 @@ def judged_on(result: Result) -> str:
     return text + (", 95 % intervals in brackets" if near else "")
 
 
-def _quality(result: Result | None) -> str:
-    if result is None or not result.metrics:
-        return ""
-    return f"## {judged_on(result)}\n\n" + _table(quality_rows(result))
-
-
-def _curve(seen: list[Record]) -> str:
-    steps = [r for r in seen if isinstance(r, StepRecord)]
-    if not steps:
-        return ""
-    first, last = steps[0], steps[-1]
-    validation = [f"step {r.step}: {r.loss:.4f}" for r in seen if isinstance(r, EvalRecord)]
-    lines = [
-        "## Loss",
-        "",
-        f"`{sparkline([r.loss for r in steps])}`",
-        "",
-        f"{first.loss:.4f} at step {first.step} → {last.loss:.4f} at step {last.step}"
-        f" of {last.steps_total}.",
-    ]
-    if validation:
-        lines.append(f"Validation loss: {', '.join(validation)}.")
-    return "\n".join(lines)
-
-
 def sparkline(values: list[float], width: int = 60) -> str:
     """Means over `width` equal stretches, as bars from the lowest to the highest."""
     count = min(width, len(values))
@@ -207,37 +141,3 @@ def spent_line(receipt: Receipt) -> str:
         return line
     reckoned = dollars(receipt.accounted_microusd)
     return f"{line} SkyPilot reckons {reckoned}: duration times list price, not a bill."
-
-
-def _samples(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    rows = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()[:5]]
-    if not rows:
-        return ""
-    names = list(rows[0])
-    table = [names, *([_escape(str(row.get(n, ""))) for n in names] for row in rows)]
-    return f"## Samples\n\n{_table(table)}\n\nAll of them: {layout.SAMPLES}."
-
-
-def _environment(result: Result | None) -> str:
-    if result is None:
-        return ""
-    phases = ", ".join(f"{name} {s:.1f} s" for name, s in result.seconds_by_phase.items())
-    versions = ", ".join(f"{name} {v}" for name, v in result.versions.items())
-    total, trained = result.parameters_total, result.parameters_trainable
-    size = f"{trained:,} of {total + trained:,} parameters trained." if total else ""
-    return f"## How\n\n{size} Time by phase: {phases}.\n\nVersions: {versions}.".replace("  ", " ")
-
-
-def _escape(text: str) -> str:
-    """Text of models and data stays text inside a Markdown table."""
-    for mark, entity in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;")):
-        text = text.replace(mark, entity)
-    return " ".join(text.split())
-
-
-def _table(rows: list[list[str]]) -> str:
-    head, *body = rows
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
