@@ -1,4 +1,4 @@
-"""The library's face: plan, checks, submit, follow, status, logs, cancel, collect, export.
+"""The library's face: plan, checks, submit, follow, status, logs, cancel, collect, canary, adopt.
 
 A run is a plan, then a submit: `plan` touches nothing, and what it returns is exactly what
 `submit` acts on.
@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -17,6 +18,7 @@ from launcher import paths, planner, recipes
 from launcher.catalog import enabled, merge
 from launcher.catalog.local import Survey, survey
 from launcher.catalog.priced import Listing
+from launcher.catalog.providers import LOCAL
 from launcher.errors import BadInput, OutsideFailed
 from launcher.estimate import estimate, shapes
 from launcher.estimate.calibration import calibrate
@@ -24,6 +26,14 @@ from launcher.inputs import continuing, hub_data, scanning, tokens
 from launcher.inputs.judging import scan_judging
 from launcher.ledger import measurements
 from launcher.planner import Estimator
+from launcher.planning.canary import (
+    COLLECT_MINUTES,
+    MAX_HOURS,
+    CanaryReceipt,
+    PartName,
+    affordable,
+    require_affordable,
+)
 from launcher.planning.selection import asked_for, in_regions, require_known
 from launcher.planning.ways_out import ways_out
 from launcher.preflight import checks, ready
@@ -36,6 +46,7 @@ from launcher.types import Budget, DataFacts, ModelFacts, Plan
 
 __all__ = [
     "DEFAULT_STORE",
+    "canary",
     "cancel",
     "checks",
     "collect",
@@ -47,6 +58,7 @@ __all__ = [
     "minutes_unfetched",
     "offers",
     "plan",
+    "prove",
     "ready",
     "require_choice",
     "resume",
@@ -147,6 +159,43 @@ def compare(recipe: str | None, flags: recipes.Flags, *, now: datetime) -> tuple
     planned = _planning(request, None, now)
     jobs = [msgspec.structs.replace(request.job, strategy=strategy) for strategy in COMPARED]
     return tuple(planned(job, request.budget) for job in jobs)
+
+
+def canary(
+    provider: str,
+    gpu: str | None,
+    max_cost: float,
+    names: tuple[PartName, ...],
+    store: str,
+    *,
+    now: datetime,
+    say: Callable[[str], None],
+) -> Plan:
+    """The sample job planned where `max_cost` dollars pay for all these parts, checked, and at the
+    price of now: what `prove` acts on. Starts nothing. Raises as `plan` and `ready` do."""
+    if provider.lower() == LOCAL:
+        raise BadInput("--on local: a canary proves what is rented; name a provider")
+    flags = recipes.Flags(
+        providers=(provider,),
+        gpu=gpu,
+        max_cost=max_cost,
+        max_hours=MAX_HOURS,
+        sets=(f"budget.collect_minutes={COLLECT_MINUTES}",),
+    )
+    made = plan(str(paths.sample_recipe()), flags, run_id=_new_run_id("canary", now), now=now)
+    require_choice(made)
+    checked = ready(affordable(made, names), store, None, say)
+    require_affordable(checked, names)
+    return checked
+
+
+def prove(
+    made: Plan, names: tuple[PartName, ...], store: Path, say: Callable[[str], None]
+) -> CanaryReceipt:
+    """Run these parts of a canary; what was proved, with failures in it."""
+    from launcher.running.canary import proving  # SkyPilot's executor, which no plan needs
+
+    return proving.prove(made, names, store, say)
 
 
 def _request(recipe: str | None, flags: recipes.Flags, now: datetime) -> recipes.Request:
