@@ -42,6 +42,7 @@ TASK = "task.yaml"  # the SkyPilot task as it was submitted
 MANAGED_JOB = "managed_job.json"  # what SkyPilot last said of a managed job
 RECEIPT = "receipt.json"  # estimate against actual
 REPORT = "report.md"
+EVENTS = "events.jsonl"  # the ledger's of the run, for one elsewhere: `launch adopt`
 SUMS = "SHA256SUMS"  # written last: a run without it is not whole
 WRITER = "writer.json"  # in a store: whose the run is while it is written; and its holder's copy
 

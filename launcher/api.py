@@ -37,6 +37,7 @@ from launcher.planning.canary import (
 from launcher.planning.selection import asked_for, in_regions, require_known
 from launcher.planning.ways_out import ways_out
 from launcher.preflight import checks, ready
+from launcher.running.adopting import adopt
 from launcher.running.clock import spent, utc_now
 from launcher.running.collecting import collect
 from launcher.running.reconciling import ledger, stamp
@@ -46,6 +47,7 @@ from launcher.types import Budget, DataFacts, ModelFacts, Plan
 
 __all__ = [
     "DEFAULT_STORE",
+    "adopt",
     "canary",
     "cancel",
     "checks",

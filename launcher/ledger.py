@@ -6,7 +6,7 @@ anything is started, and a machine before it is asked for.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -138,7 +138,13 @@ class Measured(Struct, frozen=True, kw_only=True, tag_field="kind", tag="measure
     measurement: Measurement
 
 
-Event = RunCreated | AttemptStarted | MachineChanged | StateChanged | Collected | Measured
+class Adopted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="adopted"):
+    """What comes before it was written by another ledger, whose machines this one did not see."""
+
+    store: str
+
+
+Event = RunCreated | AttemptStarted | MachineChanged | StateChanged | Collected | Measured | Adopted
 
 
 # A run that ended may start again as a new attempt; nothing else leaves an ended state.
@@ -199,9 +205,13 @@ class Ledger:
         right. So is a second measurement of an attempt. Raises BadInput for a run or attempt that
         is there already, OutsideFailed when the ledger cannot be written.
         """
+        self.extend(run_id, [(at, event) for event in events])
+
+    def extend(self, run_id: str, events: Iterable[tuple[str, Event]]) -> None:
+        """The same for events that have each their own time. Raises as `append` does."""
         try:
             with self._transaction():
-                for event in events:
+                for at, event in events:
                     self._append(run_id, at, event)
         except sqlite3.IntegrityError as error:
             raise BadInput(f"run {run_id} is being started by someone else: {error}") from None
@@ -327,6 +337,10 @@ class Ledger:
         if body is None:
             raise BadInput(f"no run {run_id} in the ledger; `launch runs` lists them")
         return msgspec.json.decode(body[0], type=RunCreated).plan
+
+    def is_adopted(self, run_id: str) -> bool:
+        query = "SELECT 1 FROM events WHERE run_id = ? AND kind = 'adopted'"
+        return self._db.execute(query, (run_id,)).fetchone() is not None
 
     def events(self, run_id: str) -> list[tuple[str, Event]]:
         rows = self._db.execute(

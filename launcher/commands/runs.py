@@ -1,5 +1,6 @@
 """Runs: look at them, end them, bring them home."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -93,3 +94,25 @@ def report(run_id: str) -> None:
     from launcher import api
 
     click.echo((api.collect(run_id) / layout.REPORT).read_text(), nl=False)
+
+
+@click.command()
+@click.argument("store", metavar="STORE")
+@JSON_FLAG
+def adopt(store: str, as_json: bool) -> None:
+    """Take the runs of a store into this machine's ledger.
+
+    STORE is a folder of runs or s3://bucket/prefix. Runs that the ledger knows stay as they are;
+    a damaged one is refused by name. Exit code 4 where one was.
+    """
+    from launcher import api
+
+    found = []
+    for adoption in api.adopt(store):
+        found.append(adoption)
+        if not as_json:
+            click.echo(f"{adoption.run_id}: {adoption.outcome}: {adoption.said}")
+    if as_json:
+        write_json({"runs": found})
+    if any(adoption.outcome == "refused" for adoption in found):
+        sys.exit(4)

@@ -12,6 +12,7 @@ from launcher.errors import BadInput, OutsideFailed
 from launcher.executors import executor
 from launcher.executors.managed import recoveries
 from launcher.ledger import Collected, Event, Ledger, Measured
+from launcher.running import history
 from launcher.running.clock import spent, utc_now
 from launcher.running.measuring import measurement
 from launcher.running.phases import phases
@@ -34,6 +35,7 @@ def collect(run_id: str, store: Path | None = None) -> Path:
     """
     book = ledger()
     run = reconcile(book, book.run(run_id))
+    history.fetch(run)
     if not run.ended:
         raise BadInput(f"run {run_id} is {run.state}; collect it when it has ended, or cancel it")
     place = store.absolute() if store is not None else Path(run.store)
@@ -67,17 +69,31 @@ def run_folder(run: str) -> Path:
 
 def _collect(book: Ledger, run: Run, work: Path, place: Path) -> Path:
     made = book.plan(run.run_id)
-    account = receipt(run, made, work, book.events(run.run_id))
-    documents = {layout.PLAN: encode(made), layout.RECEIPT: encode(account)}
-    documents[layout.REPORT] = render(work, account, offers_table(made)).encode()
+    documents = _documents(book, run, made, work)
     home = _bring(work, place, run.run_id, documents)
-    taken = _taken(run, made, home)
-    book.append(run.run_id, stamp(utc_now()), *taken, Collected(folder=str(home)))
+    measured = taken(run, made, home)
+    book.append(run.run_id, stamp(utc_now()), *measured, Collected(folder=str(home)))
     if run.bucket and run.state == "SUCCEEDED":
         _to_bucket(run, home, documents)
     if run.state == "SUCCEEDED":
         _remove(work)
     return home
+
+
+DOCUMENTS = (layout.PLAN, layout.RECEIPT, layout.REPORT, layout.EVENTS)
+
+
+def _documents(book: Ledger, run: Run, made: Plan, work: Path) -> dict[str, bytes]:
+    """What is written beside the job's files; those of a run that was collected elsewhere stay."""
+    if all((work / name).is_file() for name in DOCUMENTS):
+        return {name: (work / name).read_bytes() for name in DOCUMENTS}
+    account = receipt(run, made, work, book.events(run.run_id))
+    return {
+        layout.PLAN: encode(made),
+        layout.RECEIPT: encode(account),
+        layout.REPORT: render(work, account, offers_table(made)).encode(),
+        layout.EVENTS: history.document(book, run.run_id),
+    }
 
 
 def _to_bucket(run: Run, home: Path, documents: dict[str, bytes]) -> None:
@@ -98,15 +114,15 @@ def _to_bucket(run: Run, home: Path, documents: dict[str, bytes]) -> None:
         ) from None
 
 
-def _taken(run: Run, made: Plan, folder: Path) -> tuple[Measured, ...]:
+def taken(run: Run, made: Plan, folder: Path) -> tuple[Measured, ...]:
     """What the latest attempt measured; nothing where there is nothing to hold a plan against."""
     result = read_result(folder)
     if result is None:
         return ()
     last = run.attempts[-1]
     candidate = made.candidates[last.candidate]
-    taken = measurement(made.model.id, candidate, result, records(folder / layout.METRICS))
-    return () if taken is None else (Measured(attempt=last.attempt, measurement=taken),)
+    found = measurement(made.model.id, candidate, result, records(folder / layout.METRICS))
+    return () if found is None else (Measured(attempt=last.attempt, measurement=found),)
 
 
 def _bring(source: Path, place: Path, run_id: str, documents: dict[str, bytes]) -> Path:
@@ -140,7 +156,7 @@ def _from_home(run: Run, place: Path) -> Path:
         raise OutsideFailed(f"{home} is not what was collected: {'; '.join(wrong[:3])}")
     if place in (home.parent, Path(run.store)):
         return home
-    names = (layout.PLAN, layout.RECEIPT, layout.REPORT)
+    names = [name for name in DOCUMENTS if (home / name).is_file()]
     return _bring(home, place, run.run_id, {name: (home / name).read_bytes() for name in names})
 
 

@@ -20,6 +20,7 @@ from launcher.ledger import (
     StateChanged,
 )
 from launcher.planning.costs import hourly_microusd
+from launcher.running import history
 from launcher.running.clock import Clock, clock, clock_of, rest, spent, utc_now
 from launcher.running.reconciling import finish, ledger, open_machines, reconcile, stamp
 from launcher.types import Attempt, Candidate, Plan, Run
@@ -204,6 +205,8 @@ def _start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
         up_by=_up_by(candidate, due) if rented else None,
     )
     try:
+        if run.bucket:
+            history.keep(book, run)
         runner.submit(last.handle, order, say)
     except BaseException as error:  # an interrupt too: the ledger must say what is
         book.append(made.run_id, stamp(utc_now()), *_unstarted(runner, last, error))
