@@ -27,7 +27,7 @@ def enforce(book: Ledger, run: Run) -> str | None:
     last = run.attempts[-1]
     if last.machine == "GONE" or last.provider == LOCAL:
         return None
-    if last.machine == "UNKNOWN" and book.is_adopted(run.run_id):
+    if last.machine == "UNKNOWN" and last.attempt <= book.adopted(run.run_id):
         return None  # to be ended where it was launched: here SkyPilot may not know it
     due, now, runner = clock_of(book.plan(run.run_id), run), utc_now(), executor(last.executor)
     if now >= due.end_at:

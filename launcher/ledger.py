@@ -142,6 +142,7 @@ class Adopted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="adopted"
     """What comes before it was written by another ledger, whose machines this one did not see."""
 
     store: str
+    attempts: int  # that it had by then
 
 
 Event = RunCreated | AttemptStarted | MachineChanged | StateChanged | Collected | Measured | Adopted
@@ -338,9 +339,11 @@ class Ledger:
             raise BadInput(f"no run {run_id} in the ledger; `launch runs` lists them")
         return msgspec.json.decode(body[0], type=RunCreated).plan
 
-    def is_adopted(self, run_id: str) -> bool:
-        query = "SELECT 1 FROM events WHERE run_id = ? AND kind = 'adopted'"
-        return self._db.execute(query, (run_id,)).fetchone() is not None
+    def adopted(self, run_id: str) -> int:
+        """How many of the run's attempts another ledger started: the first ones."""
+        query = "SELECT body FROM events WHERE run_id = ? AND kind = 'adopted'"
+        row = self._db.execute(query, (run_id,)).fetchone()
+        return 0 if row is None else msgspec.json.decode(row[0], type=Adopted).attempts
 
     def events(self, run_id: str) -> list[tuple[str, Event]]:
         rows = self._db.execute(

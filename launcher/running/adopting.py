@@ -94,7 +94,8 @@ def _adopted(book: Ledger, store: Store, run_id: str) -> Adoption:
     sums = stored.sums()
     events = list(_here(_history(stored), run_id, store))
     _require_whole(stored, sums)
-    events.append((stamp(utc_now()), Adopted(store=store.url)))
+    attempts = sum(isinstance(event, AttemptStarted) for _, event in events)
+    events.append((stamp(utc_now()), Adopted(store=store.url, attempts=attempts)))
     local = None if is_remote(store.url) else Path(store.url) / run_id
     if local is not None and sums is not None:
         events.append((stamp(utc_now()), Collected(folder=str(local))))

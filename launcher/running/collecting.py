@@ -1,5 +1,6 @@
 """Results come home: collect, and the receipt that reconciles estimate and actual."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -75,6 +76,9 @@ def _collect(book: Ledger, run: Run, work: Path, place: Path) -> Path:
     book.append(run.run_id, stamp(utc_now()), *measured, Collected(folder=str(home)))
     if run.bucket and run.state == "SUCCEEDED":
         _to_bucket(run, home, documents)
+    elif run.bucket:
+        with contextlib.suppress(OutsideFailed):  # a ledger elsewhere would count it for longer
+            history.keep(book, run)
     if run.state == "SUCCEEDED":
         _remove(work)
     return home

@@ -46,7 +46,9 @@ def keep(book: Ledger, run: Run) -> None:
     try:
         StoredRun(open_store(run.bucket), run.run_id).put(layout.EVENTS, document(book, run.run_id))
     except StoreError as error:
-        raise OutsideFailed(f"run {run.run_id} was not started: {error}") from None
+        raise OutsideFailed(
+            f"the history of run {run.run_id} cannot be kept in its bucket: {error}"
+        ) from None
 
 
 def fetch(run: Run) -> None:

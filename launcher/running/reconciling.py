@@ -68,7 +68,7 @@ def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool, seen: Sig
         runner.release(attempt.handle)
         book.append(run.run_id, stamp(utc_now()), _gone(runner, attempt))
         return
-    afar = attempt.machine == "UNKNOWN" and book.is_adopted(run.run_id)
+    afar = attempt.machine == "UNKNOWN" and number <= book.adopted(run.run_id)
     sight = seen if seen is not None else _looked(runner, attempt, afar)
     if afar and not sight.alive and (sight.never_there or attempt.provider == LOCAL):
         _from_afar(book, run, attempt)

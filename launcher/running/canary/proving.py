@@ -99,8 +99,11 @@ class _Canary:
             part = self._run(name, names[names.index(name) :])
         self._parts.append(part)
         content = msgspec.json.format(msgspec.json.encode(self.receipt), indent=2)
-        paths.write_aside(self._folder / JSON, content)
-        paths.write_aside(self._folder / TEXT, canary_text(self.receipt).encode())
+        try:
+            paths.write_aside(self._folder / JSON, content)
+            paths.write_aside(self._folder / TEXT, canary_text(self.receipt).encode())
+        except OSError as error:  # the receipt is printed, too
+            self._say(f"{self._folder} cannot be written: {error}")
 
     def _run(self, name: PartName, names: Sequence[PartName]) -> PartReceipt:
         """The part, on the machine that the plan chose; `names` are those to come, it the first."""
@@ -129,9 +132,9 @@ class _Canary:
             return "failed", str(error)
         except NothingFits as error:
             return "over budget", str(error)
-        except BadInput:
-            raise
         except LaunchError as error:
+            if isinstance(error, BadInput) and self._book.find(made.run_id) is None:
+                raise  # nothing was started
             return "outside failed", str(error)
         finally:
             self._end(made.run_id)

@@ -16,7 +16,7 @@ from jobs import layout
 from jobs.spec import Failure, Result, encode
 from launcher import paths
 from launcher.catalog.refresh import VARIABLE
-from launcher.errors import NoCapacity
+from launcher.errors import BadInput, NoCapacity
 from launcher.executors import executor
 from launcher.executors.base import Order, Sight
 from launcher.ledger import Ledger, MachineChanged
@@ -268,6 +268,53 @@ def test_after_a_part_that_is_not_proved_nothing_is_rented(world, proved):
     assert [word for word in world.asked if word.startswith("submit")] == [
         "submit skypilot:canary-1-receipt"
     ]
+
+
+def test_what_can_never_be_started_is_bad_input_not_a_proof(world, proved, tmp_path):
+    (tmp_path / "runs" / "canary-1" / "canary-1-receipt").mkdir(parents=True)
+    with pytest.raises(BadInput, match="exists already"):
+        proved("receipt")
+    assert world.asked == []
+
+
+def test_parts_stay_where_a_machine_was_found_while_the_cap_pays_for_them(world, plan, tmp_path):
+    """The cheap offer has none; on the dear one the first part takes 24 minutes."""
+    (dear,) = plan.candidates
+    cheap = timed(dear, 360_000, "cheap")
+    plan = msgspec.structs.replace(
+        plan,
+        budget=msgspec.structs.replace(plan.budget, max_cost_microusd=620_000),
+        candidates=(cheap, msgspec.structs.replace(dear, verdict="possible")),
+    )
+    world.finishes = True
+    asked = []
+
+    def cheap_has_none() -> None:
+        asked.append(world.now)
+        if len(asked) == 1:
+            raise NoCapacity("none left")
+        world.now += timedelta(minutes=24)
+
+    world.submits = cheap_has_none
+    receipt = prove(plan, tuple(PARTS), tmp_path / "runs", lambda line: None)
+    assert [part.verdict for part in receipt.parts] == ["proved", "over budget", "not run"]
+    assert receipt.parts[0].instance == "1x_RTX4090_SECURE"
+    assert receipt.verdict == "over budget"
+    assert receipt.parts[1].found.startswith("what is to come needs $0.38 at worst, and $0.3")
+    assert receipt.spent_microusd <= 620_000
+
+
+def test_a_part_that_took_more_than_its_cap_is_no_proof(world, proved):
+    world.finishes = True
+
+    def slow() -> None:
+        world.now += timedelta(hours=1)
+
+    world.submits = slow
+    receipt = proved(*PARTS)
+    assert [part.verdict for part in receipt.parts] == ["failed", "not run", "not run"]
+    assert "it took more than its cap" in receipt.parts[0].found
+    assert receipt.verdict == "failed"
 
 
 def test_an_interrupt_ends_the_machine_first(world, proved):
