@@ -27,11 +27,14 @@ from launcher.inputs.judging import scan_judging
 from launcher.ledger import measurements
 from launcher.planner import Estimator
 from launcher.planning.canary import (
+    ANY_COST,
     COLLECT_MINUTES,
     MAX_HOURS,
     CanaryReceipt,
     PartName,
     affordable,
+    capped,
+    choosing,
     require_affordable,
 )
 from launcher.planning.selection import asked_for, in_regions, require_known
@@ -43,7 +46,7 @@ from launcher.running.collecting import collect
 from launcher.running.reconciling import ledger, stamp
 from launcher.running.runs import DEFAULT_STORE, cancel, require_choice, resume, submit
 from launcher.running.watching import exists, follow, logs, minutes_unfetched, runs, status
-from launcher.types import Budget, DataFacts, ModelFacts, Plan
+from launcher.types import MICROUSD, Budget, DataFacts, ModelFacts, Plan
 
 __all__ = [
     "DEFAULT_STORE",
@@ -180,15 +183,17 @@ def canary(
     flags = recipes.Flags(
         providers=(provider,),
         gpu=gpu,
-        max_cost=max_cost,
+        max_cost=ANY_COST,  # the parts' shares are held against the cap, not the sample job's worst
         max_hours=MAX_HOURS,
         sets=(f"budget.collect_minutes={COLLECT_MINUTES}",),
     )
+    cap = round(max_cost * MICROUSD)
     made = plan(str(paths.sample_recipe()), flags, run_id=_new_run_id("canary", now), now=now)
     require_choice(made)
-    checked = ready(affordable(made, names), store, None, say)
-    require_affordable(checked, names)
-    return checked
+    taken = affordable(capped(made, cap), names)
+    checked = ready(choosing(made, taken.candidates[0]), store, None, say)
+    require_affordable(capped(checked, cap), names)
+    return capped(checked, cap)
 
 
 def prove(

@@ -29,6 +29,7 @@ PARTS: dict[PartName, str] = {
 }
 COLLECT_MINUTES = 1  # the least: in the machine's part nobody comes to fetch
 MAX_HOURS = 2.0  # of the sample job, which takes minutes: where the cap is no limit. Assumption
+ANY_COST = 1e6  # dollars, the most that a recipe takes
 EPOCHS = 1_000_000.0  # of the sample's 57 steps: two weeks at 50 steps a second
 
 
@@ -141,13 +142,20 @@ def affordable(plan: Plan, names: Sequence[PartName]) -> Plan:
 
     Raises NothingFits with the cap that would.
     """
-    assert plan.chosen is not None, "a canary's plan has a choice"
     cap = plan.budget.max_cost_microusd or 0
-    found = [choosing(plan, candidate) for candidate in (plan.chosen, *plan.fallbacks)]
+    possible = [c for c in plan.candidates if c.verdict != "rejected"]
+    found = [choosing(plan, candidate) for candidate in possible]
     held = [one for one in found if worst_microusd(one, names) <= cap]
     taken = held[0] if held else min(found, key=lambda one: worst_microusd(one, names))
     require_affordable(taken, names)
     return taken
+
+
+def capped(plan: Plan, cap_microusd: int) -> Plan:
+    """A plan that was made without a cap, under this one."""
+    budget = msgspec.structs.replace(plan.budget, max_cost_microusd=cap_microusd)
+    settings = tuple(s for s in plan.settings if s.key != "budget.max_cost")
+    return msgspec.structs.replace(plan, budget=budget, settings=settings)
 
 
 def worst_microusd(plan: Plan, names: Sequence[PartName]) -> int:
@@ -166,9 +174,10 @@ def require_affordable(plan: Plan, names: Sequence[PartName]) -> None:
     """Raises NothingFits where the cap does not pay for all the parts on the chosen candidate."""
     worst, cap = worst_microusd(plan, names), plan.budget.max_cost_microusd or 0
     if worst > cap:
+        fewer = "; --part takes one of them" if len(names) > 1 else ""
         raise NothingFits(
-            f"{' and '.join(names)} cost {usd(worst)} at worst > cap {usd(cap)}\n"
-            f"--max-cost {ceil(worst / 10_000) / 100:.2f} pays for that; --part takes one of them"
+            f"{' + '.join(names)}: {usd(worst)} at worst > cap {usd(cap)}\n"
+            f"--max-cost {ceil(worst / 10_000) / 100:.2f} pays for that{fewer}"
         )
 
 
@@ -177,7 +186,7 @@ def choosing(plan: Plan, candidate: Candidate) -> Plan:
     others = (
         msgspec.structs.replace(c, verdict="possible") if c.verdict == "chosen" else c
         for c in plan.candidates
-        if c is not candidate
+        if (c.offer, c.spec) != (candidate.offer, candidate.spec)
     )
     return msgspec.structs.replace(plan, candidates=(chosen, *others))
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from launcher import api
 from launcher.commands.canary import EXITS, PARTS, canary
-from launcher.errors import BadInput
+from launcher.errors import BadInput, NothingFits
 from launcher.planning import canary as planning
 from launcher.planning.canary import CanaryReceipt
 from launcher.types import MICROUSD, Budget, Plan
@@ -91,3 +91,25 @@ def test_what_a_canary_cannot_prove_is_refused():
     done = CliRunner().invoke(canary, [*ARGUMENTS, "--store", "s3://bucket"])
     assert isinstance(done.exception, BadInput)
     assert CliRunner().invoke(canary, ["--on", "runpod"]).exit_code == 2  # without a cap
+
+
+def test_a_part_alone_needs_its_own_share_and_not_the_sample_jobs_worst_case(monkeypatch):
+    """By the embedded prices; what is checked before renting is told that all is well."""
+    monkeypatch.setattr(api, "ready", lambda made, store, hub, say: made)
+
+    def canary_for(max_cost: float, *names: str) -> Plan:
+        return api.canary(
+            "runpod", "RTX4090", max_cost, names, "runs", now=api.utc_now(), say=lambda line: None
+        )
+
+    alone = canary_for(0.3, "guard")
+    assert [c.verdict for c in alone.candidates].count("chosen") == 1
+    assert len({(c.offer.instance, c.offer.spot) for c in alone.candidates}) == len(
+        alone.candidates
+    )
+    assert alone.budget.max_cost_microusd == 300_000 < alone.chosen.worst_microusd
+    assert not any(setting.key == "budget.max_cost" for setting in alone.settings)
+    with pytest.raises(NothingFits, match=r"receipt \+ machine \+ guard: .* > cap \$0.30"):
+        canary_for(0.3, *PARTS)
+    with pytest.raises(NothingFits, match=r"(?s)guard: .*--max-cost 0.\d\d pays for that$"):
+        canary_for(0.1, "guard")
