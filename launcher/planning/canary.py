@@ -25,7 +25,7 @@ Verdict = Literal["proved", "failed", "over budget", "outside failed", "not run"
 PARTS: dict[PartName, str] = {
     "receipt": "the sample job from plan to receipt: rented, trained, fetched, taken down",
     "machine": "a job without end, nobody looks: its machine ends it and is gone",
-    "guard": "a job without end, its watchdog killed and all else halted: the guard ends it",
+    "guard": "a job without end, halted, and its watchdog killed: the guard ends it",
 }
 COLLECT_MINUTES = 1  # the least: in the machine's part nobody comes to fetch
 MAX_HOURS = 2.0  # of the sample job, which takes minutes: where the cap is no limit. Assumption

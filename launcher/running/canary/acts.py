@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from launcher.display.progress import watch, watcher
 from launcher.errors import OutsideFailed
 from launcher.executors import executor
-from launcher.executors.base import Say
+from launcher.executors.base import Say, Sight
 from launcher.executors.skypilot import WORKING
 from launcher.executors.skypilot_calls import CallFailed, Calls
 from launcher.guard import enforce
@@ -35,8 +35,9 @@ from launcher.running.watching import follow
 from launcher.types import Run
 from results.records import read_result
 
-# Before a deadline: one look takes 5 to 20 s on a busy machine (measured on Slurm, November 2026).
-LOOK_BEFORE = timedelta(seconds=30)
+# Before a deadline: one look takes 5 to 20 s on a busy machine, and took over 30 on two cores at a
+# load of 12 (measured on Slurm, November 2026).
+LOOK_BEFORE = timedelta(seconds=60)
 ASK_SECONDS = 15.0  # between two questions, and between two rounds of the guard
 GIVE_UP = timedelta(minutes=10)  # after the cap's end: as long as `sky down` is waited for
 
@@ -94,11 +95,7 @@ def ended_by_its_machine(acting: Acting) -> str:
     acting.say(f"nobody looks at it now; its deadline is {due.stop_at:%H:%M:%S} UTC")
     acting.sleep_until(due.stop_at - LOOK_BEFORE)
     sight = executor(acting.run.attempts[-1].executor).look(acting.handle)
-    if not sight.alive:
-        raise Unproved(
-            "its job had ended before the deadline, so nothing had to end it; see its log"
-        )
-    doing = "its job was at work" if sight.started else "its machine was still setting up"
+    doing = _at_its_deadline(sight)
     acting.say(f"{doing}; waiting for the machine to go by itself")
     while utc_now() < due.end_at:
         time.sleep(ASK_SECONDS)
@@ -109,6 +106,18 @@ def ended_by_its_machine(acting: Acting) -> str:
         f"{doing} at its deadline, {due.stop_at:%H:%M:%S} UTC, and its machine was still there at "
         f"{due.end_at:%H:%M:%S}, when the guard has to act"
     )
+
+
+def _at_its_deadline(sight: Sight) -> str:
+    """What the job was doing; a look that takes long may find that it has just been ended."""
+    failure = sight.result.failure if sight.result is not None else None
+    if failure is not None and failure.reason == "DEADLINE":
+        return "its job was at work"
+    if not sight.alive:
+        raise Unproved(
+            "its job had ended before the deadline, so nothing had to end it; see its log"
+        )
+    return "its job was at work" if sight.started else "its machine was still setting up"
 
 
 def _gone_by_itself(acting: Acting, doing: str) -> str:
@@ -130,7 +139,7 @@ def ended_by_the_guard(acting: Acting) -> str:
     seen_at_work = False
     while open_machines(acting.run):
         left = due.end_at - utc_now()
-        if timedelta() < left <= 2 * LOOK_BEFORE and not seen_at_work:
+        if timedelta() < left <= LOOK_BEFORE and not seen_at_work:
             seen_at_work = _still_at_work(acting)
         with suppress(OutsideFailed):  # the next round tries again
             enforce(acting.book, acting.run)

@@ -21,7 +21,7 @@ from launcher.executors import executor
 from launcher.executors.base import Order, Sight
 from launcher.ledger import Ledger, MachineChanged
 from launcher.planning.canary import PARTS, CanaryReceipt
-from launcher.running.canary.halting import JOB, script
+from launcher.running.canary.halting import script
 from launcher.running.canary.proving import prove
 from launcher.running.clock import clock_of
 from launcher.types import MICROUSD, Budget, Plan, Run
@@ -30,6 +30,9 @@ from tests.unit.launcher.planning.test_canary import timed
 
 STARTED = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DONE = Result(run_id="x", status="success", adapter="adapter", steps=342)
+ENDED = Result(
+    run_id="x", status="error", failure=Failure(reason="DEADLINE", message="it has passed")
+)
 MODULES = ("clock", "runs", "reconciling", "collecting", "watching")
 ACTING = ("acts", "halting", "proving")
 UP_SECONDS = 90.0
@@ -51,6 +54,7 @@ class World:
         self.submits: Callable[[], None] = lambda: None
         self.sleeps: Callable[[], None] = lambda: None
         self.finishes = False
+        self.late = False
         self.halted = '{"killed": " 7", "halted": " 8 9", "moving": ""}'
 
     def sleep(self, seconds: float) -> None:
@@ -94,6 +98,9 @@ class World:
         self.looked_at.append((self.now - self.started_at).total_seconds())
         over = self.finishes or not self.at_work
         result = DONE if self.finishes else None
+        if self.late and self.looked_at[-1] > UP_SECONDS:
+            self.now += timedelta(seconds=70)
+            over, result = True, ENDED
         if not self.is_there:
             gone = self.started_at + timedelta(seconds=self.gone_after or 0)
             return Sight(
@@ -176,7 +183,7 @@ def test_a_machine_that_goes_after_its_jobs_deadline_is_proved_and_nobody_told_i
     run = run_of("machine")
     assert not any(word.startswith(("release", "stop")) for word in world.asked)
     assert world.looked_at[:2] == pytest.approx(
-        [90, 405], abs=1
+        [90, 375], abs=1
     )  # handed over, before its deadline
     assert (run.state, run.attempts[0].machine) == ("FAILED", "GONE")
     assert part.spent_microusd == 720_000 * (435 + 100) // 3600 <= part.cap_microusd
@@ -190,6 +197,15 @@ def test_a_machine_that_stays_is_not_and_is_ended(world, proved):
     assert world.asked.count("release skypilot:canary-1-machine") == 1
     assert run_of("machine").attempts[0].machine == "GONE"
     assert part.spent_microusd <= part.cap_microusd
+
+
+def test_a_look_that_comes_back_after_the_deadline_finds_what_it_has_ended(world, proved):
+    """On a busy machine one took longer than was thought."""
+    world.gone_after = 435 + 100
+    world.late = True
+    part = proved("machine").parts[0]
+    assert part.verdict == "proved", part.found
+    assert part.found.startswith("its job was at work at its deadline")
 
 
 def test_a_job_that_ended_by_itself_proves_nothing(world, proved):
@@ -358,6 +374,6 @@ def test_the_script_kills_the_watchdog_and_halts_what_else_is_of_the_run():
 
 
 def asked_to_halt(run_id: str) -> str:
-    done = subprocess.run(["sh", "-c", script(run_id, JOB)], capture_output=True, text=True)
+    done = subprocess.run(["sh", "-c", script(run_id)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
