@@ -55,7 +55,8 @@ DIMENSIONS_PICTURE = "per_dimension_mae.png"  # of students that score
 METADATA = "training_metadata.json"  # what was trained from what, how, and what it is worth
 HISTORY = "training_history.json"  # metrics.jsonl by epoch, step and validation
 PICTURES = (LOSS_PICTURE, OVERALL_PICTURE, DIMENSIONS_PICTURE)
-DOCUMENTS = (PLAN, RECEIPT, REPORT, REPORT_PAGE, *PICTURES, METADATA, HISTORY)  # of collect
+EVENTS = "events.jsonl"  # the ledger's of the run, for one elsewhere: `launch adopt`
+DOCUMENTS = (PLAN, RECEIPT, EVENTS, REPORT, REPORT_PAGE, *PICTURES, METADATA, HISTORY)  # of collect
 SUMS = "SHA256SUMS"  # written last: a run without it is not whole
 WRITER = "writer.json"  # in a store: whose the run is while it is written; and its holder's copy
 

@@ -1,4 +1,4 @@
-"""The library's face: plan, checks, submit, follow, status, logs, cancel, collect, export.
+"""The library's face: plan, checks, submit, follow, status, logs, cancel, collect, canary, adopt.
 
 A run is a plan, then a submit: `plan` touches nothing, and what it returns is exactly what
 `submit` acts on.
@@ -6,9 +6,10 @@ A run is a plan, then a submit: `plan` touches nothing, and what it returns is e
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -17,6 +18,7 @@ from launcher import paths, planner, recipes
 from launcher.catalog import enabled, merge
 from launcher.catalog.local import Survey, survey
 from launcher.catalog.priced import Listing
+from launcher.catalog.providers import LOCAL
 from launcher.checking.taking import ready
 from launcher.errors import BadInput, OutsideFailed
 from launcher.estimate import estimate, shapes
@@ -27,9 +29,21 @@ from launcher.inputs.judging import scan_judging
 from launcher.ladder import ladder
 from launcher.ledger import measurements
 from launcher.planner import Estimator
+from launcher.planning.canary import (
+    ANY_COST,
+    COLLECT_MINUTES,
+    MAX_HOURS,
+    CanaryReceipt,
+    PartName,
+    affordable,
+    capped,
+    choosing,
+    require_affordable,
+)
 from launcher.planning.selection import asked_for, in_regions, require_known
 from launcher.planning.ways_out import Replan, ways_out
 from launcher.preflight import checks
+from launcher.running.adopting import adopt
 from launcher.running.clock import spent, utc_now
 from launcher.running.collecting import collect
 from launcher.running.reconciling import ledger, stamp
@@ -43,10 +57,12 @@ from launcher.running.runs import (
     submit,
 )
 from launcher.running.watching import exists, follow, logs, minutes_unfetched, runs, status
-from launcher.types import Budget, DataFacts, ModelFacts, Offer, Plan
+from launcher.types import MICROUSD, Budget, DataFacts, ModelFacts, Offer, Plan
 
 __all__ = [
     "DEFAULT_STORE",
+    "adopt",
+    "canary",
     "cancel",
     "checks",
     "collect",
@@ -58,6 +74,7 @@ __all__ = [
     "minutes_unfetched",
     "offers",
     "plan",
+    "prove",
     "ready",
     "require_choice",
     "resume",
@@ -166,6 +183,45 @@ def compare(recipe: str | None, flags: recipes.Flags, *, now: datetime) -> tuple
     planned = _planning(request, None, now)
     jobs = [msgspec.structs.replace(request.job, strategy=strategy) for strategy in COMPARED]
     return tuple(planned(job, request.budget) for job in jobs)
+
+
+def canary(
+    provider: str,
+    gpu: str | None,
+    max_cost: float,
+    names: tuple[PartName, ...],
+    store: str,
+    *,
+    now: datetime,
+    say: Callable[[str], None],
+) -> Plan:
+    """The sample job planned where `max_cost` dollars pay for all these parts, checked, and at the
+    price of now: what `prove` acts on. Starts nothing. Raises as `plan` and `ready` do."""
+    if provider.lower() == LOCAL:
+        raise BadInput("--on local: a canary proves what is rented; name a provider")
+    flags = recipes.Flags(
+        providers=(provider,),
+        gpu=gpu,
+        max_cost=ANY_COST,  # the parts' shares are held against the cap, not the sample job's worst
+        max_hours=MAX_HOURS,
+        sets=(f"budget.collect_minutes={COLLECT_MINUTES}",),
+    )
+    cap = round(max_cost * MICROUSD)
+    made = plan(str(paths.sample_recipe()), flags, run_id=_new_run_id("canary", now), now=now)
+    require_choice(made)
+    taken = affordable(capped(made, cap), names)
+    checked = ready(choosing(made, taken.candidates[0]), store, None, say)
+    require_affordable(capped(checked, cap), names)
+    return capped(checked, cap)
+
+
+def prove(
+    made: Plan, names: tuple[PartName, ...], store: Path, say: Callable[[str], None]
+) -> CanaryReceipt:
+    """Run these parts of a canary; what was proved, with failures in it."""
+    from launcher.running.canary import proving  # SkyPilot's executor, which no plan needs
+
+    return proving.prove(made, names, store, say)
 
 
 def _request(recipe: str | None, flags: recipes.Flags, now: datetime) -> recipes.Request:

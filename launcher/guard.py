@@ -27,6 +27,8 @@ def enforce(book: Ledger, run: Run) -> str | None:
     last = run.attempts[-1]
     if last.machine == "GONE" or last.provider == LOCAL:
         return None
+    if last.machine == "UNKNOWN" and last.attempt <= book.adopted(run.run_id):
+        return None  # to be ended where it was launched: here SkyPilot may not know it
     due, now, runner = clock_of(book.plan(run.run_id), run), utc_now(), executor(last.executor)
     if now >= due.end_at:
         end(book, run, f"ended from here at {now:%H:%M:%S} UTC, before the cap was reached")

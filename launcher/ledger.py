@@ -6,7 +6,7 @@ anything is started, and a machine before it is asked for.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -153,8 +153,22 @@ class Measured(Struct, frozen=True, kw_only=True, tag_field="kind", tag="measure
     measurement: Measurement
 
 
+class Adopted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="adopted"):
+    """What comes before it was written by another ledger, whose machines this one did not see."""
+
+    store: str
+    attempts: int  # that it had by then
+
+
 Event = (
-    RunCreated | AttemptStarted | MachineChanged | StateChanged | PassedOver | Collected | Measured
+    RunCreated
+    | AttemptStarted
+    | MachineChanged
+    | StateChanged
+    | PassedOver
+    | Collected
+    | Measured
+    | Adopted
 )
 
 
@@ -216,9 +230,13 @@ class Ledger:
         right. So is a second measurement of an attempt. Raises BadInput for a run or attempt that
         is there already, OutsideFailed when the ledger cannot be written.
         """
+        self.extend(run_id, [(at, event) for event in events])
+
+    def extend(self, run_id: str, events: Iterable[tuple[str, Event]]) -> None:
+        """The same for events that have each their own time. Raises as `append` does."""
         try:
             with self._transaction():
-                for event in events:
+                for at, event in events:
                     self._append(run_id, at, event)
         except sqlite3.IntegrityError as error:
             raise BadInput(f"run {run_id} is being started by someone else: {error}") from None
@@ -355,6 +373,12 @@ class Ledger:
         if body is None:
             raise BadInput(f"no run {run_id} in the ledger; `launch runs` lists them")
         return msgspec.json.decode(body[0], type=RunCreated).plan
+
+    def adopted(self, run_id: str) -> int:
+        """How many of the run's attempts another ledger started: the first ones."""
+        query = "SELECT body FROM events WHERE run_id = ? AND kind = 'adopted'"
+        row = self._db.execute(query, (run_id,)).fetchone()
+        return 0 if row is None else msgspec.json.decode(row[0], type=Adopted).attempts
 
     def events(self, run_id: str) -> list[tuple[str, Event]]:
         rows = self._db.execute(

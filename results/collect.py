@@ -4,6 +4,7 @@ Written aside and then moved: a run's folder is there whole or not at all, and S
 last, says that it is. Never copies anything but the names in jobs.layout.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -89,11 +90,12 @@ def require_free_place(store: Path, run_id: str) -> None:
 
 
 def _is_run(home: Path, run_id: str) -> bool:
-    try:
-        receipt = msgspec.json.decode((home / layout.RECEIPT).read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError):
-        return False
-    return receipt.get("run_id") == run_id
+    """By its receipt; a partial run, which `launch adopt` has found there, by its spec."""
+    for name in (layout.RECEIPT, layout.SPEC):
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            found = msgspec.json.decode((home / name).read_bytes(), type=dict[str, Any])
+            return found.get("run_id") == run_id
+    return False
 
 
 def _require_adapter(aside: Path) -> None:

@@ -1,10 +1,11 @@
 """The commands beside the main one."""
 
+from launcher.commands.canary import canary
 from launcher.commands.finished import export, predict
 from launcher.commands.planning import doctor, estimate, offers
-from launcher.commands.runs import cancel, collect, guard, logs, report, runs, status
+from launcher.commands.runs import adopt, cancel, collect, guard, logs, report, runs, status
 
 ALL = (
-    *(cancel, collect, doctor, estimate, export, guard),
+    *(adopt, canary, cancel, collect, doctor, estimate, export, guard),
     *(logs, offers, predict, report, runs, status),
 )

@@ -1,5 +1,6 @@
 """Runs: look at them, end them, bring them home."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -96,3 +97,25 @@ def report(run_ids: tuple[str, ...], compare: bool, every: bool, out: str | None
 
     page = reports.asked_for(run_ids, compare=compare, every=every, out=out)
     click.echo(page, nl=False)
+
+
+@click.command()
+@click.argument("store", metavar="STORE")
+@JSON_FLAG
+def adopt(store: str, as_json: bool) -> None:
+    """Take the runs of a store into this machine's ledger.
+
+    STORE is a folder of runs or s3://bucket/prefix. Runs that the ledger knows stay as they are;
+    a damaged one is refused by name. Exit code 4 where one was.
+    """
+    from launcher import api
+
+    found = []
+    for adoption in api.adopt(store):
+        found.append(adoption)
+        if not as_json:
+            click.echo(f"{adoption.run_id}: {adoption.outcome}: {adoption.said}")
+    if as_json:
+        write_json({"runs": found})
+    if any(adoption.outcome == "refused" for adoption in found):
+        sys.exit(4)

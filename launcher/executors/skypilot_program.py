@@ -148,6 +148,7 @@ def cost(cluster: str) -> dict[str, Any] | None:
         "usd": sum(float(r["total_cost"]) for r in found),
         "seconds": sum(int(r["duration"] or 0) for r in found),
         "until": max(ends, default=None),
+        "region": found[0].get("region"),
     }
 
 

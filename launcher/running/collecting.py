@@ -1,5 +1,6 @@
 """Results come home: collect, and the receipt that reconciles estimate and actual."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from launcher.errors import BadInput, OutsideFailed
 from launcher.executors import executor
 from launcher.executors.managed import recoveries
 from launcher.ledger import Collected, Event, Ledger, Measured
+from launcher.running import history
 from launcher.running.clock import spent, utc_now
 from launcher.running.measuring import measurement
 from launcher.running.phases import phases
@@ -32,6 +34,7 @@ def collect(run_id: str, store: Path | None = None) -> Path:
     """
     book = ledger()
     run = reconcile(book, book.run(run_id))
+    history.fetch(run)
     if not run.ended:
         raise BadInput(f"run {run_id} is {run.state}; collect it when it has ended, or cancel it")
     place = store.absolute() if store is not None else Path(run.store)
@@ -65,26 +68,44 @@ def run_folder(run: str) -> Path:
 
 def _collect(book: Ledger, run: Run, work: Path, place: Path) -> Path:
     made = book.plan(run.run_id)
-    account = receipt(run, made, work, book.events(run.run_id))
-    documents = {layout.PLAN: encode(made), layout.RECEIPT: encode(account)}
-    documents |= _report(book, run, made, work, account, export_folder(place / run.run_id))
+    documents = _documents(book, run, made, work, export_folder(place / run.run_id))
     home = _bring(work, place, run.run_id, documents)
-    taken = _taken(run, made, home)
-    book.append(run.run_id, stamp(utc_now()), *taken, Collected(folder=str(home)))
+    measured = taken(run, made, home)
+    book.append(run.run_id, stamp(utc_now()), *measured, Collected(folder=str(home)))
     if run.bucket and run.state == "SUCCEEDED":
         _to_bucket(run, home, documents)
+    elif run.bucket:
+        with contextlib.suppress(OutsideFailed):  # a ledger elsewhere would count it for longer
+            history.keep(book, run)
     if run.state == "SUCCEEDED":
         _remove(work)
     return home
 
 
-def _report(
-    book: Ledger, run: Run, made: Plan, work: Path, account: Receipt, export: Path
-) -> dict[str, bytes]:
+# A folder that has these was collected before, here or elsewhere.
+_OF_A_COLLECTED = (layout.PLAN, layout.RECEIPT, layout.REPORT, layout.EVENTS)
+
+
+def _documents(book: Ledger, run: Run, made: Plan, work: Path, export: Path) -> dict[str, bytes]:
+    """What is written beside the job's files; those of a run that was collected elsewhere stay."""
+    if all((work / name).is_file() for name in _OF_A_COLLECTED):
+        return _documents_of(work)
     from launcher.display.reports import told  # these make nothing that a plan needs
     from results.report.documents import documents
 
-    return documents(work, account, told(made, run, book.events(run.run_id)), export)
+    events = book.events(run.run_id)
+    account = receipt(run, made, work, events)
+    return {
+        layout.PLAN: encode(made),
+        layout.RECEIPT: encode(account),
+        layout.EVENTS: history.document(book, run.run_id),
+        **documents(work, account, told(made, run, events), export),
+    }
+
+
+def _documents_of(folder: Path) -> dict[str, bytes]:
+    names = [name for name in layout.DOCUMENTS if (folder / name).is_file()]
+    return {name: (folder / name).read_bytes() for name in names}
 
 
 def _to_bucket(run: Run, home: Path, documents: dict[str, bytes]) -> None:
@@ -105,15 +126,15 @@ def _to_bucket(run: Run, home: Path, documents: dict[str, bytes]) -> None:
         ) from None
 
 
-def _taken(run: Run, made: Plan, folder: Path) -> tuple[Measured, ...]:
+def taken(run: Run, made: Plan, folder: Path) -> tuple[Measured, ...]:
     """What the latest attempt measured; nothing where there is nothing to hold a plan against."""
     result = read_result(folder)
     if result is None:
         return ()
     last = run.attempts[-1]
     candidate = made.candidates[last.candidate]
-    taken = measurement(made.model.id, candidate, result, records(folder / layout.METRICS))
-    return () if taken is None else (Measured(attempt=last.attempt, measurement=taken),)
+    found = measurement(made.model.id, candidate, result, records(folder / layout.METRICS))
+    return () if found is None else (Measured(attempt=last.attempt, measurement=found),)
 
 
 def _bring(source: Path, place: Path, run_id: str, documents: dict[str, bytes]) -> Path:
@@ -147,8 +168,7 @@ def _from_home(run: Run, place: Path) -> Path:
         raise OutsideFailed(f"{home} is not what was collected: {'; '.join(wrong[:3])}")
     if place in (home.parent, Path(run.store)):
         return home
-    names = [name for name in layout.DOCUMENTS if (home / name).is_file()]
-    return _bring(home, place, run.run_id, {name: (home / name).read_bytes() for name in names})
+    return _bring(home, place, run.run_id, _documents_of(home))
 
 
 def export_folder(home: Path) -> Path:

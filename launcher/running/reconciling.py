@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from jobs import layout
+from jobs.spec import PhaseRecord
 from launcher import paths
 from launcher.catalog.providers import LOCAL
 from launcher.errors import OutsideFailed
@@ -17,7 +18,7 @@ from launcher.ledger import Ledger, MachineChanged, StateChanged
 from launcher.planning.costs import terms
 from launcher.running.clock import clock_of, utc_now
 from launcher.types import Attempt, Reason, Run, RunState
-from results.records import read_result
+from results.records import read_result, records
 
 # Between the ledger's entry and the lock that the job holds, a run looks dead to others.
 SUBMIT_GRACE_SECONDS = 30.0
@@ -71,12 +72,16 @@ def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool, seen: Sig
         runner.release(attempt.handle)
         book.append(run.run_id, stamp(utc_now()), _gone(runner, attempt, None))
         return
-    sight = seen if seen is not None else runner.look(attempt.handle)
+    afar = attempt.machine == "UNKNOWN" and number <= book.adopted(run.run_id)
+    sight = seen if seen is not None else _looked(runner, attempt, afar)
+    if afar and not sight.alive and (sight.never_there or attempt.provider == LOCAL):
+        _from_afar(book, run, attempt)
+        return
     if sight.alive:
         news: list[MachineChanged | StateChanged] = []
         if run.state == "PROVISIONING" and sight.started:
             news.append(StateChanged(attempt=number, state="RUNNING"))
-        if attempt.machine == "REQUESTED" and sight.started:
+        if attempt.machine in ("REQUESTED", "UNKNOWN") and sight.started:
             news.append(MachineChanged(attempt=number, state="UP"))
         if news:
             book.append(run.run_id, stamp(utc_now()), *news)
@@ -86,6 +91,49 @@ def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool, seen: Sig
     if run.state == "PROVISIONING" and sight.result is None and young:
         return
     finish(book, run, attempt, sight)
+
+
+def _looked(runner: Executor, attempt: Attempt, afar: bool) -> Sight:
+    """A look; where there is no SkyPilot to see another machine's run, nothing was seen."""
+    try:
+        return runner.look(attempt.handle)
+    except OutsideFailed:
+        if not afar:
+            raise
+        return Sight(alive=False, started=False, result=None, billed=False, never_there=True)
+
+
+def _from_afar(book: Ledger, run: Run, attempt: Attempt) -> None:
+    """What can be known of an adopted run whose machine nobody here can see: what it left in its
+    bucket, and that its own side ends it by the cap's end.
+
+    Raises OutsideFailed, what is certain written, while the machine may still be there.
+    """
+    number, folder = attempt.attempt, executor(attempt.executor).folder(attempt.handle)
+    sight = Sight(alive=False, started=True, result=read_result(folder), billed=False)
+    if run.bucket and not run.ended:
+        sight = _from_bucket(run, folder, sight)
+    if sight.result is not None:
+        book.append(run.run_id, stamp(utc_now()), ending(sight, number))
+    gone_by = _gone_by(book, run, folder, sight)
+    if utc_now() < gone_by:
+        raise OutsideFailed(
+            f"the machine of {run.run_id} cannot be seen from here: it may be there, and cost "
+            f"money, until {gone_by:%Y-%m-%d %H:%M:%S} UTC\nlook where the run was launched"
+        )
+    gone = MachineChanged(attempt=number, state="GONE", at=stamp(gone_by))
+    book.append(run.run_id, stamp(utc_now()), gone, ending(sight, number))
+
+
+def _gone_by(book: Ledger, run: Run, folder: Path, sight: Sight) -> datetime:
+    """When the machine's own side has ended it at the latest: what is reserved for that after the
+    job's end, where that is known, else the cap's end."""
+    due = clock_of(book.plan(run.run_id), run)
+    said = [r.at for r in records(folder / layout.METRICS) if isinstance(r, PhaseRecord)]
+    if sight.result is None or not said:
+        return due.paid_until
+    over = datetime.fromisoformat(said[-1])
+    return min(due.paid_until, over + (due.paid_until - due.stop_at))
 
 
 def finish(

@@ -11,6 +11,7 @@ from launcher.errors import LaunchError, NoCapacity, OutsideFailed
 from launcher.executors import AUTODOWN_MINUTES, MANAGED, executor
 from launcher.executors.base import Executor, Order, Say
 from launcher.ledger import Event, Ledger, MachineChanged, StateChanged
+from launcher.running import history
 from launcher.running.clock import Clock, at_its_price, clock_of, utc_now
 from launcher.running.reconciling import stamp
 from launcher.types import Attempt, Candidate, Plan, Run
@@ -43,6 +44,8 @@ def start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
         up_by=_up_by(candidate, due) if rented else None,
     )
     try:
+        if run.bucket:
+            history.keep(book, run)
         runner.submit(last.handle, order, say)
     except BaseException as error:  # an interrupt too: the ledger must say what is
         book.append(made.run_id, stamp(utc_now()), *unstarted(runner, last, error))

@@ -282,7 +282,7 @@ def detached(stage: Stage, story: Story) -> None:
     client = stage.server.client()
     found = client.list_objects_v2(Bucket=BUCKET, Prefix=f"detached/{story.run_id}/")
     kept = {item["Key"].rpartition("/")[2] for item in found["Contents"]}
-    assert {"adapter_model.safetensors", layout.RESULT, layout.SUMS} <= kept
+    assert {"adapter_model.safetensors", layout.RESULT, layout.EVENTS, layout.SUMS} <= kept
     assert story.until_gone()["run"]["state"] == "SUCCEEDED"
     story.launch("collect", story.run_id)
     assert verify(story.home) == []

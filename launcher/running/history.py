@@ -1,0 +1,66 @@
+"""A run's own history beside its files, for a ledger elsewhere: what `launch adopt` reads.
+
+`events.jsonl` holds the ledger's events of the run, a line each. It is in every collected run, and
+in a run's bucket from each attempt's request for a machine on.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from jobs import layout
+from launcher.errors import OutsideFailed
+from launcher.executors import executor
+from launcher.ledger import Adopted, Collected, Event, Ledger, Measured
+from launcher.types import Run
+
+# What each ledger says for itself: where it has the files, and what it took from them.
+_OWN = (Collected, Measured, Adopted)
+
+
+class Entry(Struct, frozen=True):
+    at: str  # UTC, ISO 8601
+    event: Event
+
+
+def document(book: Ledger, run_id: str) -> bytes:
+    """The run's events.jsonl."""
+    entries = [Entry(at, event) for at, event in book.events(run_id)]
+    return b"".join(
+        msgspec.json.encode(entry) + b"\n" for entry in entries if not isinstance(entry.event, _OWN)
+    )
+
+
+def read(content: bytes) -> Sequence[tuple[str, Event]]:
+    """Raises msgspec.DecodeError for what `document` did not write."""
+    decode = msgspec.json.Decoder(Entry).decode
+    return [(entry.at, entry.event) for entry in map(decode, content.splitlines())]
+
+
+def keep(book: Ledger, run: Run) -> None:
+    """Bring the history to the run's bucket. Raises OutsideFailed."""
+    from results.stored_run import StoredRun
+    from results.stores import StoreError, open_store
+
+    try:
+        StoredRun(open_store(run.bucket), run.run_id).put(layout.EVENTS, document(book, run.run_id))
+    except StoreError as error:
+        raise OutsideFailed(
+            f"the history of run {run.run_id} cannot be kept in its bucket: {error}"
+        ) from None
+
+
+def fetch(run: Run) -> None:
+    """Bring an ended run that this ledger knows by its bucket alone. Raises OutsideFailed."""
+    from results import stored_run
+    from results.stores import StoreError, open_store
+
+    last = run.attempts[-1]
+    work = executor(last.executor).folder(last.handle)
+    if not (run.ended and run.bucket and run.folder is None) or (work / layout.SPEC).is_file():
+        return
+    try:
+        stored_run.fetch(open_store(run.bucket), run.run_id, work)
+    except StoreError as error:
+        raise OutsideFailed(f"run {run.run_id} cannot be fetched: {error}") from None
