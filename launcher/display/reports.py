@@ -13,10 +13,10 @@ from results.report.run_page import Told
 # Of a candidate's cells, by their place there: what decides comes first.
 _OFFER_COLUMNS = {
     "verdict": 0, "provider": 1, "instance": 2, "GPU": 3, "strategy": 4, "expected": 12,
-    "at worst": 13, "time": 9, "needs GiB": 6, "usable GiB": 7, "why": 15, "share": 8,
-    "time at worst": 10, "micro-batch": 5, "speed": 11, "price of": 14,
+    "at worst": 13, "why": 15, "time": 9, "time at worst": 10, "needs GiB": 6, "usable GiB": 7,
+    "share": 8, "micro-batch": 5, "speed": 11, "price of": 14,
 }  # fmt: skip
-_NUMBERS = (5, 6, 7, 8, 9, 11, 12)
+_NUMBERS = (5, 6, 8, 9, 10, 11, 12)
 _FOLDED_FROM = 8  # rejected offers: more of them are shown when asked for
 _RUNGS = ("rung", "after", "where", "expected", "at worst", "so far at worst", "climbed")
 
@@ -61,12 +61,12 @@ def _attempts(plan: Plan, run: Run, events: Iterable[tuple[str, Event]]) -> Tabl
         "attempt",
         "where",
         "GPU",
-        "asked for, UTC",
-        "machine",
-        "time",
-        "dollars",
         "ended",
         "why",
+        "time",
+        "dollars",
+        "asked for, UTC",
+        "machine",
     )
     return Table(
         caption="From the request for a machine until it was gone",
@@ -90,10 +90,10 @@ def _attempt(plan: Plan, attempt: Attempt, end: StateChanged | None) -> tuple[st
         str(attempt.attempt),
         f"{attempt.provider} {attempt.instance}",
         count + offer.device.name,
-        attempt.started_at[:16].replace("T", " "),
-        attempt.machine,
-        time,
-        cost,
         end.state if end is not None else "",
         ": ".join(filter(None, (reason, message))),
+        time,
+        cost,
+        attempt.started_at[:16].replace("T", " "),
+        attempt.machine,
     )

@@ -112,18 +112,15 @@ def _verdict(receipt: Receipt, result: Result | None) -> Text:
         return Text(text="The job left no result; its log is beside this page.")
     if result.failure is not None:
         return Text(lead=result.failure.reason, text=result.failure.message)
-    failed = [gate.metric for gate in result.gates if not gate.passed]
-    if failed:
-        count = f"{len(failed)} of {_gate_count(len(result.gates))} failed"
-        return Text(text=f"{count}: {', '.join(failed)}.")
     if not result.gates:
         return Text(text="Training ended well. No gate was set, so nothing judged the result.")
-    every = "The one gate" if len(result.gates) == 1 else f"All {len(result.gates)} gates"
+    count = len(result.gates)
+    every = "The one gate" if count == 1 else f"All {count} gates"
+    failed = [gate.metric for gate in result.gates if not gate.passed]
+    if failed:
+        some = every if len(failed) == count else f"{len(failed)} of {count} gates"
+        return Text(text=f"{some} failed: {', '.join(failed)}.")
     return Text(text=f"{every} passed.")
-
-
-def _gate_count(count: int) -> str:
-    return f"{count} gate" if count == 1 else f"{count} gates"
 
 
 def _facts(files: Files, receipt: Receipt) -> tuple[tuple[str, str], ...]:
@@ -189,7 +186,7 @@ def _samples(rows: Sequence[dict[str, str | None]]) -> tuple[Block, ...]:
     texts = tuple(tuple(_shortened(row.get(name)) for name in names) for row in rows)
     return (
         Exchanges(names=names, rows=texts),
-        Text(text=f"The first {len(rows)}; all of them: {layout.SAMPLES}."),
+        Text(text=f"The first of those in {layout.SAMPLES}."),
     )
 
 

@@ -116,7 +116,7 @@ def test_both_formats_have_the_runs_sections(
     ("result", "said"),
     [
         (SFT, "The one gate passed."),
-        (STUDENT, "1 of 1 gate failed: mae."),
+        (STUDENT, "The one gate failed: mae."),
         (None, "The job left no result; its log is beside this page."),
     ],
 )
