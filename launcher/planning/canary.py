@@ -127,8 +127,8 @@ def deadline_hours(candidate: Candidate) -> float:
     takes that is there when expected and has everything still to install."""
     assert candidate.estimate is not None, "what can be chosen has an estimate"
     terms = {term.name: term for term in candidate.estimate.time}
-    there = sum(terms[name].expected_hours for name in ("provision", "image pull"))
-    return there + terms["set up"].high_hours
+    there = [terms[name].expected_hours for name in ("provision", "image pull") if name in terms]
+    return sum(there) + terms["set up"].high_hours
 
 
 def closing_hours(candidate: Candidate, today: str) -> float:

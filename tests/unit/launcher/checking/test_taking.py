@@ -10,6 +10,7 @@ import pytest
 from launcher import preflight
 from launcher.checking import rentable
 from launcher.checking.checks import Check, Question
+from launcher.checking.fresh_price import Asking
 from launcher.checking.taking import ready
 from launcher.errors import BadInput, NothingFits, OutsideFailed
 from launcher.types import GIB, Budget, Candidate, DiskTerm, Offer, Plan
@@ -95,12 +96,13 @@ def sound(monkeypatch: pytest.MonkeyPatch) -> Priced:
     def priced(**usd: float) -> list[str]:
         asked: list[str] = []
 
-        def fresh(candidate: Candidate, asking: object) -> Offer:
+        def fresh(candidate: Candidate, asking: Asking) -> Offer:
             name = candidate.offer.device.name
             asked.append(name)
             if name not in usd:
                 raise OutsideFailed(f"{name} is not in SkyPilot's list any more")
-            return msgspec.structs.replace(candidate.offer, microusd_per_hour=dollars(usd[name]))
+            now = {"microusd_per_hour": dollars(usd[name]), "as_of": asking.today}
+            return msgspec.structs.replace(candidate.offer, **now)
 
         def answered(questions: list[Question]) -> list[Check]:
             return [

@@ -24,7 +24,8 @@ from launcher.running.collecting import collect
 from launcher.running.reconciling import reconcile, stamp
 from launcher.running.watching import status
 from launcher.types import Budget, Plan, Run
-from results.collect import verify, write_sums
+from results.collect import verify
+from results.sums import sha256_of, write_sums
 
 NOW = datetime.now(UTC)
 BEGAN = NOW - timedelta(minutes=20)
@@ -159,8 +160,11 @@ def test_a_damaged_run_is_refused_by_name_and_the_other_adopted(on, collected):
     ],
 )
 def test_a_run_without_its_own_history_is_refused(change, said, on, collected):
-    change(collected / "run-1" / layout.EVENTS)
-    write_sums(collected / "run-1")
+    home = collected / "run-1"
+    change(home / layout.EVENTS)
+    sums = {p.relative_to(home).as_posix(): sha256_of(p) for p in home.rglob("*") if p.is_file()}
+    del sums[layout.SUMS]
+    (home / layout.SUMS).write_bytes(write_sums(sums))
     on("here")
     refused, taken = adopt(str(collected))
     assert refused.outcome == "refused"

@@ -33,7 +33,7 @@ DONE = Result(run_id="x", status="success", adapter="adapter", steps=342)
 ENDED = Result(
     run_id="x", status="error", failure=Failure(reason="DEADLINE", message="it has passed")
 )
-MODULES = ("clock", "runs", "reconciling", "collecting", "watching")
+MODULES = ("clock", "runs", "reconciling", "collecting", "watching", "starting", "next_offer")
 ACTING = ("acts", "halting", "proving")
 UP_SECONDS = 90.0
 
@@ -78,10 +78,10 @@ class World:
 
     def clear(self, handle: str) -> None: ...
 
-    def exclusive(self, handle: str):
+    def exclusive(self, handle: str, seconds: float):
         from launcher.executors.claims import collecting
 
-        return collecting(self.folder(handle))
+        return collecting(self.folder(handle), seconds)
 
     def submit(self, handle: str, order: Order, say: Callable[[str], None]) -> None:
         self.asked.append(f"submit {handle}")
@@ -293,8 +293,12 @@ def test_what_can_never_be_started_is_bad_input_not_a_proof(world, proved, tmp_p
     assert world.asked == []
 
 
-def test_parts_stay_where_a_machine_was_found_while_the_cap_pays_for_them(world, plan, tmp_path):
+def test_parts_stay_where_a_machine_was_found_while_the_cap_pays_for_them(
+    world, plan, tmp_path, monkeypatch
+):
     """The cheap offer has none; on the dear one the first part takes 24 minutes."""
+    same_price = "launcher.running.next_offer.rentable"
+    monkeypatch.setattr(same_price, lambda candidate, budget, asking: candidate)
     (dear,) = plan.candidates
     cheap = timed(dear, 360_000, "cheap")
     plan = msgspec.structs.replace(
