@@ -1,4 +1,4 @@
-"""The library's face: plan, checks, submit, follow, status, logs, cancel, collect, export.
+"""The library's face: plan, checks, submit, follow, status, logs, cancel, collect, publish.
 
 A run is a plan, then a submit: `plan` touches nothing, and what it returns is exactly what
 `submit` acts on.
@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -35,6 +36,10 @@ from launcher.running.runs import DEFAULT_STORE, cancel, require_choice, resume,
 from launcher.running.watching import exists, follow, logs, minutes_unfetched, runs, status
 from launcher.types import Budget, DataFacts, ModelFacts, Plan
 
+if TYPE_CHECKING:
+    from launcher.running.publishing import PublishFlags
+    from results.hub import Published
+
 __all__ = [
     "DEFAULT_STORE",
     "cancel",
@@ -48,6 +53,7 @@ __all__ = [
     "minutes_unfetched",
     "offers",
     "plan",
+    "publish",
     "ready",
     "require_choice",
     "resume",
@@ -66,6 +72,13 @@ def guard(*, watch: bool = False) -> Iterator[str]:
 
     book = ledger()
     return guard.watch(book) if watch else guard.round_of(book)
+
+
+def publish(run: str, repository: str, flags: "PublishFlags | None" = None) -> "Published":
+    """Publish a run, by its id or folder, as ORG/NAME on the Hub. Raises LaunchError."""
+    from launcher.running import publishing
+
+    return publishing.publish(run, repository, flags or publishing.PublishFlags())
 
 
 # What `compare` lays side by side.

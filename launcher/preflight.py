@@ -49,12 +49,12 @@ def ready(plan: Plan, store: str | None, hub: str | None, say: Say) -> Plan:
 
     Raises BadInput, OutsideFailed, or NothingFits where the price has risen over the cap. A plan
     without a choice comes back as it is; one that costs nothing is looked at as far as that takes
-    no time, and asks nobody.
+    no time, and asks nobody but the Hub, where it is to publish there.
     """
     if plan.chosen is None:
         return plan
     if not plan.chosen.worst_microusd:
-        _require(_immediate(plan, store))
+        _require([*_immediate(plan, store), *asked(list(_publishing(hub)))])
         return plan
     asking = _asking(plan.chosen)
     say("checking what can be known before the first paid second")
@@ -180,8 +180,18 @@ def _at_work(plan: Plan, hub: str | None) -> Iterator[Question]:
             hub_access.model, "parent", where, revision or None, "adapter_config.json"
         )
         yield Question("parent", seconds, adapter)
-    if hub is not None:
-        yield Question("push", seconds, partial(hub_access.push, hub))
+    yield from _publishing(hub)
+
+
+def _publishing(hub: str | None) -> Iterator[Question]:
+    """Whether there is what publishes, and it may."""
+    if hub is None:
+        return
+    from launcher.checking import hub_access
+
+    yield Question("client", _SLACK_SECONDS, hub_access.client)
+    seconds = 2 * hub_access.SECONDS + _SLACK_SECONDS
+    yield Question("push", seconds, partial(hub_access.push, hub))
 
 
 def _renting(chosen: Candidate, asking: Asking) -> list[Question]:

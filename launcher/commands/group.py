@@ -4,7 +4,7 @@ import os
 
 import click
 
-NOT_THERE_YET = ("publish", "guard", "adopt")
+NOT_THERE_YET = ("guard", "adopt")
 
 
 class DefaultCommand(click.Group):
