@@ -61,7 +61,7 @@ def publish(
     """
     hub = _client()
     if not sys.stderr.isatty():
-        hub.utils.disable_progress_bars()
+        importlib.import_module("huggingface_hub.utils").disable_progress_bars()
     api = hub.HfApi(token=token)
     with _errors(repository):
         info = _repository(api, repository, public)
