@@ -54,7 +54,7 @@ def ready(plan: Plan, store: str | None, hub: str | None, say: Say) -> Plan:
     if plan.chosen is None:
         return plan
     if not plan.chosen.worst_microusd:
-        _require([*_immediate(plan, store), *asked(list(_publishing(hub)))])
+        _require([*_immediate(plan, store), *(asked(list(_publishing(hub))) if hub else [])])
         return plan
     asking = _asking(plan.chosen)
     say("checking what can be known before the first paid second")

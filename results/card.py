@@ -268,6 +268,8 @@ def _data(card: Card) -> str:
         file = own_name(getattr(card.spec.data, name, None) or "")
         count = f"{card.rows[name]:,}" if name in card.rows else "not counted"
         rows.append([name, escape(file), count, f"`{digest}`"])
+    held_out = {n: c for n, c in card.rows.items() if c and n not in card.lineage.data_sha256}
+    rows += [[name, "held out of train", f"{count:,}", ""] for name, count in held_out.items()]
     return "The rows themselves are not published.\n\n" + table(rows)
 
 
@@ -322,4 +324,5 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+    found = {" ".join(name.split()): value for name, value in metrics.items()}
+    return {name: value for name, value in found.items() if math.isfinite(value)}

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -320,6 +321,22 @@ def test_detached_it_names_what_publishes_it(launch: Launcher) -> None:
     assert "run away is not published: CANCELLED" in launch(*last.split()[5:], code=5)
 
 
+def test_what_an_export_let_pass_is_published_with_its_table(launch: Launcher, home: Path) -> None:
+    refused = launch("publish", "good", "--hub", "me/all", "--with-export", code=2)
+    assert "`launch export good --to …` makes it" in refused
+    launch("export", "good", "--to", "merged", "--to", "gguf:q8_0", "--limit", "2")
+    launch.publish("good", "me/all", "--with-export")
+    there, made = launch.server.models["me/all"].files, home.with_name("good.export")
+    weights = (made / "merged" / "model.safetensors").read_bytes()
+    assert there["merged/model.safetensors"] == weights
+    assert there["good-q8_0.gguf"] == (made / "good-q8_0.gguf").read_bytes()
+    assert not [name for name in there if "f16" in name]  # on the way only, not asked for
+    (told,) = json.loads(there[layout.QUANTISATION])["files"]
+    card = there["README.md"].decode()
+    assert f"| good-q8_0.gguf | {told['size_bytes'] / 1e6:.2f} MB |" in card
+    assert "`merged/` is the whole tuned model" in card
+
+
 @pytest.fixture
 def copied(home: Path, tmp_path: Path) -> Path:
     return shutil.copytree(home, tmp_path / "good")
@@ -350,8 +367,6 @@ def test_a_pickle_is_not_published(launch: Launcher, copied: Path) -> None:
     assert "me/copy" not in launch.server.models
 
 
-def test_without_the_client_it_says_how_to_get_it(launch: Launcher, train_python: str) -> None:
-    import sys
-
+def test_without_the_client_it_says_how_to_get_it(launch: Launcher) -> None:
     other = Launcher(sys.executable, launch.folder, launch.server)
     assert "pip install 'loralift[hub]'" in other("publish", "good", "--hub", "me/x", code=2)
