@@ -8,14 +8,13 @@ and a path of the machine it came from is shortened to its last name.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
-import msgspec
 import yaml
 from msgspec import Struct
 
-from jobs.spec import JobSpec, Lineage, Measured, ResolvedSpec, Result
+from jobs.spec import Lineage, Measured, ResolvedSpec, Result
+from results.portable import on_hub, own_name, recipe, without_folders
 from results.receipt import Receipt, dollars, duration
 from results.report import gate_line, judged_on, quality_rows
 
@@ -92,56 +91,13 @@ def metadata(card: Card) -> dict[str, Any]:
     return found
 
 
-def on_hub(spec: ResolvedSpec) -> bool:
-    """Whether the base is one of the Hub's: no folder, and not drawn from a seed."""
-    return spec.model.init == "pretrained" and not _is_path(spec.model.id)
-
-
-def recipe(spec: ResolvedSpec) -> str:
-    """What was trained, as a recipe: the job without what ties it to a machine or a moment."""
-    every = msgspec.to_builtins(portable(spec))
-    named = {key: every[key] for key in JobSpec.__struct_fields__ if every[key] is not None}
-    return yaml.safe_dump(named, sort_keys=False, allow_unicode=True, width=100)
-
-
-def portable(spec: ResolvedSpec) -> ResolvedSpec:
-    """The same with files and folders by their own names, without where they lay."""
-    data, judged = spec.data, spec.eval
-    sets = {key: _name(getattr(data, key)) for key in ("train", "validation", "test", "replay")}
-    return msgspec.structs.replace(
-        spec,
-        model=msgspec.structs.replace(spec.model, id=own_name(spec.model.id)),
-        data=msgspec.structs.replace(data, **sets),
-        eval=msgspec.structs.replace(
-            judged,
-            golden=_name(judged.golden),
-            schema=_name(judged.schema),
-            metrics=tuple(own_name(metric) for metric in judged.metrics),
-        ),
-        resume_from=_name(spec.resume_from),
-    )
-
-
-def own_name(text: str) -> str:
-    """A path's last name; what is none (an id, `hub:ID`) as it is."""
-    return PurePath(text).name if _is_path(text) else text
-
-
-def _name(text: str | None) -> str | None:
-    return None if text is None else own_name(text)
-
-
-def _is_path(text: str) -> bool:
-    return text.startswith(("/", "~", "./", "../"))
-
-
 # --- sections -------------------------------------------------------------------------------
 
 
 def _objections(objections: Sequence[str]) -> str:
     if not objections:
         return ""
-    lines = "\n".join(f"> - {escape(one)}" for one in objections)
+    lines = "\n".join(f"> - {escape(without_folders(one))}" for one in objections)
     return f"> **Not good by its own gates; published nevertheless.**\n>\n{lines}"
 
 
@@ -164,8 +120,8 @@ def _what(card: Card) -> str:
 def _gates(result: Result) -> str:
     lines = [f"- {escape(gate_line(gate))}" for gate in result.gates] or ["- none set"]
     if result.failure is not None:
-        lines.append(f"- the run failed: {escape(result.failure.message)}")
-    lines += [f"- warning: {escape(warning)}" for warning in result.warnings]
+        lines.append(f"- the run failed: {escape(without_folders(result.failure.message))}")
+    lines += [f"- warning: {escape(without_folders(warning))}" for warning in result.warnings]
     return "## Gates\n\n" + "\n".join(lines)
 
 

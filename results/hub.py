@@ -72,7 +72,7 @@ def publish(
             )
         parent = info.sha
         there = _paths(api, repository, parent, list(files))
-        changed = [name for name in files if not _same(there.get(name), files[name])]
+        changed = _other(files, there)
         stale = _stale(hub, api, repository, parent, files)
         if changed or stale:
             commit = _commit(hub, api, repository, parent, files, changed, stale, message)
@@ -152,7 +152,7 @@ def _require_arrived(
     api: Any, repository: str, commit: str, files: Mapping[str, Path | bytes]
 ) -> None:
     there = _paths(api, repository, commit, list(files))
-    wrong = [name for name in files if not _same(there.get(name), files[name])]
+    wrong = _other(files, there)
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise HubError(
@@ -161,13 +161,19 @@ def _require_arrived(
         )
 
 
-def _same(there: Any, content: Path | bytes) -> bool:
-    """By the hash the Hub keeps: SHA-256 of a large file, git's own of another."""
-    if there is None:
-        return False
-    if there.lfs is not None:
-        return bool(there.lfs.sha256 == sha256_of(content))
-    return bool(there.blob_id == git_blob(content))
+def _other(files: Mapping[str, Path | bytes], there: Mapping[str, Any]) -> list[str]:
+    """Which of the files the Hub has not, or not like this, by the hash that it keeps: SHA-256 of a
+    large file, git's own of another."""
+    sums = files.get(layout.SUMS)
+    known = read_sums(sums.decode()) if isinstance(sums, bytes) else {}
+
+    def same(name: str, content: Path | bytes) -> bool:
+        its = there.get(name)
+        if its is None or its.lfs is None:
+            return its is not None and bool(its.blob_id == git_blob(content))
+        return bool(its.lfs.sha256 == (known.get(name) or sha256_of(content)))
+
+    return [name for name, content in files.items() if not same(name, content)]
 
 
 def git_blob(content: Path | bytes) -> str:

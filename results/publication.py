@@ -14,7 +14,7 @@ import msgspec
 
 from jobs import layout
 from jobs.spec import Lineage, Measured, ResolvedSpec, encode
-from results.card import on_hub, own_name
+from results.portable import on_hub, own_name
 from results.sums import sha256_of, write_sums
 
 CARD = "README.md"

@@ -19,10 +19,11 @@ from tests.servers import hub
 from tests.servers.hub_repositories import git_blob, sha256
 
 WRITER, READER, OTHER = "hf_writer", "hf_reader", "hf_other"
-# A few steps of the sample job, with few answers; the gate is any run's, or none's.
+# A few steps of the sample job, with few answers or none; the gate is any run's, or none's.
 SHORT = ("--set", "train.epochs=0.2", "--set", "eval.limit=4", "--set", "eval.compare_base=false")
+SILENT = (*SHORT, "--set", "eval.generate=false")
 PASSES = ("--set", "gates=[{metric: loss, max: 100}]")
-FAILS = ("--set", "gates=[{metric: json_citation_rate, min: 0.99}]")
+FAILS = ("--set", "gates=[{metric: loss, max: 0.001}]")
 
 
 def account(name: str, role: str) -> dict[str, object]:
@@ -202,6 +203,28 @@ def test_public_only_where_it_is_said(launch: Launcher) -> None:
     assert "me/open is public, and nothing is published openly unasked" in refused
 
 
+def test_a_licence_that_the_hub_does_not_know_is_bad_input(launch: Launcher) -> None:
+    said = launch("publish", "good", "--hub", "me/free", "--license", "freee", code=2)
+    assert 'Invalid metadata in README.md. - "license" must be one of' in said
+    assert set(launch.server.models["me/free"].files) == {".gitattributes"}
+
+
+def test_its_recipe_is_one_that_the_launcher_takes(launch: Launcher, home: Path, tmp_path) -> None:
+    card = launch.server.models["me/first"].files["README.md"].decode()
+    (text,) = re.findall(r"```yaml\n(.*?)```", card, re.DOTALL)
+    sample = ROOT / "jobs" / "sample"
+    shutil.copytree(sample / "model", tmp_path / "model")
+    for name in ("train.jsonl", "validation.jsonl"):
+        shutil.copy(sample / name, tmp_path)
+    (tmp_path / "recipe.yaml").write_text(text)
+    plan = json.loads(launch(str(tmp_path / "recipe.yaml"), "--dry-run", "--json"))
+    spec = json.loads((home / layout.SPEC).read_text())
+    for key in ("task", "strategy", "lora", "train", "eval", "gates", "seed"):
+        assert plan["job"][key] == spec[key]
+    chosen = plan["candidates"][0]["spec"]
+    assert chosen["train_sha256"] == spec["train_sha256"]
+
+
 @pytest.mark.parametrize(
     ("token", "to", "said"),
     [
@@ -283,7 +306,7 @@ def test_a_hub_that_goes_away_leaves_everything_here(launch: Launcher, home: Pat
 @pytest.fixture(scope="module")
 def failed(launch: Launcher) -> Path:
     """A run that fails its gate: trained, home, and not published though that was asked."""
-    said = launch("--run-id", "failed", *SHORT, *FAILS, "--hub", "me/failed", code=5)
+    said = launch("--run-id", "failed", *SILENT, *FAILS, "--hub", "me/failed", code=5)
     assert said.rstrip().splitlines()[-1] == (
         "not published; launch publish failed --hub me/failed --force would, and say so"
     )
@@ -293,18 +316,18 @@ def failed(launch: Launcher) -> Path:
 
 def test_failed_gates_are_refused_unless_forced(launch: Launcher, failed: Path) -> None:
     refused = launch("publish", "failed", "--hub", "me/failed", code=5)
-    assert "run failed is not published: FAIL: json_citation_rate" in refused
+    assert "run failed is not published: FAIL: loss" in refused
     assert "me/failed" not in launch.server.models
     assert launch.publish("failed", "me/failed", "--force")["committed"] is True
     card = launch.server.models["me/failed"].files["README.md"].decode()
     first = card.split("---\n")[2].strip().splitlines()
     assert first[0] == "> **Not good by its own gates; published nevertheless.**"
-    assert "FAIL: json_citation_rate" in first[2]
+    assert "FAIL: loss" in first[2]
 
 
 def test_a_hub_down_after_the_run_names_what_finishes_it(launch: Launcher) -> None:
     launch.server.breaks_off = "/commit/"
-    said = launch("--run-id", "later", *SHORT, *PASSES, "--hub", "me/after", code=4)
+    said = launch("--run-id", "later", *SILENT, *PASSES, "--hub", "me/after", code=4)
     launch.server.breaks_off = None
     last = said.rstrip().splitlines()[-1]
     assert last == "trained, but not published: launch publish later --hub me/after"

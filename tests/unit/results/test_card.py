@@ -25,7 +25,8 @@ from jobs.spec import (
     ResolvedSpec,
     Result,
 )
-from results.card import Card, fenced, metadata, recipe, render
+from results.card import Card, fenced, metadata, render
+from results.portable import recipe, without_folders
 from results.receipt import Line, Receipt
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "model-card.md"
@@ -131,6 +132,20 @@ def test_no_path_of_the_machine_is_in_it() -> None:
     assert "golden: golden.jsonl" in text
     assert "base_model:" not in text
     assert 'from_pretrained("FOLDER OF THE BASE")' in text
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("/home/me/runs/a/adapter: this PEFT drops x", "adapter: this PEFT drops x"),
+        ("see '~/runs/a' and /mnt/b/c.jsonl:3", "see 'a' and c.jsonl:3"),
+        ("of https://huggingface.co/a/b, 3/4 rows", "of https://huggingface.co/a/b, 3/4 rows"),
+    ],
+)
+def test_a_message_loses_its_folders(message: str, said: str) -> None:
+    assert without_folders(message) == said
+    result = msgspec.structs.replace(RESULT, warnings=(message,))
+    assert f"- warning: {said}" in render(changed(result=result))
 
 
 def test_text_of_models_and_data_stays_text() -> None:
