@@ -80,9 +80,9 @@ def objections(result: Result | None) -> tuple[str, ...]:
 
 
 def _require_access(repository: str) -> None:
-    """Before anything is hashed or sent: the client, and what the token may."""
+    """Before anything is hashed or sent: what the token may, and the client."""
     try:
-        checks = (hub_access.client(), hub_access.push(repository))
+        checks = (hub_access.push(repository), hub_access.client())
     except (OSError, msgspec.MsgspecError) as error:
         raise OutsideFailed(f"the Hub does not answer: {error}\ntry again later") from None
     for check in checks:
