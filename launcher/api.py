@@ -1,4 +1,5 @@
-"""The library's face: plan, checks, submit, follow, status, logs, cancel, collect, canary, adopt.
+"""The library's face: plan, checks, submit, follow, status, logs, cancel, collect, publish, canary,
+adopt.
 
 A run is a plan, then a submit: `plan` touches nothing, and what it returns is exactly what
 `submit` acts on.
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -59,6 +61,10 @@ from launcher.running.runs import (
 from launcher.running.watching import exists, follow, logs, minutes_unfetched, runs, status
 from launcher.types import MICROUSD, Budget, DataFacts, ModelFacts, Offer, Plan
 
+if TYPE_CHECKING:
+    from launcher.running.publishing import PublishFlags
+    from results.hub import Published
+
 __all__ = [
     "DEFAULT_STORE",
     "adopt",
@@ -75,6 +81,7 @@ __all__ = [
     "offers",
     "plan",
     "prove",
+    "publish",
     "ready",
     "require_choice",
     "resume",
@@ -94,6 +101,13 @@ def guard(*, watch: bool = False) -> Iterator[str]:
 
     book = ledger()
     return guard.watch(book) if watch else guard.round_of(book)
+
+
+def publish(run: str, repository: str, flags: "PublishFlags | None" = None) -> "Published":
+    """Publish a run, by its id or folder, as ORG/NAME on the Hub. Raises LaunchError."""
+    from launcher.running import publishing
+
+    return publishing.publish(run, repository, flags or publishing.PublishFlags())
 
 
 # What `compare` lays side by side.

@@ -17,6 +17,7 @@ from launcher.errors import GATE_FAILED_EXIT, BadInput, LaunchError
 if TYPE_CHECKING:
     from launcher.running.runs import Resumption
     from launcher.types import Candidate, Plan, View
+    from results.hub import Published
 
 INTERRUPTED_EXIT = 130
 ENDED_BADLY_EXITS = {"BAD_INPUT": 2, "BUDGET_EXCEEDED": 3}  # else 1
@@ -37,7 +38,7 @@ def launch() -> None:
 @click.argument("recipe", nargs=-1)
 @job_flags
 @click.option("--store", metavar="DIR|s3://...", help="Where runs go.  [default: runs]")
-@click.option("--hub", metavar="ORG/NAME", help="Publish there (not in this version).")
+@click.option("--hub", metavar="ORG/NAME", help="Publish it there when its gates pass.")
 @click.option("--dry-run", is_flag=True, help="Plan and show; start nothing.")
 @click.option(
     "--show", type=click.Choice(["plan", "task", "spec"]), default="plan", help="What to show."
@@ -66,7 +67,7 @@ def train(
     from launcher import api
 
     asked = flags(given)
-    _refuse_what_is_not_there_yet(recipe, hub)
+    _refuse_what_is_not_there_yet(recipe)
     if python is not None:
         from launcher.executors.environment import PYTHON_VARIABLE
 
@@ -83,7 +84,7 @@ def train(
         if ready.place.candidate.worst_microusd and not yes:
             _confirm_going_on(ready)
         api.resume(ready, say)
-        _see_through(run_id, as_json, detach)
+        _see_through(run_id, as_json, detach, hub)
         return
     made = api.plan(
         recipe[0] if recipe else None,
@@ -108,16 +109,12 @@ def train(
         if choice.worst_microusd:
             say(f"a machine may be on its way and cost money: launch cancel {made.run_id}")
         raise
-    _see_through(made.run_id, as_json, detach)
+    _see_through(made.run_id, as_json, detach, hub)
 
 
-def _refuse_what_is_not_there_yet(recipe: tuple[str, ...], hub: str | None) -> None:
+def _refuse_what_is_not_there_yet(recipe: tuple[str, ...]) -> None:
     if len(recipe) > 1:
         raise BadInput("one recipe at a time: several under one cap are not in this version")
-    if hub is not None:
-        raise BadInput(
-            "--hub: publishing is not in this version; the adapter is in the run's folder"
-        )
 
 
 def _require_a_way_home(choice: "Candidate", detach: bool, store: str) -> None:
@@ -173,20 +170,23 @@ def _ask_to_spend(question: str) -> None:
         raise click.Abort
 
 
-def _see_through(run_id: str, as_json: bool, detach: bool) -> None:
-    """Follow the run to its end, collect it and print the receipt; exit as the run did."""
+def _see_through(run_id: str, as_json: bool, detach: bool, hub: str | None) -> None:
+    """Follow the run to its end, collect it, publish it where that was asked and its gates passed,
+    and print the receipt; exit as the run did."""
     from launcher import api
 
     if detach or not _follow(run_id):
         say(f"{run_id} goes on by itself: launch logs {run_id} -f, launch collect {run_id}")
         _say_what_waits(run_id)
+        if hub is not None:
+            say(f"to publish it then: {_publishing(run_id, hub)}")
         if as_json:
             write_json({"run_id": run_id, "state": "RUNNING"})
         if not detach and not sys.stdin.isatty():  # interrupted with nobody to ask: not done
             sys.exit(INTERRUPTED_EXIT)
         return
     home = api.collect(run_id)
-    _finish(run_id, home, as_json)
+    _finish(run_id, home, as_json, hub)
 
 
 def _say_what_waits(run_id: str) -> None:
@@ -229,16 +229,19 @@ def _ask_what_now() -> str:
         return "d"
 
 
-def _finish(run_id: str, home: Path, as_json: bool) -> None:
+def _finish(run_id: str, home: Path, as_json: bool, hub: str | None) -> None:
     from jobs import layout
     from launcher import api
     from launcher.display.runs import receipt_text
+    from results.hub import Published
     from results.receipt import Receipt
 
     view = api.status(run_id)
     receipt = msgspec.json.decode((home / layout.RECEIPT).read_bytes(), type=Receipt)
+    good = view.run.state == "SUCCEEDED" and view.run.reason is None
+    published = _published(run_id, hub) if hub is not None and good else None
     if as_json:
-        answer = {
+        answer: dict[str, object] = {
             "run_id": run_id,
             "state": view.run.state,
             "reason": view.run.reason,
@@ -247,6 +250,8 @@ def _finish(run_id: str, home: Path, as_json: bool) -> None:
             "result": view.result,
             "receipt": receipt,
         }
+        if hub is not None:
+            answer["published"] = None if isinstance(published, LaunchError) else published
         write_json(answer)
     else:
         click.echo("\n" + receipt_text(receipt, view.result))
@@ -260,7 +265,30 @@ def _finish(run_id: str, home: Path, as_json: bool) -> None:
     if view.run.reason == "GATE_FAILED":
         say(f"trained, but {view.run.message}")
         _say_the_next_rung(view)
+        if hub is not None:
+            say(f"not published; {_publishing(run_id, hub)} --force would, and say so")
         sys.exit(GATE_FAILED_EXIT)
+    if hub is not None and isinstance(published, LaunchError):
+        say(f"error: {published}")
+        say(f"trained, but not published: {_publishing(run_id, hub)}")
+        sys.exit(published.exit_code)
+    if isinstance(published, Published):
+        say(published.line)
+
+
+def _publishing(run_id: str, hub: str) -> str:
+    """What publishes the run from any terminal."""
+    return f"launch publish {run_id} --hub {hub}"
+
+
+def _published(run_id: str, hub: str) -> "Published | LaunchError":
+    """What stands on the Hub now, or why not: the run is home all the same."""
+    from launcher import api
+
+    try:
+        return api.publish(run_id, hub)
+    except LaunchError as error:
+        return error
 
 
 def _say_the_next_rung(view: "View") -> None:

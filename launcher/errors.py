@@ -3,6 +3,7 @@
 LaunchError
 ├── BadInput        exit 2: a recipe, a flag, a data file or a model folder is wrong
 ├── NothingFits     exit 3: no offer fits the model, the cap or the hours
+├── GateFailed      exit 5: it failed its gates, and what was asked is for what passed
 └── OutsideFailed   exit 4: a system outside this program failed
     └── NoCapacity  the provider has none of it now; the next offer may be had
 
@@ -23,6 +24,10 @@ class BadInput(LaunchError):
 
 class NothingFits(LaunchError):
     exit_code = 3
+
+
+class GateFailed(LaunchError):
+    exit_code = GATE_FAILED_EXIT
 
 
 class OutsideFailed(LaunchError):

@@ -73,6 +73,11 @@ def immediate(plan: Plan, candidate: Candidate, store: str | None) -> list[Check
     return found
 
 
+def of_publishing(hub: str | None) -> list[Check]:
+    """Whether the run may be published where it is to be."""
+    return asked(list(_publishing(hub))) if hub is not None else []
+
+
 def _local_disk(chosen: Candidate, run_id: str) -> Check:
     """What the run itself writes. The environment is made before it, and a base model from the Hub
     lies in the Hub's own cache, if not there already: neither is counted."""
@@ -142,8 +147,18 @@ def _at_work(plan: Plan, candidate: Candidate, hub: str | None) -> Iterator[Ques
             hub_access.model, "parent", where, revision or None, "adapter_config.json"
         )
         yield Question("parent", seconds, adapter)
-    if hub is not None:
-        yield Question("push", seconds, partial(hub_access.push, hub))
+    yield from _publishing(hub)
+
+
+def _publishing(hub: str | None) -> Iterator[Question]:
+    """Whether there is what publishes, and it may."""
+    if hub is None:
+        return
+    from launcher.checking import hub_access
+
+    yield Question("client", _SLACK_SECONDS, hub_access.client)
+    seconds = 2 * hub_access.SECONDS + _SLACK_SECONDS
+    yield Question("push", seconds, partial(hub_access.push, hub))
 
 
 def _renting(chosen: Candidate, asking: Asking) -> list[Question]:

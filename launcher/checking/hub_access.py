@@ -4,6 +4,7 @@ Only that variable counts: it is what a rented machine is given, whatever else i
 HTTP on HF_ENDPOINT, as huggingface_hub 2.4 asks: the launcher's environment may be without it.
 """
 
+import importlib.util
 import os
 import re
 import urllib.error
@@ -98,6 +99,15 @@ def _refusal(model_id: str, revision: str | None, file: str, answer: _Answer) ->
     if answer.status == 403:
         return f"{model_id} may not be read with this HF_TOKEN", _another()
     return f"the Hub has no {model_id}, or does not show it", f"check the id{with_token}"
+
+
+def client() -> Check:
+    """Whether huggingface_hub is here, which publishes; it is not imported."""
+    if importlib.util.find_spec("huggingface_hub") is None:
+        found = "--hub needs the Hub's client, which is not installed here"
+        how = "pip install 'loralift[hub]'"
+        return Check(name="client", state="failed", found=found, next=how)
+    return Check(name="client", state="ok", found="huggingface_hub is installed")
 
 
 def push(repository: str) -> Check:

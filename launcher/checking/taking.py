@@ -11,7 +11,14 @@ from launcher.checking.fresh_price import Asking, Askings
 from launcher.checking.rentable import Refused, named, rentable
 from launcher.errors import BadInput, LaunchError, NothingFits, OutsideFailed
 from launcher.planning.refusals import usd
-from launcher.preflight import OF_THE_OFFER, OF_THE_PROVIDER, every, immediate, of_the_offer
+from launcher.preflight import (
+    OF_THE_OFFER,
+    OF_THE_PROVIDER,
+    every,
+    immediate,
+    of_publishing,
+    of_the_offer,
+)
 from launcher.types import Candidate, Plan
 
 Say = Callable[[str], None]
@@ -25,7 +32,7 @@ def ready(plan: Plan, store: str | None, hub: str | None, say: Say) -> Plan:
     An offer that is not there, not fit or grown too dear is passed over, said in one line, and the
     next that holds the cap is chosen. Raises BadInput, OutsideFailed, or NothingFits where the cap
     holds no price. A plan without a choice comes back as it is; what costs nothing is looked at as
-    far as that takes no time, and asks nobody.
+    far as that takes no time, and asks nobody but the Hub, where it is to publish there.
     """
     if plan.chosen is None:
         return plan
@@ -40,7 +47,7 @@ def ready(plan: Plan, store: str | None, hub: str | None, say: Say) -> Plan:
             say(f"{said}; going on with {named(candidate.offer)}")
         asking = askings.about(candidate.offer.provider)
         if not candidate.worst_microusd:
-            found = immediate(plan, candidate, store)
+            found = [*immediate(plan, candidate, store), *of_publishing(hub)]
         elif job_is_known:
             found = of_the_offer(plan, candidate, asking)
         else:

@@ -70,3 +70,27 @@ def predict(run: str, file: str, as_json: bool, **given: Any) -> None:
     if as_json and summary is not None:
         write_json(summary)
     sys.exit(code)
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option("--hub", required=True, metavar="ORG/NAME", help="The model repository.")
+@click.option("--public", is_flag=True, help="For all to see.  [default: private]")
+@click.option("--force", is_flag=True, help="Although its gates failed; the card says so first.")
+@click.option("--license", "licence", metavar="ID", help="As the Hub names it: apache-2.0, mit.")
+@click.option("--with-export", is_flag=True, help="What `launch export` made and let pass, too.")
+@JSON_FLAG
+def publish(run: str, hub: str, as_json: bool, **given: Any) -> None:
+    """Publish a run's adapter on the Hugging Face Hub, with a model card.
+
+    RUN is a run's id or a collected run's folder. HF_TOKEN must be able to write there. What is
+    there already is not sent again, and what arrived is checked by hash.
+    """
+    from launcher import api
+    from launcher.running.publishing import PublishFlags
+
+    published = api.publish(run, hub, PublishFlags(**given))
+    if as_json:
+        write_json(published)
+    else:
+        click.echo(published.line)

@@ -4,8 +4,6 @@ import os
 
 import click
 
-NOT_THERE_YET = ("publish",)
-
 
 class DefaultCommand(click.Group):
     """`launch sample.yaml` means `launch train sample.yaml`: a first word that names no command,
@@ -28,8 +26,6 @@ class DefaultCommand(click.Group):
         shipped = paths.recipes()
         if first in shipped:
             return
-        if first in NOT_THERE_YET:
-            raise click.UsageError(f"`launch {first}` is not in this version")
         import difflib
 
         near = difflib.get_close_matches(first, [*self.commands, *shipped], n=1)

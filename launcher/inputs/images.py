@@ -16,7 +16,7 @@ def mistake_in(reference: str) -> str | None:
     """What is wrong with a reference, or None."""
     if _REFERENCE.fullmatch(reference):
         return None
-    expected = "expected NAME[:TAG][@sha256:...], as in ghcr.io/me/train:1"
+    expected = "expected NAME[:TAG][@sha256:...], as in registry.example/me/train:1"
     if "://" in reference or reference.startswith("docker:"):
         return f"{expected}, without {reference.partition(':')[0]}:"
     return expected

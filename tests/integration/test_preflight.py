@@ -86,6 +86,14 @@ def test_a_paid_job_without_credentials_never_starts(launch, server) -> None:
     assert json.loads(launch("runs", "--json", code=0).stdout) == {"runs": []}
 
 
+def test_a_token_that_cannot_publish_is_found_before_the_paid_run(launch, server) -> None:
+    auth = {"accessToken": {"role": "read"}}
+    server.accounts["hf_reader"] = {"name": "me", "auth": auth}
+    done = launch(*RENTED, "--yes", "--hub", "me/new", code=2, HF_TOKEN="hf_reader")
+    assert "push: HF_TOKEN may only read; make one of role write on" in done.stderr
+    assert json.loads(launch("runs", "--json", code=0).stdout) == {"runs": []}
+
+
 def test_a_gated_model_is_bad_input(launch, server) -> None:
     server.models[MODEL].gated_to = "hf_another"
     done = launch(*RENTED, "--yes", code=2, HF_TOKEN="hf_mine")

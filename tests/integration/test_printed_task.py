@@ -12,7 +12,7 @@ from tests.integration.skypilot import api_server, name_cards
 from tests.unit.launcher.catalog.real_rows import place
 
 JOB = ("--model", "Qwen/Qwen2.5-7B", "--strategy", "qlora", "--max-cost", "20")
-IMAGE = ("--image", "ghcr.io/me/train:1")
+IMAGE = ("--image", "registry.example/me/train:1")
 # Where from, and the instance that was planned. Clouds that know their machines without their own
 # libraries or lists of images: SkyPilot goes on to them in a dry run.
 TASKS = [

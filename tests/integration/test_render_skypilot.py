@@ -29,7 +29,7 @@ from tests.unit.launcher.plans import JOB, dollars, estimator, planned
 from tests.unit.launcher.test_shipped_recipes import plan
 
 STORE, SECRETS = "s3://bucket/runs", ("AWS_ACCESS_KEY_ID", "HF_TOKEN")
-IMAGE = "ghcr.io/me/train:1"
+IMAGE = "registry.example/me/train:1"
 # No limit but the cards' own.
 WIDE = Budget(max_cost_microusd=dollars(1_000_000), max_hours=10_000, spot=True)
 RECIPES_WIDE = ("budget.max_cost=1000000", "budget.max_hours=10000", "budget.spot=true",

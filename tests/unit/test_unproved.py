@@ -18,7 +18,7 @@ from tests.unit.launcher.catalog.test_clusters import asked, share
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "unproved.md").read_text()
 COMMANDS = re.findall(r"^\|[^|]*\| `launch ([^`]*)` \|$", PAGE, re.MULTILINE)
 TODAY = datetime(2026, 11, 21, 12, tzinfo=UTC)
-PLACEHOLDERS = {"REGISTRY/NAME": "ghcr.io/me/train", "DIGEST": "0" * 64}
+PLACEHOLDERS = {"REGISTRY/NAME": "registry.example/me/train", "DIGEST": "0" * 64}
 
 
 @pytest.fixture

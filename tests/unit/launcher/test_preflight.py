@@ -1,6 +1,7 @@
 """Which checks a plan gets, and what they find."""
 
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -39,6 +40,7 @@ def test_a_paid_plan_gets_every_check(tmp_path: Path) -> None:
         "data": "skipped",  # no training environment
         "token": "missing",
         "model": "unknown",  # the Hub does not answer
+        "client": "ok" if find_spec("huggingface_hub") else "failed",
         "push": "failed",  # no token
         "skypilot": "failed",
         "price": "skipped",

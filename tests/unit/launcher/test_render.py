@@ -82,10 +82,10 @@ def test_spot_only_where_the_offer_is_spot():
 
 
 def test_the_image_that_was_asked_for():
-    asked = msgspec.structs.replace(TEN, image="ghcr.io/me/train:1")
+    asked = msgspec.structs.replace(TEN, image="registry.example/me/train:1")
     made = planned([cloud("RTX4090", 0.74, capabilities=("containers",))], asked)
     resources = yaml.safe_load(rendered(made))["resources"]
-    assert resources["image_id"] == "docker:ghcr.io/me/train:1"
+    assert resources["image_id"] == "docker:registry.example/me/train:1"
     made = planned([cloud("RTX4090", 0.74, capabilities=("containers",))], TEN)
     assert "image_id" not in yaml.safe_load(rendered(made))["resources"]
 

@@ -81,7 +81,7 @@ def test_an_image_is_not_looked_at_and_one_that_may_change_is_said(
 ) -> None:
     offer = cloud("RTX4090", 0.5, capabilities=("autodown", "containers"))
     assert "image" not in checks(offer)
-    found = checks(offer, image=f"ghcr.io/me/train:1{digest}")["image"]
+    found = checks(offer, image=f"registry.example/me/train:1{digest}")["image"]
     assert found.state == "skipped"
     assert "when the machine pulls it" in found.found
     assert ("@sha256" in found.next) is advised
