@@ -18,6 +18,8 @@ def commands(python: str, model: str) -> dict[str, list[str]]:
         "pretrained": [*here, "pytest", "tests/soak/test_pretrained.py", "-q", "-s"],
         "managed": [*here, "pytest", "tests/soak/test_managed.py", "-q", "-s"],
         "kills": [*here, "pytest", "tests/soak/test_kills.py", "-q", "-s"],
+        "canary": [*here, "pytest", "tests/soak/test_canary.py", "-q", "-s"],
+        "properties": [*here, "pytest", "tests/unit", "-q", "--hypothesis-profile", "thorough"],
         "student": [*here, "benchmarks.student", python, model, "--heads", "fitted"],
         "low-ram": [*here, "benchmarks.low_ram", python],
         "train": [*here, "benchmarks.train", python],

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from launcher.planning.canary import PARTS
 from tests.integration.conftest import sky_python, train_python
-from tests.integration.slurm.canary import proves
 from tests.integration.slurm.cluster import SlurmCluster
 from tests.integration.slurm.conftest import slurm
 from tests.integration.slurm.test_launch import processes_of, until
+from tests.soak.canaries import proves
 
 __all__ = ["sky_python", "slurm", "train_python"]
 
