@@ -46,7 +46,7 @@ def resumed(ready: Resumption, monkeypatch: pytest.MonkeyPatch) -> list[Resumpti
     monkeypatch.setattr(api, "exists", lambda run_id: True)
     monkeypatch.setattr(api, "resumption", lambda run_id, say: ready)
     monkeypatch.setattr(api, "resume", lambda one, say: found.append(one))
-    monkeypatch.setattr(cli, "_see_through", lambda *_: None)
+    monkeypatch.setattr(cli, "see_through", lambda *_: None)
     return found
 
 
