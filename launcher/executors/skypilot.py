@@ -284,9 +284,19 @@ class SkyPilotExecutor:
         try:
             return self._calls(call, **arguments)
         except CallFailed as error:
-            raise OutsideFailed(f"SkyPilot could not `{call}`: {error}"[:600]) from None
+            said = f"SkyPilot could not `{call}`: {error}"[:600]
+            if re.search(_NO_SERVER, said):
+                said = f"{said[:300]}\n{_LEFT_BY_A_SERVER}"
+            raise OutsideFailed(said) from None
 
 
+# What the client says where its server ended and cannot be started: in 0.14.1 the workers of one
+# that was killed hold a port that the next one wants.
+_NO_SERVER = "Max retries exceeded|API server process exited"
+_LEFT_BY_A_SERVER = (
+    "where its API server was killed, its workers keep the next one from starting: end them with "
+    "`pkill -f ^SkyPilot:`"
+)
 _RUN = "~/loralift/run"
 _ASIDE = f"{layout.STOP}{layout.TEMPORARY_SUFFIX}"
 

@@ -27,6 +27,7 @@ TARGETS = ("launcher", "server", "server and workers", "job")
 # Moments of a run, and how many seconds after their first sign the kill may come: the last reaches
 # into the fetching and the machine's end.
 MOMENTS = {"provisioning": 40.0, "set-up": 5.0, "training": 20.0, "evaluating": 25.0}
+UNNOTICED_SECONDS = 15.0  # that a person takes to find out what a dead server left
 JOB_SECONDS = 8.0  # a job is alive for longer than this after each of them
 EPOCHS = 40  # of 3 steps: half a minute to a minute of training
 CHECKPOINTS = "train.checkpoint_every_steps=10"
@@ -68,7 +69,6 @@ class Death:
     at: float = 0.0  # time.monotonic
     seen: str = ""  # what the job was at
     step: int = 0  # of the newest complete checkpoint on the node
-    left: frozenset[Process] = frozenset()  # workers of a server that was killed alone
 
 
 class Stage:
@@ -175,9 +175,9 @@ class Killed(Story):
             stage.servers_killed.append(time.monotonic())
             assert processes.send(server, signal.SIGKILL)
             if kill.target == "server":
-                death.left = frozenset(below)
-            else:
-                processes.kill(below)
+                time.sleep(UNNOTICED_SECONDS)
+            # until they are gone no other server can start: a person has to end them
+            processes.kill(below)
         death.at = time.monotonic()
         return death
 
@@ -200,7 +200,7 @@ class Killed(Story):
         if run["state"] == "SUCCEEDED":
             return True
         self.ended_early(run)
-        self.start("-m", "launcher", "--run-id", self.run_id)
+        self.start("-m", "launcher", "--run-id", self.run_id, "--yes")
         return False
 
     def ended_early(self, run: dict[str, Any]) -> None:
@@ -213,12 +213,6 @@ class Killed(Story):
     def checkpoint_here(self, step: int) -> bool:
         name = f"{layout.CHECKPOINT_PREFIX}{step}"
         return (self.work / layout.CHECKPOINTS / name / layout.COMPLETE).is_file()
-
-
-def end_leftovers(left: frozenset[Process]) -> None:
-    """SkyPilot's workers outlive a server that was killed alone, 170 MB each, and wait for ever."""
-    for process in left:
-        processes.send(process, signal.SIGKILL)
 
 
 def stop_autodown(story: Story) -> int:

@@ -29,7 +29,6 @@ from tests.soak.killing import (
     Killed,
     Stage,
     clusters_of,
-    end_leftovers,
     plan_of,
     setting,
     stop_autodown,
@@ -117,7 +116,6 @@ def tell(stage: Stage, story: Killed, kill: Kill) -> None:
             said = "; ".join(figures.read().splitlines())
     finally:
         story.over.set()
-        end_leftovers(death.left)
     took = time.monotonic() - death.at
     print(f"{kill.name} at {death.seen}: whole after {took:.0f} s; {said}", flush=True)
 
