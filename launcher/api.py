@@ -44,7 +44,7 @@ from launcher.planning.canary import (
 )
 from launcher.planning.selection import asked_for, in_regions, require_known
 from launcher.planning.ways_out import Replan, ways_out
-from launcher.preflight import checks
+from launcher.preflight import checks, require_publishable
 from launcher.running.adopting import adopt
 from launcher.running.clock import spent, utc_now
 from launcher.running.collecting import collect
@@ -84,6 +84,7 @@ __all__ = [
     "publish",
     "ready",
     "require_choice",
+    "require_publishable",
     "resume",
     "resumption",
     "runs",
@@ -221,7 +222,8 @@ def canary(
         sets=(f"budget.collect_minutes={COLLECT_MINUTES}",),
     )
     cap = round(max_cost * MICROUSD)
-    made = plan(str(paths.sample_recipe()), flags, run_id=_new_run_id("canary", now), now=now)
+    run_id = _new_run_id("canary", now)
+    made = plan(str(paths.sample_recipe()), flags, run_id=run_id, now=now, advise=False)
     require_choice(made)
     taken = affordable(capped(made, cap), names)
     checked = ready(choosing(made, taken.candidates[0]), store, None, say)

@@ -75,6 +75,7 @@ def train(
             )
         if detach and api.minutes_unfetched(run_id) is not None:
             raise BadInput(f"--detach: run {run_id} has no s3:// store; stay with it")
+        api.require_publishable(hub)
         ready = api.resumption(run_id, say)
         if ready.place.candidate.worst_microusd and not yes:
             _confirm_going_on(ready)

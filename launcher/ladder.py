@@ -32,8 +32,10 @@ def ladder(plan: Plan, escalation: Escalation, replan: Replan) -> Ladder | None:
     first = Rung(strategy=chosen.spec.strategy)
     found = [_rung_plan(first, plan, 0)]
     holding = tuple(c.offer for c in plan.candidates if c.verdict != "rejected")
+    # they are what --on and --gpu left
+    among_them = msgspec.structs.replace(plan.budget, providers=(), gpu=None)
     for rung, job in _later(escalation, plan.job, first):
-        made = replan(job, plan.budget, holding)
+        made = replan(job, among_them, holding)
         if made.chosen is None:  # what was too small or too dear for the first may do
             made = replan(job, plan.budget)
         found.append(_rung_plan(rung, made, found[-1].climbed_microusd))
@@ -69,13 +71,14 @@ def _nearly(gate: GateResult, near_miss: float) -> bool:
 
 
 def _later(escalation: Escalation, job: JobSpec, first: Rung) -> Iterator[tuple[Rung, JobSpec]]:
-    """The rungs from the first one's strategy on; one that changes nothing is none."""
+    """The rungs from the first one's strategy on; one that changes nothing, or makes the adapter
+    smaller, is none."""
     seen = [job_of(job, first)]
     begun = False
     for rung in escalation.rungs:
         begun = begun or rung.strategy == first.strategy
         climbed = job_of(job, rung)
-        if begun and climbed not in seen:
+        if begun and climbed not in seen and climbed.lora.r >= job.lora.r:
             seen.append(climbed)
             yield rung, climbed
 

@@ -22,7 +22,7 @@ from launcher.checking.data_check import data_check
 from launcher.checking.fitness import fitness
 from launcher.checking.fresh_price import SECONDS as SKYPILOT_SECONDS
 from launcher.checking.fresh_price import Asking, fresh_price, not_enabled
-from launcher.errors import NothingFits, OutsideFailed
+from launcher.errors import BadInput, NothingFits, OutsideFailed
 from launcher.executors import environment
 from launcher.planning.refusals import gib
 from launcher.types import MICROUSD, Candidate, Plan
@@ -76,6 +76,14 @@ def immediate(plan: Plan, candidate: Candidate, store: str | None) -> list[Check
 def of_publishing(hub: str | None) -> list[Check]:
     """Whether the run may be published where it is to be."""
     return asked(list(_publishing(hub))) if hub is not None else []
+
+
+def require_publishable(hub: str | None) -> None:
+    """Raises BadInput, or OutsideFailed, where `of_publishing` finds that it may not."""
+    failed = [check for check in of_publishing(hub) if check.state == "failed"]
+    if failed:
+        kind = OutsideFailed if all(check.outside for check in failed) else BadInput
+        raise kind("\n".join(check.line for check in failed))
 
 
 def _local_disk(chosen: Candidate, run_id: str) -> Check:

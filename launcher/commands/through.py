@@ -153,5 +153,8 @@ def _say_the_next_rung(view: "View") -> None:
         say("next: more or better examples; the ladder has no rung for this")
         return
     next_one = ladder.rungs[number]
-    worst = dollars(next_one.worst_microusd)
-    say(f"next: `launch` as before with {rung_flags(next_one.rung)}; {worst} at worst as planned")
+    flags, worst = rung_flags(next_one.rung), dollars(next_one.worst_microusd)
+    if next_one.refusal:
+        say(f"next would be `launch` as before with {flags}, but as planned: {next_one.refusal}")
+    else:
+        say(f"next: `launch` as before with {flags}; {worst} at worst as planned")

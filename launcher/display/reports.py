@@ -5,8 +5,9 @@ from datetime import datetime
 
 from launcher.display.plans import candidate_row, offer_notes, rung_rows
 from launcher.ledger import Event, StateChanged
+from launcher.planning.costs import bill_microusd
 from launcher.types import ENDED, Attempt, Candidate, Ladder, Plan, Run
-from results.receipt import dollars, duration, spend_microusd
+from results.receipt import dollars, duration
 from results.report.page import Block, Table, Text
 from results.report.run_page import Told
 
@@ -83,7 +84,7 @@ def _attempt(plan: Plan, attempt: Attempt, end: StateChanged | None) -> tuple[st
     if attempt.gone_at is not None:
         seconds = attempt.seconds(datetime.fromisoformat(attempt.gone_at))
         time = duration(seconds / 3600)
-        cost = dollars(spend_microusd(attempt.microusd_per_hour, seconds))
+        cost = dollars(bill_microusd(attempt, seconds))
     reason = (end.reason or "") if end is not None else ""
     message = (end.message or "") if end is not None else ""
     return (

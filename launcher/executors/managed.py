@@ -84,12 +84,16 @@ class ManagedExecutor(SkyPilotExecutor):
         name, work = name_of(handle), self.folder(handle)
         if is_at_work(work):  # by who submits or collects it
             return starting("in hand")
+        if not (work / layout.TASK).is_file():
+            raise OutsideFailed(
+                f"{name} was not submitted from here; look where the run was launched"
+            )
         job = self._job(handle)
         if job is None:
             if self._launching(name):
                 return starting("queued")
             result = read_result(work)
-            return Sight(alive=False, started=False, result=result, billed=False)
+            return Sight(alive=False, started=False, result=result, billed=False, never_there=True)
         if not job["over"]:
             self._show(work, job)
             started = job["status"] not in COMING and (work / layout.METRICS).exists()
@@ -100,6 +104,7 @@ class ManagedExecutor(SkyPilotExecutor):
             self._show(work, job)  # in place first: who reads them reads on
             self._fetch(work)
         there = self._asked("status", cluster=job["cluster"])["cluster"] is not None
+        never = not there and job["status"] in _UNSTARTED and self._cost(handle) is None
         return Sight(
             alive=False,
             started=(work / layout.METRICS).exists(),
@@ -107,6 +112,7 @@ class ManagedExecutor(SkyPilotExecutor):
             billed=there,
             setup_failed=job["status"] == "FAILED_SETUP",
             gone_at=None if there else self._gone_after(job),
+            never_there=never,
         )
 
     def bring(self, handle: str, until: datetime) -> None:

@@ -53,7 +53,7 @@ _LEFT = (*FILES, *FOLDERS, layout.CHECKPOINTS, *layout.RESTART, layout.WATCHDOG_
 _REFUSALS = (
     (r"quota|limit ?exceeded", True, "ask {provider} for a larger quota"),
     (
-        r"Credential|CloudUserIdentity|NoCloudAccess|unauthori[sz]ed|403|forbidden",
+        r"Credential|CloudUserIdentity|NoCloudAccess|unauthori[sz]ed|\b403\b|forbidden",
         False,
         "{enable}, then `sky check`",
     ),

@@ -67,7 +67,7 @@ def adopt(url: str) -> Iterator[Adoption]:
     for run_id in run_ids:
         try:
             yield _adopted(book, store, run_id)
-        except (LaunchError, StoreError, OSError) as error:
+        except (LaunchError, StoreError, OSError, ValueError) as error:
             said = " ".join(str(error).split())
             yield Adoption(run_id=run_id, outcome="refused", said=said)
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from jobs import layout
-from launcher.errors import OutsideFailed
+from launcher.errors import BadInput, OutsideFailed
 from launcher.executors import executor
 from launcher.ledger import Adopted, Collected, Event, Ledger, Measured
 from launcher.types import Run
@@ -40,15 +40,35 @@ def read(content: bytes) -> Sequence[tuple[str, Event]]:
 
 def keep(book: Ledger, run: Run) -> None:
     """Bring the history to the run's bucket. Raises OutsideFailed."""
-    from results.stored_run import StoredRun
+    from results.stored_run import StoredRun, finished
     from results.stores import StoreError, open_store
 
     try:
-        StoredRun(open_store(run.bucket), run.run_id).put(layout.EVENTS, document(book, run.run_id))
+        stored = StoredRun(open_store(run.bucket), run.run_id)
+        if stored.sums() is not None:  # it lists this file as well
+            raise finished(stored)
+        stored.put(layout.EVENTS, document(book, run.run_id))
     except StoreError as error:
         raise OutsideFailed(
             f"the history of run {run.run_id} cannot be kept in its bucket: {error}"
         ) from None
+
+
+def require_free(bucket: str, run_id: str) -> None:
+    """Raises BadInput where the bucket has a run of that id: another ledger's, to go on with or to
+    adopt. Raises OutsideFailed."""
+    from results import stored_run
+    from results.stores import StoreError, open_store
+
+    try:
+        found = stored_run.state(open_store(bucket), run_id)
+    except StoreError as error:
+        raise OutsideFailed(f"{bucket} cannot be looked at: {error}") from None
+    if found != "absent":
+        raise BadInput(
+            f"{bucket} has a {found} run {run_id}; choose another --run-id, or take that one into "
+            f"this ledger: launch adopt {bucket}"
+        )
 
 
 def fetch(run: Run) -> None:

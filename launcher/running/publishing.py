@@ -11,7 +11,7 @@ from jobs import layout
 from jobs.spec import ExportResult, Measured, ResolvedSpec, Result
 from launcher.checking import hub_access
 from launcher.errors import BadInput, GateFailed, OutsideFailed
-from launcher.running.collecting import run_folder
+from launcher.running.collecting import export_folder, run_folder
 from launcher.types import Plan
 from results import hub, publication
 from results.card import Card, render
@@ -109,7 +109,7 @@ def _files(
     measured: tuple[Measured, ...] = ()
     if export is not None:
         measured = export.files
-        files |= publication.exported(_export_folder(home), export.merged, measured)
+        files |= publication.exported(export_folder(home), export.merged, measured)
     card = Card(
         repository=repository,
         spec=spec,
@@ -127,12 +127,8 @@ def _files(
     return files
 
 
-def _export_folder(home: Path) -> Path:
-    return home.with_name(home.name + layout.EXPORT_SUFFIX)
-
-
 def _export(home: Path, spec: ResolvedSpec) -> ExportResult:
-    folder = _export_folder(home)
+    folder = export_folder(home)
     if not (folder / layout.EXPORT_RESULT).is_file():
         raise BadInput(
             f"--with-export: {folder} has no export; `launch export {home.name} --to …` makes it"

@@ -24,6 +24,9 @@ from results.records import read_result, records
 SUBMIT_GRACE_SECONDS = 30.0
 
 
+# For SkyPilot to see a job again that it does not see: its word for a machine whose runtime it
+# cannot reach is INIT, as for one that is starting. Assumption.
+OUT_OF_SIGHT_SECONDS = 600.0
 A_MINUTE = 60.0  # for another that collects: who only looks has no time to wait it out
 
 
@@ -74,9 +77,16 @@ def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool, seen: Sig
         return
     afar = attempt.machine == "UNKNOWN" and number <= book.adopted(run.run_id)
     sight = seen if seen is not None else _looked(runner, attempt, afar)
-    if afar and not sight.alive and (sight.never_there or attempt.provider == LOCAL):
+    # SkyPilot forgets no machine that it had: one that was seen is another SkyPilot's.
+    elsewhere = sight.never_there and attempt.machine in ("UP", "ENDING")
+    if elsewhere or (afar and not sight.alive and (sight.never_there or attempt.provider == LOCAL)):
         _from_afar(book, run, attempt)
         return
+    if run.state == "RUNNING" and not sight.reached and _seen_lately(runner, attempt):
+        raise OutsideFailed(
+            f"SkyPilot does not see the job of {run.run_id} now, which it saw a moment ago; what "
+            "its machine has is not given up for that"
+        )
     if sight.alive:
         news: list[MachineChanged | StateChanged] = []
         if run.state == "PROVISIONING" and sight.started:
@@ -91,6 +101,14 @@ def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool, seen: Sig
     if run.state == "PROVISIONING" and sight.result is None and young:
         return
     finish(book, run, attempt, sight)
+
+
+def _seen_lately(runner: Executor, attempt: Attempt) -> bool:
+    """Whether something new has come of the job within the last minutes."""
+    folder = runner.folder(attempt.handle)
+    there = (folder / name for name in layout.GROWING)
+    newest = max((path.stat().st_mtime for path in there if path.exists()), default=0.0)
+    return utc_now().timestamp() - newest < OUT_OF_SIGHT_SECONDS
 
 
 def _looked(runner: Executor, attempt: Attempt, afar: bool) -> Sight:

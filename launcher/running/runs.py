@@ -14,6 +14,7 @@ from launcher.executors import chosen_executor, executor
 from launcher.executors.base import Say
 from launcher.ledger import AttemptStarted, Ledger, PassedOver, RunCreated, StateChanged
 from launcher.planning.costs import terms
+from launcher.running import history
 from launcher.running.clock import clock, rest, spent, utc_now
 from launcher.running.next_offer import Place, Search, next_place
 from launcher.running.reconciling import finish, ledger, open_machines, reconcile, stamp
@@ -62,6 +63,8 @@ def submit(made: Plan, store: str, say: Say) -> str:
     book = ledger()
     if book.find(made.run_id) is not None:
         raise BadInput(f"run {made.run_id} exists already; `launch status {made.run_id}` shows it")
+    if bucket:
+        history.require_free(bucket, made.run_id)
     budget = msgspec.structs.replace(made.budget, to_bucket=bool(bucket))
     made = msgspec.structs.replace(made, budget=budget)
     book.append(

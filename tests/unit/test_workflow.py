@@ -39,13 +39,13 @@ def parsed(line: str) -> click.Context:
 
 def test_there_are_lines_to_look_at() -> None:
     words = [line.split()[1] for line in LINES]
-    assert words == ["recipe.yaml", "recipe.yaml", "publish", "guard"]
+    assert words == ["recipe.yaml", "recipe.yaml", "publish", "cancel"]
 
 
 @pytest.mark.parametrize("line", LINES)
 def test_the_command_takes_each_line(line: str) -> None:
     context = parsed(line)
-    assert context.info_name in ("train", "publish", "guard")
+    assert context.info_name in ("train", "publish", "cancel")
     if context.info_name == "train":
         assert context.params["recipe"] == ("recipe.yaml",)
         assert context.params["max_cost"] == 5.0

@@ -36,7 +36,7 @@ from launcher.planning.canary import (
 from launcher.planning.refusals import usd
 from launcher.running.canary.acts import ACTS, Acting
 from launcher.running.canary.halting import Unproved
-from launcher.running.clock import spent, utc_now
+from launcher.running.clock import at_its_price, spent, utc_now
 from launcher.running.collecting import collect
 from launcher.running.reconciling import ledger, open_machines, released, stamp
 from launcher.running.runs import submit
@@ -160,7 +160,7 @@ class _Canary:
         """The later parts go where this one found a machine."""
         run = self._book.find(run_id)
         if run is not None:
-            used = self._plan.candidates[run.attempts[-1].candidate]
+            used = at_its_price(self._book.plan(run_id), run.attempts[-1])
             self._plan = choosing(self._plan, used)
 
     def _account(self, part: Part, made: Plan, verdict: Verdict, found: str) -> PartReceipt:

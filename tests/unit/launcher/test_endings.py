@@ -1,9 +1,10 @@
 """What becomes of a run's results and its machine when somebody looks: the ledger and the working
 folder are real, the executor is told what it sees."""
 
+import os
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -164,10 +165,42 @@ def test_what_a_bucket_has_is_fetched_though_the_result_was_seen(
     assert (folder / "adapter" / "adapter_config.json").is_file()
 
 
-def test_one_that_never_was_cost_nothing(book: Ledger, runner: Seen):
-    runner.sight = Sight(alive=False, started=False, result=None, billed=False, never_there=True)
+NOTHING = Sight(alive=False, started=False, result=None, billed=False, never_there=True)
+
+
+def test_one_that_never_was_cost_nothing(small_plan: Plan, runner: Seen):
+    before = utc_now() - timedelta(minutes=1)
+    made = msgspec.structs.replace(small_plan, run_id=RUN, created_at=stamp(before))
+    book, runner.sight = Ledger(paths.ledger_file()), NOTHING
+    provisioning = StateChanged(attempt=1, state="PROVISIONING")
+    asked = (RunCreated(plan=made, store="/runs"), attempt(1), provisioning)
+    book.append(RUN, made.created_at, *asked)
     run, _ = ended(book)
+    assert run.attempts[-1].machine == "GONE"
     assert run.attempts[-1].seconds(utc_now()) == 0.0
+
+
+def test_one_that_was_seen_and_is_not_known_any_more_is_another_skypilots(
+    book: Ledger, runner: Seen
+):
+    runner.sight = NOTHING
+    with pytest.raises(OutsideFailed, match="cannot be seen from here: it may be there"):
+        reconcile(book, book.run(RUN))
+    run = book.run(RUN)
+    assert (run.state, run.attempts[-1].machine) == ("RUNNING", "UP")
+
+
+def test_a_job_that_skypilot_does_not_see_for_a_moment_keeps_its_machine(
+    book: Ledger, runner: Seen
+):
+    runner.sight = msgspec.structs.replace(OVER, result=None, reached=False)
+    log = paths.work_folder(RUN) / layout.LOG
+    log.write_text("step 7")
+    with pytest.raises(OutsideFailed, match="does not see the job of run-1 now"):
+        reconcile(book, book.run(RUN))
+    assert runner.asked == [f"look seen:{RUN}-1"]
+    os.utime(log, (0, 0))  # nothing has come of it for long
+    assert ended(book)[1] == ("FAILED", "LOST", "GONE")
 
 
 def test_what_left_the_machine_is_known_when_it_is_gone(book: Ledger, runner: Seen):

@@ -45,7 +45,7 @@ def test_the_spec_travels_with_paths_of_the_machine():
     )
     tree = yaml.safe_load(rendered(planned([cloud("RTX4090", 0.74)], TEN, job)))
     spec = msgspec.json.decode(tree["envs"]["LORALIFT_SPEC"], type=ResolvedSpec)
-    assert spec.model.id == "given_model"
+    assert spec.model.id == "./given_model"
     assert spec.data == Data(
         train="data/train.jsonl.gz", validation="data/validation.json", test="data/test.csv"
     )
