@@ -29,9 +29,12 @@ from launcher.executors import environment
 from launcher.planning.canary import EPOCHS, PARTS, affordable, intended, plan_of
 from launcher.running.canary.halting import Unproved, halt
 from launcher.types import Plan
+from tests.integration.conftest import train_python
 
-PATIENCE = 180.0  # seconds until a test that waits says that it waited in vain
+PATIENCE = 400.0  # seconds until a test that waits says that it waited in vain
 PARTS_OF_ALL = tuple(PARTS)
+
+__all__ = ["train_python"]
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +152,7 @@ def wait_for(found: Callable[[], object], machine: Machine) -> None:
 
 
 def test_its_machine_ends_it_at_its_deadline(rented: Callable[[str, float], Machine]) -> None:
-    machine = rented("machine", 100)
+    machine = rented("machine", 240)
     job = machine.begin()
     assert job.wait(PATIENCE) == EXIT_CODES["DEADLINE"], machine.said
     result = msgspec.json.decode((machine.run / layout.RESULT).read_bytes(), type=Result)
@@ -162,7 +165,7 @@ def test_its_machine_ends_it_at_its_deadline(rented: Callable[[str, float], Mach
 
 
 def test_nothing_there_ends_it_once_it_is_halted(rented: Callable[[str, float], Machine]) -> None:
-    machine = rented("guard", 45)
+    machine = rented("guard", 120)
     job = machine.begin()
     said = halt(machine, "c", machine.run_id, machine.deadline)
     assert said.startswith("the watchdog was killed, the ")
