@@ -30,6 +30,7 @@ from launcher.inputs import continuing, hub_data, scanning, tokens
 from launcher.inputs.judging import scan_judging
 from launcher.ladder import ladder
 from launcher.ledger import measurements
+from launcher.paths import is_remote
 from launcher.planner import Estimator
 from launcher.planning.canary import (
     ANY_COST,
@@ -48,17 +49,10 @@ from launcher.preflight import checks, require_publishable
 from launcher.running.adopting import adopt
 from launcher.running.clock import spent, utc_now
 from launcher.running.collecting import collect
-from launcher.running.reconciling import ledger, stamp
-from launcher.running.runs import (
-    DEFAULT_STORE,
-    cancel,
-    is_remote,
-    require_choice,
-    resume,
-    resumption,
-    submit,
-)
+from launcher.running.reconciling import ledger
+from launcher.running.runs import DEFAULT_STORE, cancel, require_choice, resume, resumption, submit
 from launcher.running.watching import exists, follow, logs, minutes_unfetched, runs, status
+from launcher.times import stamp
 from launcher.types import MICROUSD, Budget, DataFacts, ModelFacts, Offer, Plan
 
 if TYPE_CHECKING:

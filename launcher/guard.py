@@ -15,7 +15,8 @@ from launcher.executors import executor
 from launcher.executors.base import Sight
 from launcher.ledger import Ledger, MachineChanged, StateChanged
 from launcher.running.clock import ROUND_SECONDS, clock_of, utc_now
-from launcher.running.reconciling import open_machines, reconcile, released, stamp
+from launcher.running.reconciling import open_machines, reconcile, released
+from launcher.times import stamp
 from launcher.types import Run
 
 # The job stops itself at its deadline; only one that did not is told from here.

@@ -12,6 +12,11 @@ def _xdg(variable: str, default: str) -> Path:
     return base / APPLICATION
 
 
+def is_remote(store: str) -> bool:
+    """Whether a `--store` is an address, and no folder of this machine."""
+    return "://" in store
+
+
 def ledger_file() -> Path:
     return _xdg("XDG_STATE_HOME", ".local/state") / "ledger.sqlite3"
 

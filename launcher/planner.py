@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from jobs.spec import JobSpec, ResolvedSpec, Strategy
 from launcher.catalog.merge import age_days
+from launcher.catalog.priced import TERMS
 from launcher.catalog.providers import CLUSTERS, LOCAL, display_name
 from launcher.errors import BadInput
 from launcher.estimate import estimate as real_estimate
@@ -165,12 +166,7 @@ _kind_of = attrgetter(
     "count",
     "spot",
     "executor",
-    "billing_seconds",
-    "billing_minimum_seconds",
-    "microusd_per_gib_disk_hour",
-    "microusd_per_gib_egress",
-    "provision_seconds",
-    "download_mb_s",
+    *TERMS,
     "interruptions_per_hour",
     "enabled",
     "as_of",  # an old price may have risen, a fresh one has not

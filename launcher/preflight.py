@@ -24,6 +24,7 @@ from launcher.checking.fresh_price import SECONDS as SKYPILOT_SECONDS
 from launcher.checking.fresh_price import Asking, fresh_price, not_enabled
 from launcher.errors import BadInput, NothingFits, OutsideFailed
 from launcher.executors import environment
+from launcher.paths import is_remote
 from launcher.planning.refusals import gib
 from launcher.types import MICROUSD, Candidate, Plan
 
@@ -52,7 +53,7 @@ def every(
 ) -> list[Check]:
     """What can be known of the job, and of this candidate's offer."""
     questions = [*_at_work(plan, candidate, hub)]
-    if store is not None and "://" in store:
+    if store is not None and is_remote(store):
         questions.append(Question("store", STORE_SECONDS, partial(_remote_store, store)))
     questions += _renting(candidate, asking)
     return [*immediate(plan, candidate, store), *asked(questions)]
@@ -68,7 +69,7 @@ def immediate(plan: Plan, candidate: Candidate, store: str | None) -> list[Check
     found = list(fitness(candidate, own_python=environment.PYTHON_VARIABLE in environ))
     if candidate.offer.provider == LOCAL:
         found.append(_local_disk(candidate, plan.run_id))
-    if store is not None and "://" not in store:
+    if store is not None and not is_remote(store):
         found.append(_folder("store", store))
     return found
 

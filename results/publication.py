@@ -207,7 +207,7 @@ def places(home: Path, spec: ResolvedSpec) -> list[str]:
 
 
 def _telling(*paths: Path) -> Iterator[str]:
-    """As a folder of its own where it is one name deep: /root/ is a place, /rootless no word."""
+    """As a folder of its own where it is one name deep: /data/ is a place, /database no word."""
     for path in paths:
         text = str(path)
         if re.fullmatch(r"/[^/]*", text):

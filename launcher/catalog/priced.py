@@ -94,20 +94,22 @@ def offer(
     )
 
 
+# What a job, its bill or its worst case can tell of a provider's terms.
+TERMS = (
+    "billing_seconds",
+    "billing_minimum_seconds",
+    "microusd_per_gib_disk_hour",
+    "microusd_per_gib_egress",
+    "provision_seconds",
+    "download_mb_s",
+)
+
+
 @cache
 def terms(provider_id: str) -> dict[str, Any]:
     """The fields of an offer that are the same on all of its provider's machines."""
     provider = PROVIDERS[provider_id]
-    names = (
-        "capabilities",
-        "billing_seconds",
-        "billing_minimum_seconds",
-        "microusd_per_gib_disk_hour",
-        "microusd_per_gib_egress",
-        "provision_seconds",
-        "download_mb_s",
-    )
-    return {name: getattr(provider, name) for name in names}
+    return {name: getattr(provider, name) for name in ("capabilities", *TERMS)}
 
 
 @cache

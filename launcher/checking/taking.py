@@ -10,6 +10,7 @@ from launcher.checking.checks import Check
 from launcher.checking.fresh_price import Asking, Askings
 from launcher.checking.rentable import Refused, named, rentable
 from launcher.errors import BadInput, LaunchError, NothingFits, OutsideFailed
+from launcher.paths import is_remote
 from launcher.planning.refusals import usd
 from launcher.preflight import (
     OF_THE_OFFER,
@@ -67,7 +68,7 @@ def ready(plan: Plan, store: str | None, hub: str | None, say: Say) -> Plan:
 def _in_turn(plan: Plan, store: str | None) -> Iterator[int]:
     """The chosen offer, then where the plan goes on: on spot only where a bucket keeps the run."""
     yield 0
-    bucket = store is not None and "://" in store
+    bucket = store is not None and is_remote(store)
     for fallback in plan.fallbacks:
         if bucket or not fallback.offer.spot:
             yield plan.candidates.index(fallback)

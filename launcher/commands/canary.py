@@ -57,8 +57,9 @@ def canary(
     from launcher import api
     from launcher.display.canary import canary_text, intended_text
     from launcher.errors import BadInput
+    from launcher.paths import is_remote
 
-    if "://" in store:
+    if is_remote(store):
         raise BadInput(f"--store {store}: a canary's receipt goes into a folder of this machine")
     names = tuple(name for name in PARTS if name in parts or not parts)
     made = api.canary(provider, gpu, max_cost, names, store, now=api.utc_now(), say=say)

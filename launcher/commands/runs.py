@@ -83,8 +83,9 @@ def collect(run_id: str, store: str | None) -> None:
     """Bring an ended run's files home."""
     from launcher import api
     from launcher.errors import BadInput
+    from launcher.paths import is_remote
 
-    if store is not None and "://" in store:
+    if store is not None and is_remote(store):
         raise BadInput(
             f"--store {store}: results are brought to a folder of this machine; name one"
         )

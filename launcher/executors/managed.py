@@ -7,7 +7,7 @@ recovery moves it.
 """
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from launcher.executors.skypilot import (
     starting,
 )
 from launcher.executors.skypilot_calls import CallFailed
+from launcher.times import stamp_of
 from results.records import is_at_work, read_result
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class ManagedExecutor(SkyPilotExecutor):
         known = [end for end in ends if end]
         if not known:
             return None
-        return datetime.fromtimestamp(max(known), UTC).isoformat(timespec="milliseconds")
+        return stamp_of(max(known))
 
     def _show(self, work: Path, job: dict[str, Any]) -> None:
         """Bring the log and the records as the store has them. Raises OutsideFailed."""

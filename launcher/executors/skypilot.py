@@ -28,6 +28,7 @@ from launcher.errors import NoCapacity, OutsideFailed
 from launcher.executors.base import Order, Say, Sight, name_of
 from launcher.executors.claims import collecting, hold, wait
 from launcher.executors.skypilot_calls import NO_ANSWER, CallFailed, Calls
+from launcher.times import stamp_of
 from launcher.types import MICROUSD, Offer
 from results.collect import FILES, FOLDERS
 from results.records import is_at_work, read_result
@@ -59,6 +60,14 @@ _REFUSALS = (
     ),
     (r"manifest unknown|pull access denied|image .*not found", False, "check the image's name"),
     (r"ResourcesUnavailable|ProvisionPrechecks", True, "try again later, or allow more with --on"),
+)
+
+# What the client says where its server ended and cannot be started: in 0.14.1 the workers of one
+# that was killed hold a port that the next one wants.
+_NO_SERVER = "Max retries exceeded|API server process exited"
+_LEFT_BY_A_SERVER = (
+    "where its API server was killed, its workers keep the next one from starting: end them with "
+    "`pkill -f ^SkyPilot:`"
 )
 
 
@@ -191,13 +200,12 @@ class SkyPilotExecutor:
     def _gone(self, cluster: str, work: Path) -> Sight:
         account = self._asked("cost", cluster=cluster)
         until = account["until"] if account is not None else None
-        gone = datetime.fromtimestamp(until, UTC) if until else None
         return Sight(
             alive=False,
             started=False,
             result=read_result(work),
             billed=False,
-            gone_at=None if gone is None else gone.isoformat(timespec="milliseconds"),
+            gone_at=stamp_of(until) if until else None,
             never_there=account is None,
         )
 
@@ -290,13 +298,6 @@ class SkyPilotExecutor:
             raise OutsideFailed(said) from None
 
 
-# What the client says where its server ended and cannot be started: in 0.14.1 the workers of one
-# that was killed hold a port that the next one wants.
-_NO_SERVER = "Max retries exceeded|API server process exited"
-_LEFT_BY_A_SERVER = (
-    "where its API server was killed, its workers keep the next one from starting: end them with "
-    "`pkill -f ^SkyPilot:`"
-)
 _RUN = "~/loralift/run"
 _ASIDE = f"{layout.STOP}{layout.TEMPORARY_SUFFIX}"
 

@@ -58,16 +58,15 @@ def status(cluster: str) -> dict[str, Any]:
     """The cluster as SkyPilot sees it now, and its last job."""
     record = known(cluster, refresh=common.StatusRefreshMode.AUTO)
     if record is None:
-        return {"cluster": None, "job": None, "said": None}
+        return {"cluster": None, "job": None}
     job = None
     if record["status"].value == "UP":
         try:
             (last,) = sky.get(sky.job_status(cluster)).values()
         except sky.exceptions.ClusterDoesNotExist:  # it went between the two questions
-            return {"cluster": None, "job": None, "said": None}
+            return {"cluster": None, "job": None}
         job = last.value if last is not None else None
-    said = record.get("init_status_reason") or record.get("last_event")
-    return {"cluster": record["status"].value, "job": job, "said": said}
+    return {"cluster": record["status"].value, "job": job}
 
 
 def read(cluster: str, files: dict[str, tuple[int, str]]) -> dict[str, str]:
@@ -146,20 +145,19 @@ def cost(cluster: str) -> dict[str, Any] | None:
     ends = [end for r in found for _, end in r["usage_intervals"] or [] if end]
     return {
         "usd": sum(float(r["total_cost"]) for r in found),
-        "seconds": sum(int(r["duration"] or 0) for r in found),
         "until": max(ends, default=None),
         "region": found[0].get("region"),
     }
 
 
 def controller() -> dict[str, Any]:
-    """Where managed jobs are looked after: `local` is whether the API server is this machine's,
-    `wanted` what the configuration says of consolidation mode, `on` whether the server has it."""
+    """Of consolidation mode: `wanted` is what the configuration says, `on` whether the server of
+    managed jobs has it."""
     sky.api_status(limit=1)  # starts the server, which is what knows
     local = server.is_api_server_local()
     wanted = skypilot_config.get_nested(("jobs", "controller", "consolidation_mode"), None)
     on = controller_utils.is_jobs_consolidation_mode() if local else bool(wanted)
-    return {"local": local, "wanted": wanted, "on": on}
+    return {"wanted": wanted, "on": on}
 
 
 def jobs_launch(name: str, task: str) -> str:

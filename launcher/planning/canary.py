@@ -17,6 +17,7 @@ from msgspec import Struct
 from launcher.errors import NothingFits
 from launcher.planning.costs import affordable_hours, aged, cost_microusd, job_hours
 from launcher.planning.refusals import usd
+from launcher.times import stamp
 from launcher.types import Budget, Candidate, Plan
 
 PartName = Literal["receipt", "machine", "guard"]
@@ -200,7 +201,7 @@ def plan_of(plan: Plan, part: Part, canary_id: str, now: datetime) -> Plan:
     made = msgspec.structs.replace(
         plan,
         run_id=f"{canary_id}-{part.name}",
-        created_at=now.isoformat(timespec="milliseconds"),
+        created_at=stamp(now),
         budget=budget,
     )
     if part.name == "receipt":

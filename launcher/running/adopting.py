@@ -27,11 +27,13 @@ from launcher.ledger import (
     MachineChanged,
     RunCreated,
 )
+from launcher.paths import is_remote
 from launcher.running import history
 from launcher.running.clock import spent, utc_now
 from launcher.running.collecting import taken
-from launcher.running.reconciling import ending, ledger, open_machines, stamp
-from launcher.running.runs import DEFAULT_STORE, is_remote
+from launcher.running.reconciling import ending, ledger, open_machines
+from launcher.running.runs import DEFAULT_STORE
+from launcher.times import stamp
 from launcher.types import Run
 from results.collect import verify
 from results.receipt import dollars

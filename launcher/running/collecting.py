@@ -16,7 +16,8 @@ from launcher.running import history
 from launcher.running.clock import spent, utc_now
 from launcher.running.measuring import measurement
 from launcher.running.phases import phases
-from launcher.running.reconciling import A_MINUTE, ledger, reconcile, stamp
+from launcher.running.reconciling import A_MINUTE, ledger, reconcile
+from launcher.times import stamp
 from launcher.types import CALIBRATION, Plan, Run
 from results.collect import CollectError, verify
 from results.collect import collect as bring_home

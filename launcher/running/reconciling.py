@@ -17,6 +17,7 @@ from launcher.executors.base import Executor, Sight
 from launcher.ledger import Ledger, MachineChanged, StateChanged
 from launcher.planning.costs import terms
 from launcher.running.clock import clock_of, utc_now
+from launcher.times import stamp
 from launcher.types import Attempt, Reason, Run, RunState
 from results.records import read_result, records
 
@@ -28,11 +29,6 @@ SUBMIT_GRACE_SECONDS = 30.0
 # cannot reach is INIT, as for one that is starting. Assumption.
 OUT_OF_SIGHT_SECONDS = 600.0
 A_MINUTE = 60.0  # for another that collects: who only looks has no time to wait it out
-
-
-def stamp(at: datetime) -> str:
-    """How times are written: UTC, ISO 8601, milliseconds."""
-    return at.isoformat(timespec="milliseconds")
 
 
 def ledger() -> Ledger:
@@ -122,8 +118,8 @@ def _looked(runner: Executor, attempt: Attempt, afar: bool) -> Sight:
 
 
 def _from_afar(book: Ledger, run: Run, attempt: Attempt) -> None:
-    """What can be known of an adopted run whose machine nobody here can see: what it left in its
-    bucket, and that its own side ends it by the cap's end.
+    """What can be known of a run whose machine nobody here can see, adopted or another SkyPilot's:
+    what it left in its bucket, and that its own side ends it by the cap's end.
 
     Raises OutsideFailed, what is certain written, while the machine may still be there.
     """

@@ -13,13 +13,15 @@ from launcher.errors import BadInput, NoCapacity, NothingFits
 from launcher.executors import chosen_executor, executor
 from launcher.executors.base import Say
 from launcher.ledger import AttemptStarted, Ledger, PassedOver, RunCreated, StateChanged
+from launcher.paths import is_remote
 from launcher.planning.costs import terms
 from launcher.running import history
 from launcher.running.clock import clock, rest, spent, utc_now
 from launcher.running.next_offer import Place, Search, next_place
-from launcher.running.reconciling import finish, ledger, open_machines, reconcile, stamp
+from launcher.running.reconciling import finish, ledger, open_machines, reconcile
 from launcher.running.saved import share_saved
 from launcher.running.starting import BUCKET_SECRETS, start
+from launcher.times import stamp
 from launcher.types import Candidate, Plan, Run
 from results.collect import require_free_place
 
@@ -27,10 +29,6 @@ DEFAULT_STORE = "runs"
 # For another that fetches what was cancelled and takes its machine down: `sky down` alone takes
 # 40 s on Slurm, and more at a load. Assumption, for clouds.
 IN_HAND_SECONDS = 900.0
-
-
-def is_remote(store: str) -> bool:
-    return "://" in store
 
 
 def require_credentials_to_take(bucket: str, chosen: Candidate) -> None:

@@ -13,7 +13,7 @@ from launcher.executors.base import Executor, Order, Say
 from launcher.ledger import Event, Ledger, MachineChanged, StateChanged
 from launcher.running import history
 from launcher.running.clock import Clock, at_its_price, clock_of, utc_now
-from launcher.running.reconciling import stamp
+from launcher.times import stamp
 from launcher.types import Attempt, Candidate, Plan, Run
 
 # What a machine needs of this one's environment to write to a bucket, and to read from the Hub.

@@ -15,7 +15,8 @@ from launcher.executors import executor
 from launcher.guard import enforce
 from launcher.ledger import Ledger
 from launcher.running.clock import spent, utc_now
-from launcher.running.reconciling import ledger, open_machines, reconcile, stamp
+from launcher.running.reconciling import ledger, open_machines, reconcile
+from launcher.times import stamp
 from launcher.types import Run, View
 from results.records import Tail, read_result, records
 

@@ -20,8 +20,8 @@ from launcher.running import history
 from launcher.running.adopting import adopt
 from launcher.running.clock import clock_of, spent
 from launcher.running.collecting import collect
-from launcher.running.reconciling import stamp
 from launcher.running.watching import status
+from launcher.times import stamp
 from launcher.types import Budget, Plan
 from results.collect import verify
 from results.stored_run import StoredRun

@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from launcher.display.progress import watch, watcher
 from launcher.errors import OutsideFailed
 from launcher.executors import executor
-from launcher.executors.base import Say, Sight
+from launcher.executors.base import Say, Sight, name_of
 from launcher.executors.skypilot import WORKING
 from launcher.executors.skypilot_calls import CallFailed, Calls
 from launcher.guard import enforce
@@ -59,7 +59,7 @@ class Acting:
 
     @property
     def cluster(self) -> str:
-        return self.handle.partition(":")[2]
+        return name_of(self.handle)
 
     def state(self) -> tuple[bool, bool]:
         """Whether the machine is there, and whether SkyPilot takes its job to be at work. Raises

@@ -17,7 +17,7 @@ from launcher import __version__, paths
 from launcher.catalog.refresh import skypilot_python
 from launcher.display.canary import canary_text
 from launcher.errors import BadInput, LaunchError, NothingFits, OutsideFailed
-from launcher.executors.base import Say
+from launcher.executors.base import Say, name_of
 from launcher.executors.skypilot_calls import CallFailed, Calls
 from launcher.guard import UNSEEN
 from launcher.ledger import StateChanged
@@ -38,8 +38,9 @@ from launcher.running.canary.acts import ACTS, Acting
 from launcher.running.canary.halting import Unproved
 from launcher.running.clock import at_its_price, spent, utc_now
 from launcher.running.collecting import collect
-from launcher.running.reconciling import ledger, open_machines, released, stamp
+from launcher.running.reconciling import ledger, open_machines, released
 from launcher.running.runs import submit
+from launcher.times import stamp
 from launcher.types import Plan
 
 JSON, TEXT = "canary.json", "canary.txt"
@@ -195,7 +196,7 @@ class _Canary:
     def _region(self, handle: str) -> str:
         """Where SkyPilot had it; empty where it does not say."""
         with suppress(CallFailed, OutsideFailed):
-            account = self._calls("cost", cluster=handle.partition(":")[2])
+            account = self._calls("cost", cluster=name_of(handle))
             return str((account or {}).get("region") or "")
         return ""
 

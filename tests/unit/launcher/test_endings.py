@@ -20,9 +20,10 @@ from launcher.executors.skypilot import starting
 from launcher.guard import round_of
 from launcher.ledger import AttemptStarted, Ledger, MachineChanged, RunCreated, StateChanged
 from launcher.running.clock import clock_of, utc_now
-from launcher.running.reconciling import reconcile, stamp
+from launcher.running.reconciling import reconcile
 from launcher.running.runs import cancel
 from launcher.running.starting import unstarted
+from launcher.times import stamp
 from launcher.types import Plan, Run
 from results.stores import open_store
 from tests.unit.launcher.plans import dollars

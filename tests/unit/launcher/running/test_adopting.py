@@ -21,8 +21,9 @@ from launcher.running import history
 from launcher.running.adopting import Adoption, adopt
 from launcher.running.clock import clock_of, spent
 from launcher.running.collecting import collect
-from launcher.running.reconciling import reconcile, stamp
+from launcher.running.reconciling import reconcile
 from launcher.running.watching import status
+from launcher.times import stamp
 from launcher.types import Budget, Plan, Run
 from results.collect import verify
 from results.sums import sha256_of, write_sums

@@ -16,7 +16,8 @@ from launcher.executors.base import Order, Sight
 from launcher.ledger import AttemptStarted, Ledger, MachineChanged, PassedOver, StateChanged
 from launcher.running import runs, starting
 from launcher.running.clock import clock_of, utc_now
-from launcher.running.reconciling import ledger, stamp
+from launcher.running.reconciling import ledger
+from launcher.times import stamp
 from launcher.types import Budget, Candidate, Offer, Plan
 from tests.unit.launcher.plans import cloud, dollars, planned
 
