@@ -31,6 +31,7 @@ class Sight(Struct, frozen=True, kw_only=True):
     result: Result | None
     billed: bool  # the machine may still be there; this one's own never is
     doing: str = ""  # before the job has begun, for people
+    in_line: bool = False  # its machine is up and has it, and has not begun with its set-up
     setup_failed: bool = False  # it ended before the job began
     gone_at: str | None = None  # when the machine went, where that is known
     never_there: bool = False  # no machine ever was

@@ -44,7 +44,8 @@ LOST, HANDED_OVER = "LOST", "HANDED_OVER"
 # 2026). Assumption for clouds.
 LOST_SECONDS = 180.0
 WORKING = ("INIT", "PENDING", "SETTING_UP", "RUNNING")  # states of a job that has not ended
-DOING = {"INIT": "queued", "PENDING": "queued", "SETTING_UP": "setting up"}
+IN_LINE = ("INIT", "PENDING")
+DOING = {**dict.fromkeys(IN_LINE, "queued"), "SETTING_UP": "setting up"}
 
 _PREFIX = "loralift-"
 # What a job leaves that is of use here: to collect, or to go on from.
@@ -194,6 +195,7 @@ class SkyPilotExecutor:
             result=read_result(work),
             billed=True,
             doing=DOING.get(job, ""),
+            in_line=job in IN_LINE,
             setup_failed=job == "FAILED_SETUP",
         )
 

@@ -28,6 +28,9 @@ SUBMIT_GRACE_SECONDS = 30.0
 # For SkyPilot to see a job again that it does not see: its word for a machine whose runtime it
 # cannot reach is INIT, as for one that is starting. Assumption.
 OUT_OF_SIGHT_SECONDS = 600.0
+# For a job to begin on a machine that is up and has nothing else to do: on Slurm it takes up to
+# 30 s (measured, November 2026), and for ever where the API server ended as it handed the job over.
+IN_LINE_SECONDS = 300.0
 A_MINUTE = 60.0  # for another that collects: who only looks has no time to wait it out
 
 
@@ -87,16 +90,28 @@ def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool, seen: Sig
         news: list[MachineChanged | StateChanged] = []
         if run.state == "PROVISIONING" and sight.started:
             news.append(StateChanged(attempt=number, state="RUNNING"))
-        if attempt.machine in ("REQUESTED", "UNKNOWN") and sight.started:
+        if attempt.machine in ("REQUESTED", "UNKNOWN") and (sight.started or sight.in_line):
             news.append(MachineChanged(attempt=number, state="UP"))
         if news:
             book.append(run.run_id, stamp(utc_now()), *news)
+        elif sight.in_line and _up_for(book, run, number) > IN_LINE_SECONDS:
+            finish(book, run, attempt, msgspec.structs.replace(sight, alive=False, reached=False))
         return
     age = utc_now() - datetime.fromisoformat(attempt.started_at)
     young = age < timedelta(seconds=SUBMIT_GRACE_SECONDS)
     if run.state == "PROVISIONING" and sight.result is None and young:
         return
     finish(book, run, attempt, sight)
+
+
+def _up_for(book: Ledger, run: Run, attempt: int) -> float:
+    """Seconds since the ledger has said that the attempt's machine is up; 0 where it does not."""
+    up = (
+        utc_now() - datetime.fromisoformat(at)
+        for at, event in reversed(book.events(run.run_id))
+        if isinstance(event, MachineChanged) and (event.attempt, event.state) == (attempt, "UP")
+    )
+    return next(up, timedelta()).total_seconds()
 
 
 def _seen_lately(runner: Executor, attempt: Attempt) -> bool:
@@ -266,6 +281,12 @@ def ending(sight: Sight, attempt: int) -> StateChanged:
     if sight.setup_failed and result is None:
         message = "the machine's set-up failed before the job began; the end of the log says how"
         return StateChanged(attempt=attempt, state="FAILED", reason="SETUP_FAILED", message=message)
+    if result is None and sight.in_line:
+        message = (
+            f"its job did not begin in {IN_LINE_SECONDS / 60:.0f} min on a machine that is up: the "
+            "API server may have ended while it handed the job over"
+        )
+        return StateChanged(attempt=attempt, state="FAILED", reason="STALLED", message=message)
     if result is None and sight.gone_at is not None:
         message = (
             f"its machine went at {sight.gone_at[:19]} UTC, before anybody had fetched a result"

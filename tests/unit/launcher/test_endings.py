@@ -142,6 +142,29 @@ def test_a_machine_that_never_had_the_job_is_given_back_without_a_pull(book: Led
     assert runner.asked == [f"look seen:{RUN}-1", f"release seen:{RUN}-1"]
 
 
+@pytest.mark.parametrize(
+    ("minutes", "stands"),
+    [(4, ("PROVISIONING", None, "UP")), (6, ("FAILED", "STALLED", "GONE"))],
+)
+def test_a_job_that_never_begins_on_a_machine_that_is_up_is_given_up(
+    small_plan: Plan, runner: Seen, minutes: int, stands: tuple
+):
+    """As where SkyPilot's server ended while it handed the job over."""
+    up_at = utc_now() - timedelta(minutes=minutes)
+    asked_at = stamp(up_at - timedelta(minutes=20))
+    made = msgspec.structs.replace(small_plan, run_id=RUN, created_at=asked_at)
+    book = Ledger(paths.ledger_file())
+    asked = (attempt(1), StateChanged(attempt=1, state="PROVISIONING"))
+    book.append(RUN, asked_at, RunCreated(plan=made, store="/runs", bucket=""), *asked)
+    runner.sight = msgspec.structs.replace(starting("queued"), in_line=True)
+    assert ended(book)[1] == ("PROVISIONING", None, "UP")  # however long it took to come
+    book.append(RUN, stamp(up_at), MachineChanged(attempt=1, state="UP"))
+    run, found = ended(book)
+    assert found == stands
+    assert ("did not begin in 5 min" in (run.message or "")) == run.ended
+    assert f"bring seen:{RUN}-1" not in runner.asked
+
+
 def test_a_result_whose_adapter_is_nowhere_is_lost_and_can_go_on(book: Ledger, runner: Seen):
     folder = paths.work_folder(RUN)
     (folder / layout.RESULT).write_bytes(encode(DONE))  # mirrored; the machine went before the rest

@@ -221,6 +221,19 @@ def test_one_that_comes_to_nothing_is_given_up(executor, offer, monkeypatch):
     assert "down" in server.asked
 
 
+@pytest.mark.parametrize(
+    ("job", "doing", "in_line"),
+    [("PENDING", "queued", True), ("SETTING_UP", "setting up", False), ("RUNNING", "", False)],
+)
+def test_a_job_is_in_line_until_its_set_up_begins(executor, job, doing, in_line):
+    server = executor._calls = Server(job)
+    server.asked.append("requests")  # the first of which it refuses
+    executor._mirror = lambda cluster, work: None
+    sight = executor.look(executor.handle("my-run", 1))
+    assert (sight.alive, sight.started, sight.doing) == (True, job == "RUNNING", doing)
+    assert sight.in_line is in_line
+
+
 def test_skypilot_runs_in_a_folder_that_stays(calls):
     """What it starts there goes on: its API server."""
     calls("outcome", request="fine")
