@@ -43,6 +43,11 @@ def launch() -> None:
 @click.option("--detach", is_flag=True, help="Start and return.")
 @click.option("--run-id", metavar="ID", help="Name the run; go on with one that ended early.")
 @click.option("--python", metavar="PATH", help="Interpreter of a training environment to use.")
+@click.option(
+    "--executor",
+    type=click.Choice(["auto", "process", "docker", "podman"]),
+    help="How a run on this machine is held.  [default: auto]",
+)
 @click.option("--debug", is_flag=True, help="Tracebacks with errors (any command).")
 def train(
     recipe: tuple[str, ...],
@@ -55,6 +60,7 @@ def train(
     detach: bool,
     run_id: str | None,
     python: str | None,
+    executor: str | None,
     debug: bool,
     **given: Any,
 ) -> None:
@@ -67,6 +73,10 @@ def train(
         from launcher.executors.environment import PYTHON_VARIABLE
 
         os.environ[PYTHON_VARIABLE] = python
+    if executor is not None:
+        from launcher.executors.here import EXECUTOR_VARIABLE
+
+        os.environ[EXECUTOR_VARIABLE] = executor
     if run_id is not None and not dry_run and api.exists(run_id):
         if recipe or asked.given or store:
             raise BadInput(

@@ -14,6 +14,7 @@ from msgspec import Struct
 from launcher.catalog import host
 from launcher.catalog.gpus import find
 from launcher.catalog.providers import LOCAL
+from launcher.errors import OutsideFailed
 from launcher.types import GIB, Device, Offer
 
 REGION = "this machine"
@@ -47,6 +48,20 @@ class _Found(Struct, frozen=True, kw_only=True):
 def driver(offer: Offer) -> str:
     """NVIDIA's driver behind a card of this machine; empty where there is none."""
     return offer.source.removeprefix(_DRIVER) if offer.source.startswith(_DRIVER) else ""
+
+
+def uuid(index: int) -> str:
+    """NVML's name for the card of that number. Raises OutsideFailed."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        try:
+            return str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(index)))
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        raise OutsideFailed(f"GPU {index} does not answer: {error}; run nvidia-smi") from None
 
 
 def _offer(found: _Found, today: str) -> Offer:

@@ -5,12 +5,15 @@ from importlib import import_module
 
 from launcher.errors import BadInput
 from launcher.executors.base import Executor
+from launcher.executors.here import PROCESS, local_executor
 from launcher.types import Offer
 
 MANAGED = "managed"
 # name → module:class
 EXECUTORS = {
     "process": "launcher.executors.process:ProcessExecutor",
+    "docker": "launcher.executors.container:DockerExecutor",
+    "podman": "launcher.executors.container:PodmanExecutor",
     "skypilot": "launcher.executors.skypilot:SkyPilotExecutor",
     MANAGED: "launcher.executors.managed:ManagedExecutor",
 }
@@ -25,11 +28,14 @@ AUTODOWN_MINUTES = 10
 
 
 def chosen_executor(offer: Offer, expected_hours: float, has_store: bool) -> str:
-    """The name of the executor for an attempt there.
+    """The name of the executor for an attempt there. Raises BadInput.
 
+    On this machine `here.py` chooses.
     A spot machine, or a long run, goes through SkyPilot's managed jobs, which start it again when
     the machine is lost: from what its store has, so only where there is one.
     """
+    if offer.executor == PROCESS:
+        return local_executor(offer.device.kind).name
     worth_it = offer.spot or expected_hours >= LONG_RUN_HOURS
     if offer.executor == "skypilot" and has_store and worth_it:
         return MANAGED

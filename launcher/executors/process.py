@@ -10,37 +10,28 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 from jobs import layout
-from jobs.spec import Failure, ResolvedSpec, encode
+from jobs.spec import Failure
 from launcher import paths
 from launcher.errors import OutsideFailed
 from launcher.executors.base import Order, Say, Sight
-from launcher.executors.claims import collecting, hold, wait
+from launcher.executors.claims import hold, wait
 from launcher.executors.environment import PYTHON_VARIABLE, training_python
+from launcher.executors.local import GRACE_SECONDS, LocalExecutor, lay_out
 from launcher.types import Offer
 from results.records import is_at_work, read_result
 
-GRACE_SECONDS = 150.0  # the job gives itself 120 to finish its step and write its result
-
 _CODE = "code"  # a private copy of the job's package
-_SCHEME = "process:"
 
 
-class ProcessExecutor:
+class ProcessExecutor(LocalExecutor):
+    scheme = "process"
     poll_seconds = 0.2
 
     def __init__(self) -> None:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
-
-    def handle(self, run_id: str, attempt: int) -> str:
-        return f"{_SCHEME}{paths.work_folder(run_id)}"
-
-    def folder(self, handle: str) -> Path:
-        return Path(handle.removeprefix(_SCHEME))
 
     def require_ready(self) -> None:
         """A process can always be started."""
@@ -51,13 +42,10 @@ class ProcessExecutor:
         with hold(work, seconds=1.0) as lock:
             self.clear(handle)
             python = training_python(os.environ.get(PYTHON_VARIABLE), say)
+            _copy_code(work)
             lay_out(work, order.spec)
             module = "jobs.distributed" if order.spec.processes > 1 else "jobs.train"
             self._children[handle] = _spawn(python, module, work, order.offer, lock)
-
-    def clear(self, handle: str) -> None:
-        for stale in (layout.RESULT, layout.PID):
-            (self.folder(handle) / stale).unlink(missing_ok=True)
 
     def look(self, handle: str) -> Sight:
         child = self._children.get(handle)
@@ -68,22 +56,8 @@ class ProcessExecutor:
         started = (work / layout.PID).exists()
         return Sight(alive=alive, started=started, result=read_result(work), billed=False)
 
-    @contextlib.contextmanager
-    def exclusive(self, handle: str, seconds: float) -> Iterator[None]:
-        with collecting(self.folder(handle), seconds):
-            yield
-
     def stop(self, handle: str, why: Failure | None = None) -> None:
         _signal(self.folder(handle), signal.SIGTERM)
-
-    def bring(self, handle: str, until: datetime) -> None:
-        """It is here."""
-
-    def release(self, handle: str) -> None:
-        """This machine stays."""
-
-    def account(self, handle: str) -> int | None:
-        return None
 
     def cancel(self, handle: str) -> None:
         work = self.folder(handle)
@@ -99,17 +73,12 @@ class ProcessExecutor:
         raise OutsideFailed(f"the job in {work} does not end; its process id is in {layout.PID}")
 
 
-def lay_out(work: Path, spec: ResolvedSpec) -> None:
-    """Spec, a private copy of the code and the user's own metrics into the working folder."""
+def _copy_code(work: Path) -> None:
+    """A private copy of the jobs package, so that the run does not change with the project."""
     shutil.rmtree(work / _CODE, ignore_errors=True)
     shutil.copytree(
         paths.job_code(), work / _CODE / "jobs", ignore=shutil.ignore_patterns("__pycache__")
     )
-    shutil.rmtree(work / layout.OWN_METRICS, ignore_errors=True)
-    for path in spec.metrics_sha256:  # each file alone: nothing beside it can be imported
-        (work / layout.OWN_METRICS).mkdir(exist_ok=True)
-        shutil.copyfile(path, work / layout.OWN_METRICS / Path(path).name)
-    (work / layout.SPEC).write_bytes(encode(spec))
 
 
 def _spawn(

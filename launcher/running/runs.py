@@ -12,6 +12,7 @@ from launcher.catalog.providers import LOCAL
 from launcher.errors import BadInput, NoCapacity, NothingFits
 from launcher.executors import chosen_executor, executor
 from launcher.executors.base import Say
+from launcher.executors.here import local_executor
 from launcher.ledger import AttemptStarted, Ledger, PassedOver, RunCreated, StateChanged
 from launcher.paths import is_remote
 from launcher.planning.costs import terms
@@ -82,6 +83,7 @@ def _start_somewhere(
     """Start the attempt that the ledger knows; where there is no capacity, go on down `order`."""
     while True:
         run = book.run(made.run_id)
+        _say_how(made, run, say)
         try:
             start(book, made, run, say)
             return
@@ -95,6 +97,13 @@ def _start_somewhere(
                 whys = "; ".join(one.why for one in found.passed_over.values())
                 raise NoCapacity("\n".join(filter(None, (str(error), whys)))) from None
         _go_on(book, made, run, found.place)
+
+
+def _say_how(made: Plan, run: Run, say: Say) -> None:
+    """On this machine: in a container or not, and why."""
+    offer = made.candidates[run.attempts[-1].candidate].offer
+    if offer.provider == LOCAL:
+        say(local_executor(offer.device.kind).why)
 
 
 def _write_down(book: Ledger, run: Run, found: Search) -> None:

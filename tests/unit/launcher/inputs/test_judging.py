@@ -9,7 +9,7 @@ from jobs import layout
 from jobs.spec import Data, Evaluation, JobSpec, Model, ResolvedSpec
 from launcher import recipes
 from launcher.errors import BadInput
-from launcher.executors.process import lay_out
+from launcher.executors.local import lay_out
 from launcher.inputs.judging import scan_judging
 from launcher.inputs.scanning import scan_data
 from launcher.render import task

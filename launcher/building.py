@@ -1,0 +1,151 @@
+"""`launch images`: the training image built, pushed and looked at, by Docker or Podman."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from launcher import paths
+from launcher.checking.checks import Check
+from launcher.checking.fitness import LEAST_DRIVER
+from launcher.errors import BadInput, OutsideFailed
+from launcher.executors import image
+from launcher.executors.engines import ENGINES, Engine
+from launcher.inputs.images import mistake_in
+from launcher.planning.resolve import CUDA
+
+PUSH_SECONDS = 3600.0  # gigabytes over a home's line. Assumption
+# The rate of a provider that says none: Offer.download_mb_s.
+_MB_S = 50.0
+
+
+class BuildFlags(Struct, frozen=True, kw_only=True):
+    """What the command line asks for. None: not given."""
+
+    target: image.Target = "local"
+    engine: str | None = None
+    base: str | None = None
+    pip_conf: str | None = None
+    ca: str | None = None
+    network: str | None = None
+
+
+def build(flags: BuildFlags) -> tuple[str, str]:
+    """Build the image; its name and its id on this machine. The engine's own lines go to stderr.
+
+    Raises BadInput and OutsideFailed.
+    """
+    engine = chosen_engine(flags.engine)
+    named = image.reference(flags.target)
+    with tempfile.TemporaryDirectory() as folder:
+        _lay_out(Path(folder))
+        command = [engine.name, *arguments(engine.name, flags, _revision())]
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, "DOCKER_BUILDKIT": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+        )
+    if done.returncode != 0:
+        raise OutsideFailed(f"{engine.name} could not build {named}; its lines above say why")
+    return named, engine.ask("image", "inspect", "--format", "{{.Id}}", named)
+
+
+def arguments(engine: str, flags: BuildFlags, revision: str) -> list[str]:
+    """Of `docker build` or `podman build`, in the folder that has the context. Raises BadInput."""
+    secrets = {"pip.conf": flags.pip_conf, "ca": flags.ca}
+    found = ["build", "--file", image.DOCKERFILE, "--target", flags.target]
+    found += ["--tag", image.reference(flags.target)]
+    if engine == "podman":
+        found += ["--format", "docker", "--layers"]  # OCI's format has no SHELL, nor health
+    for name, value in image.build_arguments(flags.base, revision).items():
+        found += ["--build-arg", f"{name}={value}"]
+    for name, file in secrets.items():
+        if file is not None:
+            if not Path(file).is_file():
+                raise BadInput(f"no file {file}")
+            found += ["--secret", f"id={name},src={Path(file).absolute()}"]
+    if flags.network is not None:
+        found += ["--network", flags.network]
+    return [*found, "."]
+
+
+def push(reference: str, target: image.Target, engine_name: str | None) -> str:
+    """Push the built image as `reference`; NAME@sha256:... as recipes pin it. Raises BadInput and
+    OutsideFailed."""
+    wrong = mistake_in(reference)
+    if wrong is not None or "@" in reference:
+        raise BadInput(f"{reference}: {wrong or 'a digest is known only after the push'}")
+    engine, named = chosen_engine(engine_name), image.reference(target)
+    if engine.labels(named) is None:
+        raise BadInput(f"{engine.name} has no {named}; `launch images build --target {target}`")
+    engine.ask("tag", named, reference)
+    engine.ask("push", reference, seconds=PUSH_SECONDS)
+    name = reference.rpartition(":")[0] if ":" in reference.rpartition("/")[2] else reference
+    said = engine.ask("image", "inspect", "--format", "{{json .RepoDigests}}", reference)
+    for digest in json.loads(said) or ():
+        if digest.startswith(f"{name}@"):
+            return str(digest)
+    raise OutsideFailed(f"{engine.name} pushed {reference} and does not say its digest")
+
+
+def check(reference: str, engine_name: str | None) -> list[Check]:
+    """What can be said of an image that the engine has. Raises BadInput and OutsideFailed."""
+    engine = chosen_engine(engine_name)
+    labels = engine.labels(reference)
+    if labels is None:
+        raise BadInput(f"{engine.name} has no image {reference}; {engine.name} pull {reference}")
+    form = "{{.Architecture}} {{.Size}}"
+    architecture, size = engine.ask("image", "inspect", "--format", form, reference).split()
+    return list(_checks(labels, architecture, int(size)))
+
+
+def _checks(labels: Mapping[str, str], architecture: str, size: int) -> Iterator[Check]:
+    wrong = image.mistake_in(labels)
+    again = "`launch images build`"
+    if wrong is not None:
+        yield Check(name="jobs", state="failed", found=wrong, next=again)
+    elif labels.get(image.CONTENT_LABEL) != image.content():
+        found = "the same wire_version, from other code or another lock"
+        yield Check(name="jobs", state="unknown", found=found, next=f"{again} makes this version's")
+    else:
+        yield Check(name="jobs", state="ok", found=f"this version's, {image.content()}")
+    fits = architecture == "amd64"
+    found = f"{architecture}; offers are of amd64 machines, but where they say otherwise"
+    yield Check(name="architecture", state="ok" if fits else "failed", found=found)
+    found = f"torch's CUDA {CUDA} needs driver {LEAST_DRIVER} or newer where it runs"
+    yield Check(name="driver", state="ok", found=found)
+    seconds = size / 1e6 / _MB_S
+    found = f"{size / 1e9:.1f} GB unpacked; pulled in {seconds:.0f} s or less at {_MB_S:.0f} MB/s"
+    yield Check(name="size", state="ok", found=found)
+
+
+def chosen_engine(name: str | None) -> Engine:
+    """The engine of that name, else the first that is here. Raises BadInput."""
+    for engine in map(Engine, ENGINES if name is None else (name,)):
+        if engine.is_installed:
+            return engine
+    raise BadInput(f"{name or 'neither docker nor podman'} is not on PATH; install one of both")
+
+
+def _lay_out(folder: Path) -> None:
+    for name, path in image.context().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / name)
+
+
+def _revision() -> str:
+    """The commit of the checkout; empty for an installed wheel."""
+    command = ["git", "-C", str(paths.job_code().parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,65 @@
+"""Which executor a job on this machine gets: a container where everything for one is there."""
+
+import functools
+import os
+import sys
+from typing import NamedTuple
+
+from jobs.spec import DeviceKind
+from launcher.errors import BadInput
+from launcher.executors.engines import ENGINES, Engine, EngineFailed
+from launcher.executors.environment import PYTHON_VARIABLE
+
+EXECUTOR_VARIABLE = "LORALIFT_EXECUTOR"  # as --executor sets it
+PROCESS = "process"
+AUTO = "auto"
+CHOICES = (AUTO, PROCESS, *ENGINES)
+
+
+class Choice(NamedTuple):
+    name: str
+    why: str  # one line
+
+
+@functools.cache
+def local_executor(device: DeviceKind) -> Choice:
+    """The one that was asked for, else the first engine that has this version's image. Asks the
+    engines, each within seconds; once in the life of the process. Raises BadInput."""
+    asked = os.environ.get(EXECUTOR_VARIABLE) or AUTO
+    if asked not in CHOICES:
+        raise BadInput(f"{EXECUTOR_VARIABLE}={asked}: expected {', '.join(CHOICES)}")
+    if asked == PROCESS:
+        return Choice(PROCESS, "as a process: so it was asked for")
+    if asked != AUTO:
+        return Choice(asked, f"in a container of {asked}: so it was asked for")
+    if os.environ.get(PYTHON_VARIABLE):
+        return Choice(PROCESS, "as a process: of the interpreter that was named")
+    if not sys.platform.startswith("linux"):
+        return Choice(
+            PROCESS, "as a process: elsewhere than on Linux a container is another machine"
+        )
+    whys = []
+    for engine in filter(lambda one: one.is_installed, map(Engine, ENGINES)):
+        why = _against(engine, device)
+        if why is None:
+            return Choice(engine.name, f"in a container of {engine.name}, which has the image")
+        whys.append(why)
+    return Choice(
+        PROCESS, f"as a process: {'; '.join(whys) or 'neither docker nor podman is here'}"
+    )
+
+
+def _against(engine: Engine, device: DeviceKind) -> str | None:
+    """Why this engine cannot run the job, or None."""
+    from launcher.executors import image
+
+    try:
+        labels = engine.labels(image.reference())
+    except EngineFailed as error:
+        return str(error)
+    if labels is None:
+        return f"{engine.name} has no image of this version (`launch images build` makes it)"
+    mistake = image.mistake_in(labels)
+    if mistake is None and device == "cuda" and engine.lacks_for_gpus():
+        mistake = f"without {engine.lacks_for_gpus()} it hands over no GPU"
+    return mistake and f"{engine.name}: {mistake}"
