@@ -9,6 +9,7 @@ ARG BASE_IMAGE=python:3.11.14-slim-bookworm
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS environment
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 COPY images/requirements.lock /opt/loralift/requirements.lock
 # torch first: resolved together with the rest, pip would prefer its newest build. A container's
 # root is read-only, so bytecode is made here; a file for a newer Python does not compile.
@@ -26,6 +27,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     "$@" -r "$lock"; \
     "$home/bin/python" -m compileall -qq -j 0 "$home/lib" || true; \
     touch "$home/ready"
+
+FROM environment AS code
 COPY jobs /opt/loralift/code/jobs
 COPY results /opt/loralift/code/results
 RUN --mount=type=bind,source=images/check_stack.py,target=/tmp/check_stack.py \
@@ -45,6 +48,7 @@ RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \
       curl netcat-openbsd openssh-server patch procps rsync sudo \
     && rm -f /etc/ssh/ssh_host_*
 COPY --from=environment /opt/loralift /opt/loralift
+COPY --from=code /opt/loralift/code /opt/loralift/code
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     PYTHONPATH=/opt/loralift/code PYTHONNOUSERSITE=1 PYTHONUNBUFFERED=1
 ARG WIRE_VERSION LOCK_SHA256 CONTENT VERSION REVISION
@@ -59,6 +63,7 @@ ENTRYPOINT ["/opt/loralift/venv/bin/python", "-P", "-m", "jobs.train"]
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS local
 COPY --from=environment /opt/loralift /opt/loralift
+COPY --from=code /opt/loralift/code /opt/loralift/code
 ENV HOME=/tmp NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     PYTHONPATH=/opt/loralift/code PYTHONNOUSERSITE=1 PYTHONUNBUFFERED=1
 ARG WIRE_VERSION LOCK_SHA256 CONTENT VERSION REVISION

@@ -104,10 +104,11 @@ def check(reference: str, engine_name: str | None) -> list[Check]:
         raise BadInput(f"{engine.name} has no image {reference}; {engine.name} pull {reference}")
     form = "{{.Architecture}} {{.Size}}"
     architecture, size = engine.ask("image", "inspect", "--format", form, reference).split()
-    return list(_checks(labels, architecture, int(size)))
+    return list(judged(labels, architecture, int(size)))
 
 
-def _checks(labels: Mapping[str, str], architecture: str, size: int) -> Iterator[Check]:
+def judged(labels: Mapping[str, str], architecture: str, size: int) -> Iterator[Check]:
+    """Pure: an image by its labels, architecture and bytes."""
     wrong = image.mistake_in(labels)
     again = "`launch images build`"
     if wrong is not None:
@@ -123,7 +124,7 @@ def _checks(labels: Mapping[str, str], architecture: str, size: int) -> Iterator
     found = f"torch's CUDA {CUDA} needs driver {LEAST_DRIVER} or newer where it runs"
     yield Check(name="driver", state="ok", found=found)
     seconds = size / 1e6 / _MB_S
-    found = f"{size / 1e9:.1f} GB unpacked; pulled in {seconds:.0f} s or less at {_MB_S:.0f} MB/s"
+    found = f"{size / 1e9:.1f} GB unpacked, at most {seconds:.0f} s to pull at {_MB_S:.0f} MB/s"
     yield Check(name="size", state="ok", found=found)
 
 

@@ -115,7 +115,7 @@ class Engine:
 
 def is_missing(error: EngineFailed) -> bool:
     """Whether it says that there is no such image or container."""
-    return "no such" in str(error).lower()
+    return any(word in str(error).lower() for word in ("no such", "not known"))
 
 
 def _said(name: str, verb: str, stderr: str, code: int) -> str:

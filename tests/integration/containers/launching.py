@@ -1,0 +1,70 @@
+"""`launch` with an engine's variables, and the short run that the tests compare."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.integration.command import Command
+
+SHORT = ("--set", "train.epochs=0.3", "--set", "eval.limit=2", "--set", "gates=[]")
+
+# A metric of the user's own runs inside the job: what it may do, the job may.
+PROBES = """
+import os, socket
+
+def _refused(act):
+    try:
+        act()
+    except OSError:
+        return 1.0
+    return 0.0
+
+def _write(path):
+    with open(path, "a") as file:
+        file.write("here")
+
+def _connect():
+    with socket.create_connection(("192.0.2.1", 80), timeout=3):  # TEST-NET-1
+        pass
+
+def confined(answers, references, questions):
+    status = dict(line.split(":\\t") for line in open("/proc/self/status") if ":\\t" in line)
+    return {{
+        "no_write_outside": _refused(lambda: _write({outside!r})),
+        "no_write_to_data": _refused(lambda: _write({data!r})),
+        "no_write_to_code": _refused(lambda: _write("/opt/loralift/code/jobs/train.py")),
+        "no_network": _refused(_connect),
+        "interfaces": len(os.listdir("/sys/class/net")),
+        "no_capabilities": float(int(status["CapEff"], 16) == 0),
+        "no_new_privileges": float(status["NoNewPrivs"].strip()),
+        "uid": os.getuid(),
+        "process_1": float("contained" in open("/proc/1/cmdline").read()),
+    }}
+"""
+
+
+@dataclass
+class ContainerCommand(Command):
+    """`launch` of a user whose engine is this one."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return super().environment | dict(self.variables)
+
+
+def short_run(launch: Command, run_id: str, *flags: str) -> tuple[Path, dict, str]:
+    """A few steps of the sample job, and its own account of what it could do: the run's folder, its
+    result, and what stood on stderr."""
+    outside, data = launch.folder / "outside", launch.folder / "data"
+    outside.touch()
+    data.mkdir()
+    metric = launch.folder / "probes.py"
+    metric.write_text(PROBES.format(outside=str(outside), data=str(data / "file")))
+    own = ("--set", f"eval.metrics=[{metric}:confined]")
+    done = launch("--run-id", run_id, "--json", *SHORT, *own, *flags, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    answer = json.loads(done.stdout)
+    return Path(answer["folder"]), answer["result"], done.stderr
