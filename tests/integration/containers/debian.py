@@ -7,8 +7,8 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-# What Dockerfile and job need of a base: Python that can make virtual environments, and a shell.
-WANTED = ("python3-venv", "ca-certificates")
+# What the Dockerfile needs of a base, and what every Debian has: apt brings torch's libstdc++.
+WANTED = ("python3-venv", "ca-certificates", "apt")
 _LEFT_OUT = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/locale/", "/usr/share/info/")
 _LINKS = ("bin", "sbin", "lib", "lib64")  # into /usr, since Debian 12
 _EMPTY = ("dev", "proc", "root", "run", "sys", "tmp", "var/tmp")

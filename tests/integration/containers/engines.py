@@ -25,7 +25,7 @@ NEEDED = {
     "/usr/bin/podman": "podman",
     "/usr/sbin/runc": "runc",
 }
-BASE = "debian-packed:1"
+BASE = "debian-packed:2"
 HOOK = "nvidia-container-runtime-hook"
 
 

@@ -65,7 +65,7 @@ def test_a_run_is_the_same_in_a_container_and_sees_its_folder_alone(
 def test_as_a_process_the_same_probes_are_let_through(process_run: tuple) -> None:
     """Else the test above would hold anywhere."""
     launch, _ = process_run
-    assert (launch.folder / "outside").read_text() == "here"
+    assert (launch.folder / "outside").read_text().startswith("here")
 
 
 def started(
