@@ -19,6 +19,7 @@ def commands(python: str, model: str) -> dict[str, list[str]]:
         "managed": [*here, "pytest", "tests/soak/test_managed.py", "-q", "-s"],
         "kills": [*here, "pytest", "tests/soak/test_kills.py", "-q", "-s"],
         "canary": [*here, "pytest", "tests/soak/test_canary.py", "-q", "-s"],
+        "images": [*here, "pytest", "tests/soak/test_images.py", "-q", "-s"],
         "canary-machine": [*here, "pytest", "tests/soak/test_canary_machine.py", "-q"],
         "properties": [*here, "pytest", "tests/unit", "-q", "--hypothesis-profile", "thorough"],
         "student": [*here, "benchmarks.student", python, model, "--heads", "fitted"],

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from launcher.executors import image
 from tests.integration.command import Command
 from tests.integration.containers import debian, engines
 from tests.integration.containers.engines import Docker, Podman
-from tests.integration.containers.launching import ContainerCommand
+from tests.integration.containers.launching import ContainerCommand, lay_out_data, short_run
 
 
 @pytest.fixture(scope="session")
@@ -72,19 +71,20 @@ def podman(place: Path, docker: Docker) -> Iterator[Podman]:
     engine = Podman(folder, engines.kept() / "podman")
     try:
         if not engine.ask("images", "--quiet", image.reference()):
-            save = subprocess.Popen(
-                docker.command("save", image.reference()),
-                env={**os.environ, **docker.variables},
-                stdout=subprocess.PIPE,
-            )
-            load = [shutil.which("podman", path="/usr/bin") or "podman", "load", "--quiet"]
-            variables = {**os.environ, **engine.variables}
-            done = subprocess.run(load, stdin=save.stdout, env=variables, capture_output=True)
-            assert (save.wait(), done.returncode) == (0, 0), done.stderr[-2000:]
+            _carry_over(docker, engine)
         engines.forget_other_images(engine)
         yield engine
     finally:
         engine.stop()
+
+
+def _carry_over(docker: Docker, podman: Podman) -> None:
+    save = docker.command("save", image.reference())
+    load = ["/usr/bin/podman", "load", "--quiet"]
+    environ = {**os.environ, **docker.variables, **podman.variables}
+    with subprocess.Popen(save, env=environ, stdout=subprocess.PIPE) as saving:
+        done = subprocess.run(load, stdin=saving.stdout, env=environ, capture_output=True)
+    assert (saving.returncode, done.returncode) == (0, 0), done.stderr[-2000:]
 
 
 @pytest.fixture(scope="session", params=["docker", "podman"])
@@ -103,15 +103,9 @@ def here(engine: Docker | Podman, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture(scope="session")
-def process_run(
-    tmp_path_factory: pytest.TempPathFactory, train_python: str
-) -> tuple[Command, Path]:
+def process_run(tmp_path_factory: pytest.TempPathFactory, train_python: str) -> tuple[Path, dict]:
     """The short run as a process: what it must be in a container too."""
     launch = Command(tmp_path_factory.mktemp("process"))
-    return launch, launching_short(launch)
-
-
-def launching_short(launch: Command) -> Path:
-    from tests.integration.containers.launching import short_run
-
-    return short_run(launch, "reference", "--executor", "process")[0]
+    folder, result, _ = short_run(launch, "reference", "--executor", "process")
+    lay_out_data(launch)  # its probes have written there
+    return folder, result
