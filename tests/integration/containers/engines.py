@@ -84,6 +84,12 @@ class Docker:
         self._daemon.wait(60)
         unmount_below(self._folder)
 
+    def kill(self) -> None:
+        """The daemon alone, as a crash does: its containers go on."""
+        assert self._daemon is not None, "it was started"
+        self._daemon.kill()
+        self._daemon.wait(30)
+
     def command(self, *arguments: str) -> list[str]:
         return ["/usr/bin/docker", *arguments]
 

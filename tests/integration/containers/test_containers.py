@@ -125,6 +125,24 @@ def test_a_killed_container_is_lost(
     assert "exit code 137" in (work / layout.LOG).read_text()
 
 
+def test_a_job_outlives_its_engines_daemon(
+    docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, process_run: tuple
+) -> None:
+    for name, value in {**docker.variables, "XDG_STATE_HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    runner, handle = started(docker, process_run, "orphaned")
+    docker.kill()
+    try:
+        assert runner.look(handle).alive  # by its lock
+        seen = over(runner, handle)
+        assert seen.result is not None
+        assert seen.result.failure is None
+    finally:
+        docker.start()
+    runner.clear(handle)
+    assert docker.ask("ps", "--all", "--quiet") == ""
+
+
 def submit_for_gpu(
     engine: Docker | Podman, process_run: tuple, nvml: Path, folder: Path
 ) -> subprocess.CompletedProcess[str]:
