@@ -23,8 +23,8 @@ from pathlib import Path
 
 from jobs import layout
 from results.sums import sha256_of, write_sums
-from tests.integration.environments import kept_environment
 from tests.integration.buckets import CLIENT, SERVER
+from tests.integration.environments import kept_environment
 from tests.servers import seaweedfs
 from tests.servers.seaweedfs import BUCKET
 
