@@ -13,7 +13,7 @@ __all__ = ["client_python", "server", "store", "url"]  # the fixtures
 GIB = 1 << 30
 MIB = 1 << 20
 # Ten parts at once of up to 8 MiB, what the client keeps of each, and an interpreter with boto3.
-MOST_BYTES = 320 * MIB
+MOST_BYTES = 256 * MIB
 
 
 def moved(python: str, verb: str, url: str, path: Path) -> int:
