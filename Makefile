@@ -62,8 +62,9 @@ slurm-up slurm-down: .venv/installed-test
 	$(BIN)/python -m tests.integration.slurm $(@:slurm-%=%)
 
 # The long ones: a pretrained model trained longer and in both strategies, a student on thousands of
-# verses, half a billion parameters in 4.5 GB of RAM, our job against a plain TRL script; on a local
-# Slurm cluster twenty kills at random moments (LORALIFT_SOAK_KILLS, LORALIFT_SOAK_SEED).
+# verses, half a billion parameters in 4.5 GB of RAM, our job against a plain TRL script, a GiB through
+# a store and beside `aws s3 cp`; on a local Slurm cluster twenty kills at random moments
+# (LORALIFT_SOAK_KILLS, LORALIFT_SOAK_SEED).
 soak: .venv/installed-test
 	$(BIN)/python -m benchmarks.soak
 

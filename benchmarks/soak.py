@@ -18,6 +18,8 @@ def commands(python: str, model: str) -> dict[str, list[str]]:
         "pretrained": [*here, "pytest", "tests/soak/test_pretrained.py", "-q", "-s"],
         "managed": [*here, "pytest", "tests/soak/test_managed.py", "-q", "-s"],
         "kills": [*here, "pytest", "tests/soak/test_kills.py", "-q", "-s"],
+        "stores": [*here, "pytest", "tests/soak/test_stores.py", "-q", "-s"],
+        "throughput": [*here, "benchmarks.stores"],
         "canary": [*here, "pytest", "tests/soak/test_canary.py", "-q", "-s"],
         "images": [*here, "pytest", "tests/soak/test_images.py", "-q", "-s"],
         "canary-machine": [*here, "pytest", "tests/soak/test_canary_machine.py", "-q"],

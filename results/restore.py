@@ -14,7 +14,7 @@ from results.stored_run import (
     read_complete,
     require_inside,
 )
-from results.stores import Damaged, Store
+from results.stores import Damaged, Store, Taken
 
 # The job cuts metrics.jsonl back to its checkpoint.
 FILES = (*layout.RESTART, layout.METRICS)
@@ -72,7 +72,7 @@ def _restore_checkpoint(run: StoredRun, target: Path, say: Say) -> None:
     for name in whole:
         try:
             _bring(run, name, target)
-        except Damaged as error:
+        except (Damaged, Taken) as error:
             say(f"{name} cannot be used: {error}")
             continue
         say(f"restored {name}")

@@ -1,4 +1,4 @@
-"""A store in a bucket: conditional writes, parts with checksums, an upload that can go on.
+"""A store in a bucket: conditional writes, and what comes back in parts, several at once.
 
 Each object carries its SHA-256 as metadata. The server checks what arrives against the SHA-256
 sent along; what comes back is checked here. boto3 is imported when the first one is opened, and
@@ -9,13 +9,16 @@ import base64
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 from results.s3_errors import explain, line_of
+from results.s3_uploads import PART_BYTES, Cut, Uploads
 from results.stores import (
+    Progress,
     Stored,
     StoreError,
     missing,
@@ -25,11 +28,7 @@ from results.stores import (
 )
 from results.sums import sha256_of
 
-# S3: parts of 5 MiB to 5 GiB, 10,000 at most (docs.aws.amazon.com, "Amazon S3 multipart upload
-# limits"). With what parts_of adds at most s3transfer's own 8 MiB, and as many threads as it has.
-PART_BYTES = 7 << 20
-PARTS = 10_000
-THREADS = 10
+AT_ONCE = 10  # requests with a part of an object, as s3transfer has; each part is in memory
 # Of a conditional write: 412, 409 while another is under way, 404 for If-Match on what is gone.
 _NOT_AS_NAMED = (
     "PreconditionFailed",
@@ -40,27 +39,23 @@ _NOT_AS_NAMED = (
 ATTEMPTS = 5  # of each request, with back-off: botocore's standard mode
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 
-
-class Part(NamedTuple):
-    number: int
-    start: int
-    end: int
-
-
-Cut = Callable[[int, int], bytes]  # from start to end
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class S3Store:
-    def __init__(self, url: str, touch: Callable[[], None]) -> None:
+    def __init__(self, url: str, progress: Progress) -> None:
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         if not bucket:
             raise StoreError(f"store {url}: no bucket; write s3://BUCKET/PREFIX")
         self.url = url.rstrip("/")
         self._bucket = bucket
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
-        self._touch = touch
+        self.progress = progress
         self._seen_bucket = False
+        self._turns = threading.Semaphore(AT_ONCE)
         self._client = _client(self.url)
+        self._uploads = Uploads(self._client, bucket, progress.moved)
 
     def find(self, key: str) -> Stored | None:
         with self._said(f"look at {key}"):
@@ -69,30 +64,32 @@ class S3Store:
                 self._require_bucket()
         return None if found is None else _stored(found)
 
-    def keys(self, prefix: str) -> list[str]:
+    def sizes(self, prefix: str) -> dict[str, int]:
         pages = self._client.get_paginator("list_objects_v2")
         with self._said("list it"):
-            found = [
-                entry["Key"].removeprefix(self._prefix)
+            found = {
+                entry["Key"].removeprefix(self._prefix): entry["Size"]
                 for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
                 for entry in page.get("Contents", ())
-            ]
-        return sorted(found)
+            }
+        return dict(sorted(found.items()))
 
     def put(self, key: str, source: Path | bytes, replacing: Stored | None) -> Stored:
         condition = {"IfMatch": replacing.version} if replacing else {"IfNoneMatch": "*"}
         with self._said(f"write {key}", key), _opened(source) as (size, sha256, cut):
             if size > PART_BYTES:
-                version = self._put_parts(key, parts_of(size, sha256), cut, sha256, condition)
+                place = self._prefix + key
+                version = self._uploads.put(place, size, sha256, cut, condition, self._each)
             else:
-                version = self._client.put_object(
-                    **self._at(key),
-                    Body=cut(0, size),
-                    ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
-                    Metadata={"sha256": sha256},
-                    **condition,
-                )["ETag"]
-                self._touch()
+                with self._turns:
+                    version = self._client.put_object(
+                        **self._at(key),
+                        Body=cut(0, size),
+                        ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
+                        Metadata={"sha256": sha256},
+                        **condition,
+                    )["ETag"]
+                self.progress.moved(size)
             return Stored(size, sha256, version)
 
     def read(self, key: str) -> tuple[bytes, Stored] | None:
@@ -106,20 +103,53 @@ class S3Store:
         return content, stored
 
     def get(self, key: str, target: Path, sha256: str | None = None) -> None:
-        from s3transfer.exceptions import S3DownloadFailedError
-
         stored = self.find(key)
         if stored is None:
             raise missing(self.url, key)
-        with self._said(f"read {key}"), written_aside(target) as aside:
+        with self._said(f"read {key}", key), written_aside(target) as aside:
+            aside.write_bytes(b"")
+            self._bring_parts(key, stored, aside)
+            require_sha256(sha256 or stored.sha256, sha256_of(aside), f"{self.url}/{key}")
+
+    def _bring_parts(self, key: str, stored: Stored, target: Path) -> None:
+        """Raises ClientError when it is another object meanwhile."""
+
+        def bring(start: int) -> None:
+            end = min(start + PART_BYTES, stored.size_bytes)
+            content = self._range(key, stored.version, start, end)
+            with target.open("r+b") as file:
+                file.seek(start)
+                file.write(content)
+            self.progress.moved(end - start)
+
+        self._each(bring, range(0, stored.size_bytes, PART_BYTES))
+
+    def _range(self, key: str, version: str, start: int, end: int) -> bytes:
+        """Again where the answer breaks off, which the client repeats up to its first byte only."""
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        left = ATTEMPTS
+        while True:
+            found = self._client.get_object(
+                **self._at(key), IfMatch=version, Range=f"bytes={start}-{end - 1}"
+            )
             try:
-                self._client.download_file(self._bucket, self._prefix + key, str(aside))
-            except S3DownloadFailedError:  # a part of it has another ETag than the first
-                raise taken(self.url, key) from None
-            found = sha256_of(aside)
-            if sha256 is None and found != stored.sha256 and self.find(key) != stored:
-                raise taken(self.url, key)
-            require_sha256(sha256 or stored.sha256, found, f"{self.url}/{key}")
+                content: bytes = found["Body"].read()
+                return content
+            except (HTTPClientError, IncompleteReadError):
+                left -= 1
+                if left == 0:
+                    raise
+
+    def _each(self, do: Callable[[T], R], parts: Iterable[T]) -> list[R]:
+        """Several at once, of all the store's files together no more than AT_ONCE."""
+
+        def in_turn(part: T) -> R:
+            with self._turns:
+                return do(part)
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(in_turn, parts))
 
     def remove(self, key: str) -> None:
         with self._said(f"remove {key}"):
@@ -127,71 +157,7 @@ class S3Store:
 
     def clear(self, prefix: str) -> None:
         with self._said("remove unfinished uploads"):
-            for upload in self._uploads(prefix):
-                self._abort(upload)
-
-    def _put_parts(
-        self, key: str, parts: list[Part], cut: Cut, sha256: str, condition: dict[str, str]
-    ) -> str:
-        upload, there = self._begun(key, parts)
-        if upload is None:
-            upload = self._client.create_multipart_upload(
-                **self._at(key), ChecksumAlgorithm="SHA256", Metadata={"sha256": sha256}
-            )["UploadId"]
-
-        def send(part: Part) -> dict[str, Any]:
-            body = cut(part.start, part.end)
-            checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
-            tag = there.get(part.number)
-            if tag is None or tag != f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"':
-                tag = self._client.upload_part(
-                    **self._at(key),
-                    UploadId=upload,
-                    PartNumber=part.number,
-                    Body=body,
-                    ChecksumSHA256=checksum,
-                )["ETag"]
-                self._touch()
-            return {"PartNumber": part.number, "ETag": tag, "ChecksumSHA256": checksum}
-
-        with ThreadPoolExecutor(THREADS) as pool:
-            sent = list(pool.map(send, parts))
-        done = self._client.complete_multipart_upload(
-            **self._at(key), UploadId=upload, MultipartUpload={"Parts": sent}, **condition
-        )
-        return str(done["ETag"])
-
-    def _begun(self, key: str, parts: list[Part]) -> tuple[str | None, dict[int, str]]:
-        """An unfinished upload of the same content, and the tags of its parts; others go.
-
-        A part's tag is its MD5, but where the bucket encrypts with a key of its own: there no part
-        is found again, and all are sent.
-        """
-        length = parts[0].end
-        pages = self._client.get_paginator("list_parts")
-        for upload in self._uploads(key):
-            if upload["Key"] != self._prefix + key:
-                continue
-            named = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
-            found = [
-                part
-                for page in pages.paginate(Bucket=self._bucket, **named)
-                for part in page.get("Parts", ())
-            ]
-            if found and all(p["Size"] == length or p["PartNumber"] == len(parts) for p in found):
-                return upload["UploadId"], {p["PartNumber"]: p["ETag"] for p in found}
-            self._abort(upload)
-        return None, {}
-
-    def _uploads(self, prefix: str) -> list[dict[str, Any]]:
-        pages = self._client.get_paginator("list_multipart_uploads")
-        found = pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
-        return [upload for page in found for upload in page.get("Uploads", ())]
-
-    def _abort(self, upload: dict[str, Any]) -> None:
-        self._client.abort_multipart_upload(
-            Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-        )
+            self._uploads.clear(self._prefix + prefix)
 
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
@@ -231,18 +197,6 @@ class S3Store:
         return StoreError(f"store {self.url}: {explain(what, error, self._bucket, endpoint)}")
 
 
-def parts_of(size_bytes: int, sha256: str) -> list[Part]:
-    """The parts of a file's upload.
-
-    Their length depends on the content: an unfinished upload in parts of that length was begun for
-    the same content, but for one chance in a million, and has its SHA-256. Each part is compared by
-    its own hash too. Equal lengths, as some stores demand.
-    """
-    length = max(PART_BYTES, -(-size_bytes // (PARTS - 1))) + int(sha256[:5], 16)
-    starts = range(0, size_bytes, length)
-    return [Part(n, start, min(start + length, size_bytes)) for n, start in enumerate(starts, 1)]
-
-
 def _client(url: str) -> Any:
     try:
         import boto3
@@ -256,7 +210,7 @@ def _client(url: str) -> Any:
         retries={"mode": "standard", "max_attempts": ATTEMPTS},
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
-        max_pool_connections=2 * THREADS,
+        max_pool_connections=2 * AT_ONCE,
     )
     try:
         # a session of its own: boto3's default one keeps the credentials that it saw first

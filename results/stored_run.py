@@ -4,11 +4,13 @@ While it is written, writer.json says whose it is. SHA256SUMS is written last: w
 complete and stays as it is, without it the run is visibly partial.
 """
 
+import contextlib
 import tempfile
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -19,6 +21,9 @@ from results.sums import read_sums, sha256_of, write_sums
 
 State = Literal["absent", "partial", "complete"]
 Say = Callable[[str], None]  # one line for people
+R = TypeVar("R")
+
+AT_ONCE = 10  # files, as many as results.s3 has requests
 
 
 class Refused(StoreError):
@@ -45,25 +50,38 @@ class StoredRun:
 
     def names(self, prefix: str = "") -> list[str]:
         """What is there, finished or not."""
-        return [k.removeprefix(f"{self.run_id}/") for k in self.store.keys(self.key(prefix))]
+        return list(self.sizes(prefix))
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """The same, with what each has in bytes."""
+        found = self.store.sizes(self.key(prefix))
+        return {key.removeprefix(f"{self.run_id}/"): size for key, size in found.items()}
 
     def sums(self) -> dict[str, str] | None:
         """Name → SHA-256 of all that a complete run holds; None while it is not complete."""
         found = self.store.read(self.key(layout.SUMS))
-        return None if found is None else read_sums(found[0].decode())
+        return None if found is None else self.read_sums(found[0])
+
+    def read_sums(self, content: bytes) -> dict[str, str]:
+        """Raises Damaged for what is no text."""
+        try:
+            return read_sums(content.decode())
+        except UnicodeDecodeError as error:
+            raise Damaged(f"{self.url}/{layout.SUMS} is damaged: {error}") from None
 
     def put(self, name: str, source: Path | bytes) -> Stored:
         """Write a file of the run, unless just that is there. Raises Taken for another writer."""
-        sha256 = sha256_of(source)
         there = self._known.get(name) or self.store.find(self.key(name))
-        if there is None or there.sha256 != sha256:
+        if there is not None and there.sha256 == sha256_of(source):
+            self.store.progress.moved(there.size_bytes)
+        else:
             try:
                 there = self.store.put(self.key(name), source, there)
             except Taken:
                 # a request that was repeated, its first answer lost, meets its own work
                 self._known.pop(name, None)
                 there = self.store.find(self.key(name))
-                if there is None or there.sha256 != sha256:
+                if there is None or there.sha256 != sha256_of(source):
                     raise
         self._known[name] = there
         return there
@@ -143,47 +161,80 @@ def fetch(store: Store, run_id: str, folder: Path, say: Say = lambda _: None) ->
     that came before it stay.
     """
     run = StoredRun(store, run_id)
-    sums = run.sums()
+    sums, there = run.sums(), run.sizes()
     if sums is None:
-        found = run.names()
-        for name in found:
-            if not _is_of_the_writing(name):
-                there = store.find(run.key(name))
-                _bring(run, name, folder, None if there is None else there.sha256, None, say)
-        return "partial" if found else "absent"
-    for name, sha256 in sums.items():
-        _bring(run, name, folder, sha256, sha256, say)
+        names = [name for name in there if not _is_of_the_writing(name)]
+        expected = dict(zip(names, _each(lambda n: _sha256_there(run, n), names), strict=True))
+    else:
+        expected = dict(sums)
+    lacking = [name for name, sha256 in expected.items() if not _is_here(folder, name, sha256)]
+
+    def bring(name: str) -> None:
+        say(f"fetching {name}")
+        listed = None if sums is None else sums[name]
+        store.get(run.key(name), folder / require_inside(name), listed)
+
+    with _seen(
+        store, f"fetching {run_id} from {store.url}", sum(there.get(name, 0) for name in lacking)
+    ):
+        _each(bring, lacking)
+    if sums is None:
+        return "partial" if there else "absent"
     (folder / layout.SUMS).write_bytes(write_sums(sums))
     return "complete"
 
 
-def _bring(
-    run: StoredRun, name: str, folder: Path, expected: str | None, listed: str | None, say: Say
-) -> None:
-    """One file, unless just the expected one is here."""
-    target = folder / require_inside(name)
-    if expected is None or not target.is_file() or sha256_of(target) != expected:
-        say(f"fetching {name}")
-        run.store.get(run.key(name), target, listed)
+def _sha256_there(run: StoredRun, name: str) -> str | None:
+    there = run.store.find(run.key(name))
+    return None if there is None else there.sha256
+
+
+def _is_here(folder: Path, name: str, sha256: str | None) -> bool:
+    path = folder / require_inside(name)
+    return sha256 is not None and path.is_file() and sha256_of(path) == sha256
 
 
 def push(store: Store, run_id: str, home: Path, say: Say = lambda _: None) -> None:
     """Bring a collected run to a store: what is not there yet, SHA256SUMS last.
 
-    Raises Refused when the store has another complete run of that id.
+    Raises Refused when the store has another complete run of that id, or another writer took it
+    over meanwhile; Damaged when a file here is not the one that was collected.
     """
     run = StoredRun(store, run_id)
     wanted = read_sums((home / layout.SUMS).read_text())
     there = run.sums()
-    if there is not None and there != wanted:
-        raise finished(run)
-    if there is None:
-        with tempfile.TemporaryDirectory() as own:
-            run.claim(Path(own), take_over=True)
-        for name in wanted:
-            say(f"sending {name}")
-            run.put(name, home / name)
+    if there is not None:
+        if there != wanted:
+            raise finished(run)
+        return
+
+    def send(name: str) -> None:
+        say(f"sending {name}")
+        if run.put(name, home / name).sha256 != wanted[name]:
+            raise Damaged(f"{home / name} has changed since it was collected; {run.url} stays open")
+
+    with tempfile.TemporaryDirectory() as own:
+        run.claim(Path(own), take_over=True)
+        size = sum((home / name).stat().st_size for name in wanted)
+        with _seen(store, f"sending {run_id} to {store.url}", size):
+            _each(send, wanted)
+        run.require_claim(Path(own))
         run.seal(wanted)
+
+
+def _each(do: Callable[[str], R], names: Iterable[str]) -> list[R]:
+    """Several at once: a small file waits for its answers, and costs little else."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(do, names))
+
+
+@contextlib.contextmanager
+def _seen(store: Store, what: str, size_bytes: int) -> Iterator[None]:
+    store.progress.begin(what, size_bytes)
+    try:
+        yield
+    finally:
+        store.progress.end()
 
 
 def add(store: Store, run_id: str, documents: Mapping[str, bytes]) -> None:
@@ -196,7 +247,7 @@ def add(store: Store, run_id: str, documents: Mapping[str, bytes]) -> None:
     found = store.read(run.key(layout.SUMS))
     if found is None:
         raise StoreError(f"{run.url} is not complete; documents are added when it is")
-    sums = read_sums(found[0].decode())
+    sums = run.read_sums(found[0])
     new = {name: sha256_of(content) for name, content in documents.items()}
     if any(sums.get(name, digest) != digest for name, digest in new.items()):
         raise finished(run)

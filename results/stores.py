@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -39,16 +39,39 @@ class Stored(Struct, frozen=True):
     version: str  # another one after every write; means something to its store alone
 
 
+class Progress(Protocol):
+    """Told of what is moved between here and a store; `moved` by any thread."""
+
+    def begin(self, what: str, size_bytes: int) -> None: ...
+
+    def moved(self, size_bytes: int) -> None:
+        """After each part that has arrived, or was there already."""
+
+    def end(self) -> None:
+        """All is moved, or it failed."""
+
+
+class Unseen:
+    """Nobody looks."""
+
+    def begin(self, what: str, size_bytes: int) -> None: ...
+
+    def moved(self, size_bytes: int) -> None: ...
+
+    def end(self) -> None: ...
+
+
 class Store(Protocol):
-    """All methods raise StoreError."""
+    """All methods raise StoreError, and may be called by several threads."""
 
     url: str
+    progress: Progress
 
     def find(self, key: str) -> Stored | None:
         """The object there, or None."""
 
-    def keys(self, prefix: str) -> list[str]:
-        """All keys that begin so, sorted; unfinished uploads are not among them."""
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """All keys that begin so, sorted, and how many bytes they have; no unfinished uploads."""
 
     def put(self, key: str, source: Path | bytes, replacing: Stored | None) -> Stored:
         """Write the object whole or not at all, as a new one or in the place of that very one.
@@ -74,22 +97,20 @@ class Store(Protocol):
         """Remove what unfinished uploads to such keys have left."""
 
 
-def open_store(url: str, touch: Callable[[], None] = lambda: None) -> Store:
+def open_store(url: str, progress: Progress | None = None) -> Store:
     """The store that a folder's path or an `s3://` address names. Nothing is asked of it yet.
-
-    `touch` is called by any thread after each part that a bucket has taken: a sign of life, as the
-    kernel counts what is written to files but not what is sent (jobs/processes.py).
 
     S3 takes its endpoint and its credentials from the environment (AWS_ENDPOINT_URL_S3 or
     AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE ...), as boto3 does.
     """
     scheme, separator, _ = url.partition("://")
+    seen = progress or Unseen()
     if not separator:
-        return FolderStore(Path(url))
+        return FolderStore(Path(url), seen)
     if scheme == "s3":
         from results.s3 import S3Store
 
-        return S3Store(url, touch)
+        return S3Store(url, seen)
     raise StoreError(f"store {url}: {scheme}:// is none that is known; give a folder or s3://...")
 
 
@@ -125,9 +146,10 @@ def require_sha256(wanted: str | None, found: str, what: str) -> None:
 class FolderStore:
     """A folder of this machine, or of a network that keeps link() and rename() atomic."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, progress: Progress) -> None:
         self._root = root.absolute()
         self.url = str(self._root)
+        self.progress = progress
 
     def find(self, key: str) -> Stored | None:
         path = self._root / key
@@ -138,12 +160,18 @@ class FolderStore:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
-    def keys(self, prefix: str) -> list[str]:
+    def sizes(self, prefix: str) -> dict[str, int]:
         # only the folder that holds such keys is walked
         top = self._root / prefix.rpartition("/")[0]
+        found = {}
         with self._said("list it"):
-            found = [p.relative_to(self._root).as_posix() for p in top.rglob("*") if p.is_file()]
-        return sorted(k for k in found if k.startswith(prefix) and not _is_temporary(k))
+            for path in top.rglob("*"):
+                key = path.relative_to(self._root).as_posix()
+                if key.startswith(prefix) and not key.endswith(layout.TEMPORARY_SUFFIX):
+                    with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                        if path.is_file():
+                            found[key] = path.stat().st_size
+        return dict(sorted(found.items()))
 
     def put(self, key: str, source: Path | bytes, replacing: Stored | None) -> Stored:
         target = self._root / key
@@ -152,7 +180,7 @@ class FolderStore:
             aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}{layout.TEMPORARY_SUFFIX}")
             try:
                 _copy(source, aside)
-                digest = sha256_of(aside)
+                digest, size = sha256_of(aside), aside.stat().st_size
                 with _alone_in(target.parent):
                     self._require(key, replacing)
                     if replacing is None:
@@ -163,7 +191,8 @@ class FolderStore:
                 raise taken(self.url, key) from None
             finally:
                 aside.unlink(missing_ok=True)
-            return Stored(target.stat().st_size, digest, digest)
+        self.progress.moved(size)
+        return Stored(size, digest, digest)
 
     def read(self, key: str) -> tuple[bytes, Stored] | None:
         with self._said(f"read {key}"):
@@ -181,6 +210,7 @@ class FolderStore:
             except FileNotFoundError:
                 raise missing(self.url, key) from None
             require_sha256(sha256, sha256_of(aside), f"{self.url}/{key}")
+            self.progress.moved(aside.stat().st_size)
 
     def remove(self, key: str) -> None:
         path = self._root / key
@@ -235,10 +265,6 @@ def written_aside(target: Path) -> Iterator[Path]:
         aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _is_temporary(key: str) -> bool:
-    return key.endswith(layout.TEMPORARY_SUFFIX)
 
 
 def _copy(source: Path | bytes, target: Path) -> None:

@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -29,7 +28,7 @@ from results import collect
 from results.records import is_at_work, read_result
 from results.restore import restore
 from results.stored_run import Refused, Say, StoredRun, finished
-from results.stores import StoreError, open_store
+from results.stores import StoreError, Unseen, open_store
 from results.sums import sha256_of
 
 INTERVAL_SECONDS = 30.0  # assumption: a preempted machine may lose so much of what it measured
@@ -161,6 +160,18 @@ class Sync:
             shutil.rmtree(aside, ignore_errors=True)
 
 
+class Alive(Unseen):
+    """A file that is touched after each part: a sign of life, as the kernel counts what is written
+    to files but not what is sent (jobs/processes.py)."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def moved(self, size_bytes: int) -> None:
+        with contextlib.suppress(OSError):
+            self._file.touch()
+
+
 def names_of(folder: Path) -> list[str]:
     """The files of a working folder that are worth keeping, checkpoints aside; spec.json first."""
     names = [n for n in (*collect.FILES, *layout.RESTART) if (folder / n).is_file()]
@@ -288,7 +299,7 @@ and take the run over",
     try:
         spec = msgspec.json.decode((given.run / layout.SPEC).read_bytes(), type=dict[str, object])
         run_id = given.run_id or str(spec["run_id"])
-        store = open_store(given.store, partial(_touch, given.alive))
+        store = open_store(given.store, None if given.alive is None else Alive(given.alive))
     except (OSError, msgspec.DecodeError, KeyError, StoreError) as error:
         _say(f"{error}")
         return 2
@@ -302,12 +313,6 @@ and take the run over",
         _say(f"{error}")
         return 1
     return 0
-
-
-def _touch(alive: Path | None) -> None:
-    if alive is not None:
-        with contextlib.suppress(OSError):
-            alive.touch()
 
 
 def _say(line: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from launcher.commands.options import JSON_FLAG
-from launcher.commands.output import say, write_json
+from launcher.commands.output import say, transfers_shown, write_json
 
 
 @click.command()
@@ -80,6 +80,7 @@ def predict(run: str, file: str, as_json: bool, **given: Any) -> None:
 @click.option("--license", "licence", metavar="ID", help="As the Hub names it: apache-2.0, mit.")
 @click.option("--with-export", is_flag=True, help="What `launch export` made and let pass, too.")
 @JSON_FLAG
+@transfers_shown()
 def publish(run: str, hub: str, as_json: bool, **given: Any) -> None:
     """Publish a run's adapter on the Hugging Face Hub, with a model card.
 

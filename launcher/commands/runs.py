@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from launcher.commands.options import JSON_FLAG
-from launcher.commands.output import write_json
+from launcher.commands.output import transfers_shown, write_json
 
 
 @click.command()
@@ -79,6 +79,7 @@ def guard(watch: bool) -> None:
 @click.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--store", metavar="DIR", help="Somewhere else than the run was started with.")
+@transfers_shown()
 def collect(run_id: str, store: str | None) -> None:
     """Bring an ended run's files home."""
     from launcher import api

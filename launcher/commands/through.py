@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from launcher.commands.output import say, write_json
+from launcher.commands.output import say, transfers_shown, write_json
 from launcher.errors import GATE_FAILED_EXIT, LaunchError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ INTERRUPTED_EXIT = 130
 ENDED_BADLY_EXITS = {"BAD_INPUT": 2, "BUDGET_EXCEEDED": 3}  # else 1
 
 
+@transfers_shown()
 def see_through(run_id: str, as_json: bool, detach: bool, hub: str | None) -> None:
     """Follow the run to its end, collect it, publish it where that was asked and its gates passed,
     and print the receipt; exit as the run did."""

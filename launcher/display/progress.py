@@ -1,17 +1,21 @@
-"""Showing a run while it works: a live bar on a terminal, plain lines elsewhere."""
+"""A run while it works, and what is moved: a live bar on a terminal, plain lines elsewhere."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from jobs.spec import EvalRecord, PhaseRecord, Record, StepRecord
 from launcher.display.runs import step_line
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import TaskID
 
 LINE_EVERY_SECONDS = 10.0
+LARGE_BYTES = 16 << 20  # assumption: what is moved in a second or two needs no bar
 
 
 class Watcher(Protocol):
@@ -68,14 +72,13 @@ class Bar:
     """rich's progress bar on stderr."""
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._progress: Progress = Progress(
             TextColumn("{task.fields[phase]:<13}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[line]}"),
-            console=Console(stderr=True),
+            console=_console(),
         )
         self._task: TaskID = self._progress.add_task("", phase="starting", line="", total=None)
         self._progress.start()
@@ -93,3 +96,79 @@ class Bar:
 
     def close(self) -> None:
         self._progress.stop()
+
+
+class Transfers:
+    """What moves to and from a store (results.stores.Progress), where it is large."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._now: Transfer | None = None
+
+    def begin(self, what: str, size_bytes: int) -> None:
+        if size_bytes >= LARGE_BYTES:
+            show = TransferBar if sys.stderr.isatty() else TransferLines
+            self._now = show(what, size_bytes, self._say)
+
+    def moved(self, size_bytes: int) -> None:
+        if self._now is not None:
+            self._now.moved(size_bytes)
+
+    def end(self) -> None:
+        if self._now is not None:
+            self._now.end()
+            self._now = None
+
+
+class Transfer(Protocol):
+    def moved(self, size_bytes: int) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class TransferLines:
+    """One line when it begins, one when it has ended."""
+
+    def __init__(self, what: str, size_bytes: int, say: Callable[[str], None]) -> None:
+        self._size, self._say = size_bytes, say
+        self._moved = 0
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        say(f"{what}: {size_bytes / 1e6:,.0f} MB")
+
+    def moved(self, size_bytes: int) -> None:
+        with self._lock:
+            self._moved += size_bytes
+
+    def end(self) -> None:
+        seconds = time.monotonic() - self._began
+        self._say(f"{self._moved / 1e6:,.0f} of {self._size / 1e6:,.0f} MB in {seconds:.0f} s")
+
+
+class TransferBar:
+    """rich's progress bar on stderr, within the run's where that one stands."""
+
+    def __init__(self, what: str, size_bytes: int, say: Callable[[str], None]) -> None:
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as Left
+        from rich.progress import TransferSpeedColumn as Speed
+
+        columns = (BarColumn(bar_width=24), DownloadColumn(), Speed(), Left())
+        text = TextColumn("{task.description}", markup=False)
+        self._progress: Progress = Progress(text, *columns, console=_console())
+        self._task: TaskID = self._progress.add_task(what, total=size_bytes)
+        self._progress.start()
+
+    def moved(self, size_bytes: int) -> None:
+        self._progress.advance(self._task, size_bytes)
+
+    def end(self) -> None:
+        self._progress.stop()
+
+
+@cache
+def _console() -> "Console":
+    """One for all bars: rich draws one within another only on the same console."""
+    from rich.console import Console
+
+    return Console(stderr=True)

@@ -15,6 +15,7 @@ import yaml
 
 from jobs import layout
 from launcher import paths
+from launcher.buckets import open_bucket
 from launcher.errors import BadInput, OutsideFailed
 from launcher.executors.base import Sight, name_of
 from launcher.executors.claims import hold, wait
@@ -210,10 +211,8 @@ def _run_id(work: Path) -> str:
 
 def _store(work: Path) -> "Store":
     """The one that the submitted task names."""
-    from results.stores import open_store
-
     task = yaml.safe_load((work / layout.TASK).read_text("utf-8"))
-    return open_store(task["envs"]["LORALIFT_STORE"])
+    return open_bucket(task["envs"]["LORALIFT_STORE"])
 
 
 def _bring_up_to(path: Path, content: bytes) -> None:

@@ -78,7 +78,7 @@ def _runs(url: str) -> tuple[Store, list[str]]:
     """The store, and the runs in it; of an address that is one run's, the store around it."""
     url = url.rstrip("/") if is_remote(url) else str(Path(url).absolute())
     store = open_store(url)
-    keys = store.keys("")
+    keys = store.sizes("")
     if layout.SPEC in keys:
         above, _, run_id = url.rpartition("/")
         return open_store(above), [run_id]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jobs import layout
 from jobs.spec import Result, StepRecord, encode
+from launcher.buckets import open_bucket
 from launcher.errors import BadInput, OutsideFailed
 from launcher.executors import executor
 from launcher.executors.managed import recoveries
@@ -112,10 +113,10 @@ def _documents_of(folder: Path) -> dict[str, bytes]:
 def _to_bucket(run: Run, home: Path, documents: dict[str, bytes]) -> None:
     """The whole run stands in its bucket, brought there by its job's machine or from here."""
     from results import stored_run
-    from results.stores import StoreError, open_store
+    from results.stores import StoreError
 
     try:
-        store = open_store(run.bucket)
+        store = open_bucket(run.bucket)
         if stored_run.state(store, run.run_id) == "complete":
             stored_run.add(store, run.run_id, documents)
         else:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from jobs import layout
+from launcher.buckets import open_bucket
 from launcher.errors import BadInput, OutsideFailed
 from launcher.executors import executor
 from launcher.ledger import Adopted, Collected, Event, Ledger, Measured
@@ -41,10 +42,10 @@ def read(content: bytes) -> Sequence[tuple[str, Event]]:
 def keep(book: Ledger, run: Run) -> None:
     """Bring the history to the run's bucket. Raises OutsideFailed."""
     from results.stored_run import StoredRun, finished
-    from results.stores import StoreError, open_store
+    from results.stores import StoreError
 
     try:
-        stored = StoredRun(open_store(run.bucket), run.run_id)
+        stored = StoredRun(open_bucket(run.bucket), run.run_id)
         if stored.sums() is not None:  # it lists this file as well
             raise finished(stored)
         stored.put(layout.EVENTS, document(book, run.run_id))
@@ -58,10 +59,10 @@ def require_free(bucket: str, run_id: str) -> None:
     """Raises BadInput where the bucket has a run of that id: another ledger's, to go on with or to
     adopt. Raises OutsideFailed."""
     from results import stored_run
-    from results.stores import StoreError, open_store
+    from results.stores import StoreError
 
     try:
-        found = stored_run.state(open_store(bucket), run_id)
+        found = stored_run.state(open_bucket(bucket), run_id)
     except StoreError as error:
         raise OutsideFailed(f"{bucket} cannot be looked at: {error}") from None
     if found != "absent":
@@ -74,13 +75,13 @@ def require_free(bucket: str, run_id: str) -> None:
 def fetch(run: Run) -> None:
     """Bring an ended run that this ledger knows by its bucket alone. Raises OutsideFailed."""
     from results import stored_run
-    from results.stores import StoreError, open_store
+    from results.stores import StoreError
 
     last = run.attempts[-1]
     work = executor(last.executor).folder(last.handle)
     if not (run.ended and run.bucket and run.folder is None) or (work / layout.SPEC).is_file():
         return
     try:
-        stored_run.fetch(open_store(run.bucket), run.run_id, work)
+        stored_run.fetch(open_bucket(run.bucket), run.run_id, work)
     except StoreError as error:
         raise OutsideFailed(f"run {run.run_id} cannot be fetched: {error}") from None

@@ -10,6 +10,7 @@ import msgspec
 from jobs import layout
 from jobs.spec import PhaseRecord
 from launcher import paths
+from launcher.buckets import open_bucket
 from launcher.catalog.providers import LOCAL
 from launcher.errors import OutsideFailed
 from launcher.executors import executor
@@ -225,10 +226,10 @@ def _what_is_here(run: Run, attempt: Attempt, folder: Path, sight: Sight) -> Sig
 def _from_bucket(run: Run, folder: Path, sight: Sight) -> Sight:
     """What the run's machine left in its bucket, as if this machine had seen it."""
     from results import stored_run
-    from results.stores import StoreError, open_store
+    from results.stores import StoreError
 
     try:
-        stored_run.fetch(open_store(run.bucket), run.run_id, folder)
+        stored_run.fetch(open_bucket(run.bucket), run.run_id, folder)
     except StoreError as error:
         raise OutsideFailed(f"run {run.run_id} cannot be fetched: {error}") from None
     return msgspec.structs.replace(sight, result=read_result(folder) or sight.result)

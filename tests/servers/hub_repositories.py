@@ -62,6 +62,7 @@ class Hub:
     parts: dict[tuple[str, int], bytes] = field(default_factory=dict)  # of uploads under way
     part_bytes: int | None = None  # from where on a large file is asked for in parts
     damages: set[str] = field(default_factory=set)  # names that a commit writes down wrongly
+    cuts: int = 0  # so many uploads to storage end in the middle, without an answer
     breaks_off: str | None = None  # in a path: the connection ends there, without an answer
     overtaken: bool = False  # somebody else commits just before the next commit
     odd: list[str] = field(default_factory=list)  # what no client of ours should have sent

@@ -21,14 +21,14 @@ from results.stored_run import (
     state,
     write_sums,
 )
-from results.stores import Damaged, FolderStore, Stored
+from results.stores import Damaged, Store, Stored, open_store
 from results.sync import Sync, is_over, names_of
 from tests.fixtures.working_folder import begin, fail, finish, save_checkpoint
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FolderStore:
-    return FolderStore(tmp_path / "store")
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
 
 
 @pytest.fixture
@@ -46,20 +46,20 @@ def said() -> Said:
     return Said()
 
 
-def sync_of(store: FolderStore, work: Path) -> Sync:
+def sync_of(store: Store, work: Path) -> Sync:
     return Sync(StoredRun(store, "run-1"), work, Said())
 
 
-def there(store: FolderStore, name: str) -> bytes | None:
+def there(store: Store, name: str) -> bytes | None:
     found = store.read(f"run-1/{name}")
     return None if found is None else found[0]
 
 
-def stored_checkpoints(store: FolderStore) -> list[str]:
+def stored_checkpoints(store: Store) -> list[str]:
     return list(checkpoints(StoredRun(store, "run-1")))
 
 
-def test_what_grows_goes_up_in_whole_lines(store: FolderStore, work: Path) -> None:
+def test_what_grows_goes_up_in_whole_lines(store: Store, work: Path) -> None:
     sync = sync_of(store, work)
     with (work / layout.METRICS).open("ab") as metrics:
         metrics.write(b'{"step": 2}\n{"st')
@@ -73,7 +73,7 @@ def test_what_grows_goes_up_in_whole_lines(store: FolderStore, work: Path) -> No
 
 
 def test_a_finished_run_is_complete_as_collect_would_have_it(
-    store: FolderStore, work: Path, tmp_path: Path
+    store: Store, work: Path, tmp_path: Path
 ) -> None:
     sync = sync_of(store, work)
     sync.once(over=False)
@@ -100,7 +100,7 @@ def test_a_finished_run_is_complete_as_collect_would_have_it(
 
 
 def test_a_finished_run_keeps_nothing_that_only_a_restart_reads(
-    store: FolderStore, work: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync = sync_of(store, work)
     save_checkpoint(work, 10)
@@ -124,16 +124,14 @@ def test_a_finished_run_keeps_nothing_that_only_a_restart_reads(
     assert layout.SUMS in left
 
 
-def test_a_failed_run_s_last_checkpoint_goes_up(store: FolderStore, work: Path) -> None:
+def test_a_failed_run_s_last_checkpoint_goes_up(store: Store, work: Path) -> None:
     save_checkpoint(work, 10)
     fail(work)
     sync_of(store, work).once(over=True)
     assert stored_checkpoints(store) == ["checkpoint-10"]
 
 
-def test_what_the_job_removes_goes_but_never_the_last_whole_one(
-    store: FolderStore, work: Path
-) -> None:
+def test_what_the_job_removes_goes_but_never_the_last_whole_one(store: Store, work: Path) -> None:
     sync = sync_of(store, work)
     for step in (10, 20):
         save_checkpoint(work, step)
@@ -150,7 +148,7 @@ def test_what_the_job_removes_goes_but_never_the_last_whole_one(
 
 
 def test_a_checkpoint_that_the_job_removes_meanwhile_arrives_whole(
-    store: FolderStore, work: Path, tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+    store: Store, work: Path, tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, put = save_checkpoint(work, 10), store.put
 
@@ -166,7 +164,7 @@ def test_a_checkpoint_that_the_job_removes_meanwhile_arrives_whole(
 
 
 def test_a_checkpoint_arrives_where_files_cannot_be_linked(
-    store: FolderStore, work: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = os.link
 
@@ -182,7 +180,7 @@ def test_a_checkpoint_arrives_where_files_cannot_be_linked(
 
 
 def test_a_checkpoint_that_goes_while_it_is_set_aside_ends_no_pass(
-    store: FolderStore, work: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, link = save_checkpoint(work, 10), os.link
 
@@ -197,14 +195,14 @@ def test_a_checkpoint_that_goes_while_it_is_set_aside_ends_no_pass(
     assert stored_checkpoints(store) == []
 
 
-def test_a_checkpoint_without_its_marker_is_none(store: FolderStore, work: Path) -> None:
+def test_a_checkpoint_without_its_marker_is_none(store: Store, work: Path) -> None:
     save_checkpoint(work, 10)
     sync_of(store, work).once(over=False)
     store.remove(f"run-1/{layout.CHECKPOINTS}/checkpoint-10/{layout.COMPLETE}")
     assert stored_checkpoints(store) == []
 
 
-def test_a_step_trained_again_replaces_the_lost_attempt_s(store: FolderStore, work: Path) -> None:
+def test_a_step_trained_again_replaces_the_lost_attempt_s(store: Store, work: Path) -> None:
     save_checkpoint(work, 10)
     sync_of(store, work).once(over=False)
     shutil.rmtree(work / layout.CHECKPOINTS)
@@ -215,7 +213,7 @@ def test_a_step_trained_again_replaces_the_lost_attempt_s(store: FolderStore, wo
 
 
 def test_a_new_folder_goes_on_from_the_last_whole_checkpoint(
-    store: FolderStore, work: Path, tmp_path: Path, said: Said
+    store: Store, work: Path, tmp_path: Path, said: Said
 ) -> None:
     for step in (10, 20):
         save_checkpoint(work, step)
@@ -234,7 +232,7 @@ def test_a_new_folder_goes_on_from_the_last_whole_checkpoint(
 
 
 def test_the_log_goes_on_where_set_up_has_begun_another(
-    store: FolderStore, work: Path, tmp_path: Path, said: Said
+    store: Store, work: Path, tmp_path: Path, said: Said
 ) -> None:
     sync_of(store, work).once(over=False)
     new = begin(tmp_path / "new")
@@ -247,7 +245,7 @@ def test_the_log_goes_on_where_set_up_has_begun_another(
 
 
 def test_the_best_checkpoint_comes_along(
-    store: FolderStore, work: Path, tmp_path: Path, said: Said
+    store: Store, work: Path, tmp_path: Path, said: Said
 ) -> None:
     save_checkpoint(work, 10, best=10)
     save_checkpoint(work, 20, best=10)
@@ -261,7 +259,7 @@ def test_the_best_checkpoint_comes_along(
 
 @pytest.mark.parametrize("how", ["a byte flipped", "a file gone", "its marker no marker"])
 def test_a_broken_checkpoint_falls_back_to_the_one_before(
-    store: FolderStore, work: Path, tmp_path: Path, said: Said, how: str
+    store: Store, work: Path, tmp_path: Path, said: Said, how: str
 ) -> None:
     for step in (10, 20):
         save_checkpoint(work, step)
@@ -283,7 +281,7 @@ def test_a_broken_checkpoint_falls_back_to_the_one_before(
 
 
 def test_a_folder_s_own_checkpoint_and_files_stay(
-    store: FolderStore, work: Path, tmp_path: Path, said: Said
+    store: Store, work: Path, tmp_path: Path, said: Said
 ) -> None:
     save_checkpoint(work, 10)
     sync_of(store, work).once(over=False)
@@ -296,7 +294,7 @@ def test_a_folder_s_own_checkpoint_and_files_stay(
 
 
 def test_an_ended_attempt_leaves_the_run_open_and_its_answer_goes(
-    store: FolderStore, work: Path, tmp_path: Path, said: Said
+    store: Store, work: Path, tmp_path: Path, said: Said
 ) -> None:
     fail(work)
     sync_of(store, work).once(over=True)
@@ -309,7 +307,7 @@ def test_an_ended_attempt_leaves_the_run_open_and_its_answer_goes(
 
 
 def test_a_second_writer_is_refused_until_it_takes_over(
-    store: FolderStore, work: Path, tmp_path: Path, said: Said
+    store: Store, work: Path, tmp_path: Path, said: Said
 ) -> None:
     first = sync_of(store, work)
     first.once(over=False)
@@ -323,7 +321,7 @@ def test_a_second_writer_is_refused_until_it_takes_over(
 
 
 def test_a_copy_of_the_folder_takes_the_run_over_too(
-    store: FolderStore, work: Path, tmp_path: Path, said: Said
+    store: Store, work: Path, tmp_path: Path, said: Said
 ) -> None:
     first = sync_of(store, work)
     first.once(over=False)
@@ -334,7 +332,7 @@ def test_a_copy_of_the_folder_takes_the_run_over_too(
 
 
 def test_another_job_under_the_same_id_is_refused(
-    store: FolderStore, work: Path, tmp_path: Path, said: Said
+    store: Store, work: Path, tmp_path: Path, said: Said
 ) -> None:
     sync_of(store, work).once(over=False)
     other = begin(tmp_path / "other", seed=7)
@@ -345,7 +343,7 @@ def test_another_job_under_the_same_id_is_refused(
 
 
 @pytest.fixture
-def complete(store: FolderStore, work: Path) -> Path:
+def complete(store: Store, work: Path) -> Path:
     finish(work)
     sync = sync_of(store, work)
     sync.once(over=True)
@@ -354,7 +352,7 @@ def complete(store: FolderStore, work: Path) -> Path:
 
 
 def test_a_finished_run_stays_as_it_is(
-    store: FolderStore, complete: Path, tmp_path: Path, said: Said
+    store: Store, complete: Path, tmp_path: Path, said: Said
 ) -> None:
     again = sync_of(store, complete)
     again.once(over=True)
@@ -369,7 +367,7 @@ def test_a_finished_run_stays_as_it_is(
 
 
 def test_fetch_brings_only_what_is_missing_or_differs(
-    store: FolderStore, complete: Path, tmp_path: Path, said: Said
+    store: Store, complete: Path, tmp_path: Path, said: Said
 ) -> None:
     home = tmp_path / "home"
     fetch(store, "run-1", home)
@@ -381,7 +379,7 @@ def test_fetch_brings_only_what_is_missing_or_differs(
 
 
 def test_fetch_refuses_a_changed_file_and_a_name_that_leads_out(
-    store: FolderStore, complete: Path, tmp_path: Path
+    store: Store, complete: Path, tmp_path: Path
 ) -> None:
     at_home = tmp_path / "store" / "run-1"
     (at_home / layout.METRICS).write_bytes(b"tampered\n")
@@ -393,7 +391,7 @@ def test_fetch_refuses_a_changed_file_and_a_name_that_leads_out(
 
 
 def test_documents_are_added_to_what_is_complete(
-    store: FolderStore, complete: Path, tmp_path: Path
+    store: Store, complete: Path, tmp_path: Path
 ) -> None:
     before = StoredRun(store, "run-1").sums()
     add(store, "run-1", {layout.REPORT: b"# report\n"})
@@ -409,8 +407,8 @@ def test_documents_are_added_to_what_is_complete(
     assert (tmp_path / "home" / layout.REPORT).read_bytes() == b"# report\n"
 
 
-def test_a_collected_run_is_pushed_once(store: FolderStore, complete: Path, tmp_path: Path) -> None:
-    home, elsewhere = tmp_path / "home", FolderStore(tmp_path / "elsewhere")
+def test_a_collected_run_is_pushed_once(store: Store, complete: Path, tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home", open_store(str(tmp_path / "elsewhere"))
     fetch(store, "run-1", home)
     push(elsewhere, "run-1", home)
     push(elsewhere, "run-1", home)
@@ -420,6 +418,77 @@ def test_a_collected_run_is_pushed_once(store: FolderStore, complete: Path, tmp_
     (home / layout.SUMS).write_bytes(write_sums({layout.SPEC: "0" * 64}))
     with pytest.raises(Refused):
         push(elsewhere, "run-1", home)
+
+
+def test_a_file_that_changed_since_it_was_collected_seals_nothing(
+    store: Store, complete: Path, tmp_path: Path
+) -> None:
+    home, elsewhere = tmp_path / "home", open_store(str(tmp_path / "elsewhere"))
+    fetch(store, "run-1", home)
+    (home / layout.METRICS).write_bytes(b"another\n")
+    with pytest.raises(Damaged, match="has changed since it was collected"):
+        push(elsewhere, "run-1", home)
+    assert state(elsewhere, "run-1") == "partial"
+
+
+def test_a_push_that_was_overtaken_seals_nothing(
+    store: Store, complete: Path, tmp_path: Path
+) -> None:
+    home, elsewhere = tmp_path / "home", open_store(str(tmp_path / "elsewhere"))
+    fetch(store, "run-1", home)
+    overtaken = begin(tmp_path / "other")
+
+    def overtake(line: str) -> None:
+        if line == f"sending {layout.SPEC}":
+            StoredRun(open_store(str(tmp_path / "elsewhere")), "run-1").claim(overtaken, True)
+
+    with pytest.raises(Refused, match="written from elsewhere"):
+        push(elsewhere, "run-1", home, overtake)
+    assert state(elsewhere, "run-1") == "partial"
+
+
+def test_sums_that_are_no_text_are_damaged(store: Store, complete: Path, tmp_path: Path) -> None:
+    there = tmp_path / "store" / "run-1" / layout.SUMS
+    there.write_bytes(b"\xff" + there.read_bytes()[1:])
+    with pytest.raises(Damaged, match="SHA256SUMS is damaged"):
+        fetch(store, "run-1", tmp_path / "home")
+
+
+def test_it_is_told_how_much_there_is_to_move_and_what_moved(
+    store: Store, complete: Path, tmp_path: Path
+) -> None:
+    seen = Told()
+    home = tmp_path / "home"
+    fetch(open_store(str(tmp_path / "store"), seen), "run-1", home)
+    size = sum(p.stat().st_size for p in home.rglob("*") if p.is_file() and p.name != layout.SUMS)
+    assert seen.said == [f"fetching run-1 from {tmp_path / 'store'}"]
+    assert (seen.expected, seen.there, seen.ended) == (size, size, 1)
+    (home / layout.METRICS).unlink()
+    again = Told()
+    fetch(open_store(str(tmp_path / "store"), again), "run-1", home)
+    assert 0 < again.expected == again.there < size
+    up = Told()
+    elsewhere = open_store(str(tmp_path / "elsewhere"), up)
+    push(elsewhere, "run-1", home)
+    assert up.expected == size <= up.there  # and the small ones that say whose it is
+
+
+class Told:
+    """A progress that adds up."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.expected = self.there = self.ended = 0
+
+    def begin(self, what: str, size_bytes: int) -> None:
+        self.said.append(what)
+        self.expected += size_bytes
+
+    def moved(self, size_bytes: int) -> None:
+        self.there += size_bytes
+
+    def end(self) -> None:
+        self.ended += 1
 
 
 def test_the_job_is_over_when_it_has_answered_and_is_gone(work: Path) -> None:
