@@ -50,6 +50,14 @@ class Rung(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     strategy: Strategy
     set: dict[str, Any] = {}  # dotted keys of the recipe that change
     near_miss_only: bool = False  # left out where a gate was missed by more
+    # Starts of it at most, of all its runs: after a preemption, or in less memory. From 16 rows at
+    # once down to one, checkpointed, on a larger card: 8.
+    attempts: Annotated[int, Meta(ge=1, le=100)] = 8
+
+    @property
+    def name(self) -> str:
+        """As people read it: qlora, lora.r = 32."""
+        return ", ".join([self.strategy, *(f"{key} = {value}" for key, value in self.set.items())])
 
 
 class Escalation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
