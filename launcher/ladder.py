@@ -9,7 +9,7 @@ from math import inf
 
 import msgspec
 
-from jobs.spec import GateResult, JobSpec
+from jobs.spec import GateResult, JobSpec, Strategy
 from launcher.errors import BadInput
 from launcher.inputs.validate import convert
 from launcher.inputs.yaml_tree import put
@@ -38,14 +38,16 @@ def ladder(plan: Plan, escalation: Escalation, replan: Replan) -> Ladder | None:
     """The plan's own choice and what comes after it, each rung planned on the offers that hold the
     plan's limits; on all, where none of these holds the rung.
 
-    None where no gate can fail, or nothing is chosen. Raises BadInput for a change that the
-    job cannot make.
+    Where no gate can fail the first rung is the only one: out of memory, it is tried in less. None
+    where nothing is chosen. Raises BadInput for a change that the job cannot make.
     """
     chosen = plan.chosen
-    if chosen is None or chosen.spec is None or not plan.job.gates:
+    if chosen is None or chosen.spec is None:
         return None
-    first = Rung(strategy=chosen.spec.strategy)
+    first = _of_the_choice(escalation, chosen.spec.strategy)
     found = [_rung_plan(first, plan, 0)]
+    if not plan.job.gates:
+        return Ladder(near_miss=escalation.near_miss, rungs=tuple(found))
     holding = tuple(c.offer for c in plan.candidates if c.verdict != "rejected")
     # they are what --on and --gpu left
     among_them = msgspec.structs.replace(plan.budget, providers=(), gpu=None)
@@ -55,6 +57,12 @@ def ladder(plan: Plan, escalation: Escalation, replan: Replan) -> Ladder | None:
             made = replan(job, plan.budget)
         found.append(_rung_plan(rung, made, found[-1].climbed_microusd))
     return Ladder(near_miss=escalation.near_miss, rungs=tuple(found))
+
+
+def _of_the_choice(escalation: Escalation, strategy: Strategy) -> Rung:
+    """The plan's own choice: as often as the recipe lets a plain rung of its strategy start."""
+    plain = (one for one in escalation.rungs if one.strategy == strategy and not one.set)
+    return msgspec.structs.replace(next(plain, Rung(strategy=strategy)), near_miss_only=False)
 
 
 def job_of(job: JobSpec, rung: Rung) -> JobSpec:
@@ -214,7 +222,9 @@ def best(tried: Sequence[Tried]) -> int | None:
     """The best of the runs that were trained to their end: by gates passed, then by the first
     gate's metric, then by cost; the earlier of equals. None where there is none."""
     ended = [n for n, one in enumerate(tried) if one.state == "SUCCEEDED"]
-    return max(ended, key=lambda n: (*_rank(tried[n].gates), -tried[n].spent_microusd, -n), default=None)
+    return max(
+        ended, key=lambda n: (*_rank(tried[n].gates), -tried[n].spent_microusd, -n), default=None
+    )
 
 
 def _rank(gates: Sequence[GateResult]) -> tuple[int, float]:

@@ -103,6 +103,8 @@ MIGRATIONS = (
     """
     ALTER TABLE runs ADD COLUMN climb TEXT NOT NULL DEFAULT '';  -- its first run
     ALTER TABLE runs ADD COLUMN rung INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE runs ADD COLUMN escalate TEXT NOT NULL DEFAULT 'no';
+    ALTER TABLE runs ADD COLUMN decision TEXT NOT NULL DEFAULT '';  -- since its latest attempt
     CREATE TABLE budgets (
         name TEXT PRIMARY KEY,      -- a climb's first run, or project/NAME
         cap_microusd INTEGER NOT NULL
@@ -327,19 +329,24 @@ class Ledger:
         match event:
             case RunCreated(store=store, bucket=bucket, origin=origin):
                 run(
-                    "INSERT INTO runs (run_id, created_at, store, state, bucket, climb, rung) "
-                    "VALUES (?, ?, ?, 'PENDING', ?, ?, ?)",
-                    (run_id, at, store, bucket, origin.climb or run_id, origin.rung),
+                    "INSERT INTO runs "
+                    "(run_id, created_at, store, state, bucket, climb, rung, escalate) "
+                    "VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?)",
+                    (run_id, at, store, bucket, origin.climb or run_id, origin.rung)
+                    + (origin.escalate,),
                 )
                 for name in origin.budgets:
                     run("INSERT INTO draws VALUES (?, ?)", (run_id, name))
             case BudgetSet(name=name, cap_microusd=cap):
                 run("INSERT OR REPLACE INTO budgets VALUES (?, ?)", (name, cap))
+            case Decided(move=move):
+                run("UPDATE runs SET decision = ? WHERE run_id = ?", (move, run_id))
             case AttemptStarted() as a:
                 run(
                     "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)",
                     (run_id, a.attempt, at, a.executor, a.handle, a.candidate),
                 )
+                run("UPDATE runs SET decision = '' WHERE run_id = ?", (run_id,))
                 asked_for = (run_id, a.attempt, a.provider, a.instance, a.microusd_per_hour, at)
                 billed = (a.billing_seconds, a.billing_minimum_seconds, a.egress_microusd)
                 run(
@@ -404,11 +411,19 @@ class Ledger:
         )
         return [self.run(row[0]) for row in self._db.execute(query, (budget,)).fetchall()]
 
+    def undecided(self) -> list[Run]:
+        """The last runs of climbs that have ended and have neither passed nor been given up."""
+        query = (
+            "SELECT run_id FROM runs r WHERE escalate <> 'no' AND ended_at IS NOT NULL "
+            "AND decision NOT IN ('done', 'stop') AND NOT EXISTS "
+            "(SELECT 1 FROM runs l WHERE l.climb = r.climb AND l.rowid > r.rowid) ORDER BY rowid"
+        )
+        return [self.run(row[0]) for row in self._db.execute(query).fetchall()]
+
     def decided(self, run_id: str) -> Decided | None:
         """What was last decided to come of the run."""
         query = (
-            "SELECT body FROM events WHERE run_id = ? AND kind = 'decided' "
-            "ORDER BY id DESC LIMIT 1"
+            "SELECT body FROM events WHERE run_id = ? AND kind = 'decided' ORDER BY id DESC LIMIT 1"
         )
         row = self._db.execute(query, (run_id,)).fetchone()
         return None if row is None else msgspec.json.decode(row[0], type=Decided)

@@ -25,7 +25,7 @@ _RUNGS = ("rung", "after", "where", "expected", "at worst", "so far at worst", "
 def told(plan: Plan, run: Run, events: Iterable[tuple[str, Event]]) -> Told:
     return Told(
         plan=_offers(plan),
-        ladder=_ladder(plan.ladder) if plan.ladder is not None else None,
+        ladder=_ladder(plan.ladder) if plan.ladder and len(plan.ladder.rungs) > 1 else None,
         attempts=_attempts(plan, run, events),
     )
 

@@ -79,7 +79,9 @@ def project(text: str) -> Project:
     """Raises BadInput for what is no NAME[:USD], and for a new project without a cap."""
     name, colon, dollars = text.partition(":")
     if not re.fullmatch(NAME, name):
-        raise BadInput(f"--project {text}: expected NAME or NAME:USD; a name has letters, digits, - _")
+        raise BadInput(
+            f"--project {text}: expected NAME or NAME:USD; a name has letters, digits, - _"
+        )
     try:
         cap = round(float(dollars) * MICROUSD) if colon else None
     except (ValueError, OverflowError):

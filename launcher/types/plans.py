@@ -84,7 +84,8 @@ class RungPlan(Struct, frozen=True, kw_only=True):
 
 
 class Ladder(Struct, frozen=True, kw_only=True):
-    """What failed gates may lead to; the first rung is the plan's own choice."""
+    """What failed gates may lead to; the first rung is the plan's own choice, and the only one where
+    no gate can fail."""
 
     near_miss: float
     rungs: tuple[RungPlan, ...]
@@ -104,7 +105,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...]  # chosen first, then possible by cost, then rejected
     left_out: int = 0  # offers that --on and --gpu leave out
     ways_out: tuple[str, ...] = ()  # when nothing is chosen: what would change that
-    ladder: Ladder | None = None  # None: no gate can fail, or nothing is chosen
+    ladder: Ladder | None = None  # None: nothing is chosen, or it is a later rung
     settings: tuple[Setting, ...]
     warnings: tuple[str, ...]
 
