@@ -46,8 +46,8 @@ from launcher.planning.canary import (
 from launcher.planning.selection import asked_for, in_regions, require_known
 from launcher.planning.ways_out import Replan, ways_out
 from launcher.preflight import checks, require_publishable
-from launcher.running.adopting import adopt
 from launcher.running import budgets
+from launcher.running.adopting import adopt
 from launcher.running.budgets import Project, project
 from launcher.running.climbs import carried_on
 from launcher.running.clock import spent, utc_now

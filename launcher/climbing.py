@@ -1,8 +1,8 @@
 """Climbing: when a run is over, what its ladder has next is planned anew, and started.
 
 Each rung is a run of its own, FIRST-2, FIRST-3 …, under what the runs before it have left of the
-first one's cap; so its deadline, its watchdog and the guard hold the cap of them all. Whoever sees a
-climb through holds its lock (running/climbs.py).
+first one's cap; so its deadline, its watchdog and the guard hold the cap of them all. Whoever sees
+a climb through holds its lock (running/climbs.py).
 """
 
 from collections.abc import Callable

@@ -1,7 +1,6 @@
 """A run from its start to its end: followed, collected, published, accounted for."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -104,8 +103,8 @@ def _ask_what_now() -> str:
 
 
 def finish(last: str, over: "Step | None", as_json: bool, hub: str | None) -> None:
-    """Say what a climb came to, by its best run; `over` is why it ended, None where it is a run that
-    does not climb."""
+    """Say what a climb came to, by its best run; `over` is why it ended, None where it is a run
+    that does not climb."""
     from jobs import layout
     from launcher import api, climbing
     from launcher.display.climbs import climb_text

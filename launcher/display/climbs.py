@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from jobs.spec import GateResult
 from launcher.display.tables import table
 from launcher.types import Story
 from results.receipt import dollars
@@ -24,9 +25,11 @@ def climb_table(story: Sequence[Story]) -> Table:
 
 def cells(one: Story) -> tuple[str, ...]:
     reason = f" ({one.reason})" if one.reason else ""
-    gates = ", ".join(
-        f"{g.metric} {'n/a' if g.value is None else f'{g.value:.3g}'}{'' if g.passed else ' failed'}"
-        for g in one.gates
-    )
+    gates = ", ".join(_gate(gate) for gate in one.gates)
     spent = dollars(one.spent_microusd)
     return (one.rung, one.run_id, one.where, one.state + reason, gates, spent, one.decision)
+
+
+def _gate(gate: GateResult) -> str:
+    value = "n/a" if gate.value is None else f"{gate.value:.3g}"
+    return f"{gate.metric} {value}{'' if gate.passed else ' failed'}"

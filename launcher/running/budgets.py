@@ -99,7 +99,7 @@ def project_left(book: Ledger, asked: Project) -> int:
         cap = known
     if cap is None:
         raise BadInput(
-            f"project {asked.name} has no budget yet; --project {asked.name}:USD gives it one, over "
-            "all its runs"
+            f"project {asked.name} has no budget yet; --project {asked.name}:USD gives it one, "
+            "over all its runs"
         )
     return max(0, cap - sum(taken(book, run) for run in book.drawing_on(asked.budget)))

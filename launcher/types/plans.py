@@ -84,8 +84,8 @@ class RungPlan(Struct, frozen=True, kw_only=True):
 
 
 class Ladder(Struct, frozen=True, kw_only=True):
-    """What failed gates may lead to; the first rung is the plan's own choice, and the only one where
-    no gate can fail."""
+    """What failed gates may lead to; the first rung is the plan's own choice, and the only one
+    where no gate can fail."""
 
     near_miss: float
     rungs: tuple[RungPlan, ...]
