@@ -58,6 +58,7 @@ from launcher.running.watching import exists, follow, logs, minutes_unfetched, r
 from launcher.times import stamp
 from launcher.types import (
     MICROUSD,
+    Account,
     Budget,
     DataFacts,
     ModelFacts,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_STORE",
+    "account",
     "adopt",
     "canary",
     "cancel",
@@ -120,6 +122,14 @@ def guard(*, watch: bool = False) -> Iterator[str]:
 def project_left(asked: Project) -> int:
     """Micro-dollars that the project has for another run. Raises BadInput where it has no cap."""
     return budgets.project_left(ledger(), asked)
+
+
+def account(name: str) -> Account:
+    """A project's budget, after a look at its runs. Raises BadInput for one without a budget."""
+    book = ledger()
+    found = budgets.account(book, name)
+    runs(found)
+    return budgets.account(book, name)
 
 
 def publish(run: str, repository: str, flags: "PublishFlags | None" = None) -> "Published":

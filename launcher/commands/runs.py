@@ -10,18 +10,22 @@ from launcher.commands.output import write_json
 
 
 @click.command()
+@click.option("--project", metavar="NAME", help="Those paid from its budget, and what it has left.")
 @JSON_FLAG
-def runs(as_json: bool) -> None:
+def runs(project: str | None, as_json: bool) -> None:
     """All runs, newest first."""
     from launcher import api
-    from launcher.display.runs import list_runs
+    from launcher.display.runs import list_runs, project_text
 
-    found = api.runs()
+    account = api.account(project) if project is not None else None
+    found = api.runs(account)
     if as_json:
-        write_json({"runs": found})
-    else:
-        now = api.utc_now()
-        click.echo(list_runs([(run, api.spent(run, now)) for run in found]), nl=False)
+        write_json({"runs": found} | ({} if account is None else {"project": account}))
+        return
+    now = api.utc_now()
+    click.echo(list_runs([(run, api.spent(run, now)) for run in found]), nl=False)
+    if account is not None:
+        click.echo(project_text(account), nl=False)
 
 
 @click.command()

@@ -12,7 +12,7 @@ from launcher.errors import BadInput, NothingFits
 from launcher.ledger import AttemptStarted, Ledger
 from launcher.planning.refusals import usd
 from launcher.running.clock import spent, utc_now
-from launcher.types import MICROUSD, Run
+from launcher.types import MICROUSD, Account, Run
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 PROJECT = "project/"  # before its name: no run's id has a slash
@@ -103,3 +103,18 @@ def project_left(book: Ledger, asked: Project) -> int:
             "over all its runs"
         )
     return max(0, cap - sum(taken(book, run) for run in book.drawing_on(asked.budget)))
+
+
+def account(book: Ledger, name: str) -> Account:
+    """What a project has spent, holds and has left. Raises BadInput for one without a budget."""
+    asked = Project(name, None)
+    left = project_left(book, asked)
+    runs = book.drawing_on(asked.budget)
+    cost = sum(spent(run, utc_now()) for run in runs)
+    return Account(
+        project=name,
+        cap_microusd=book.caps()[asked.budget],
+        spent_microusd=cost,
+        held_microusd=sum(taken(book, run) for run in runs) - cost,
+        left_microusd=left,
+    )

@@ -3,6 +3,7 @@
 import fcntl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -21,6 +22,10 @@ from launcher.running.watching import run_folder
 from launcher.times import stamp
 from launcher.types import Budget, Origin, Plan, Run, Rung, Step, Story, Tried
 from results.records import read_result
+
+# A launcher that the guard started sees its climb through; one that could not is followed by
+# another, but not at every round. Assumption: a provider's bad quarter of an hour.
+RETRY_SECONDS = 900.0
 
 
 class Climb(Struct, frozen=True, kw_only=True):
@@ -143,10 +148,15 @@ def carried_on(book: Ledger) -> Iterator[str]:
         if open_machines(last):
             continue
         with at_it(last.climb) as free:
-            waits = free
+            waits = free and not _tried_lately(last.climb)
         if waits:
             log = _launcher_for(last, book.origin(last.run_id))
             yield f"{last.climb}: its climb goes on after {last.run_id}, {last.reason}; see {log}"
+
+
+def _tried_lately(first: str) -> bool:
+    log = paths.climb_log(first)
+    return log.exists() and time.time() - log.stat().st_mtime < RETRY_SECONDS
 
 
 def _launcher_for(last: Run, origin: Origin) -> Path:

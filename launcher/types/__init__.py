@@ -5,7 +5,7 @@ is made and seconds where something was measured. Dates are ISO 8601. One module
 the names from here.
 """
 
-from launcher.types.climbs import Escalate, Move, Origin, Refused, Step, Story, Tried
+from launcher.types.climbs import Account, Escalate, Move, Origin, Refused, Step, Story, Tried
 from launcher.types.data import DATA_FILES, TOKENS_PER_CHARACTER, DataFacts
 from launcher.types.estimates import (
     AROUND_THE_WORK,
@@ -42,6 +42,7 @@ __all__ = [
     "MIB",
     "MICROUSD",
     "TOKENS_PER_CHARACTER",
+    "Account",
     "Attempt",
     "Budget",
     "Candidate",

@@ -71,3 +71,13 @@ class Story(Struct, frozen=True, kw_only=True):
     gates: tuple[GateResult, ...]
     spent_microusd: int
     decision: str  # what came of it; "": nothing yet
+
+
+class Account(Struct, frozen=True, kw_only=True):
+    """A project's budget as it stands."""
+
+    project: str
+    cap_microusd: int
+    spent_microusd: int
+    held_microusd: int  # what runs under way may still cost
+    left_microusd: int
