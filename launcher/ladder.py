@@ -215,7 +215,7 @@ def _stop(
         most = ladder.rungs[last.rung].rung.attempts
         return Step(move="stop", why=f"{last.reason} after all {most} starts of this rung")
     over = last.reason == "BUDGET_EXCEEDED"
-    return Step(move="stop", why=f"{last.reason} ends the climb", cut_short=over)
+    return Step(move="stop", why=f"{last.run_id}: {last.reason} ends the climb", cut_short=over)
 
 
 def best(tried: Sequence[Tried]) -> int | None:

@@ -101,7 +101,7 @@ GOLDEN = [
     ),
     (run("NO_CAPACITY"), Step(move="again", why="no capacity there: the next offer")),
     *(
-        (run(reason), Step(move="stop", why=f"{reason} ends the climb",
+        (run(reason), Step(move="stop", why=f"r: {reason} ends the climb",
                            cut_short=reason == "BUDGET_EXCEEDED"))
         for reason in ENDS
     ),
