@@ -127,6 +127,7 @@ def _go_on_with(run_id: str, as_json: bool, detach: bool, hub: str | None, yes: 
     api.require_publishable(hub)
     if climbing.waits(run_id):
         last = climbing.last_of(run_id)
+        api.collect(last)  # what it measured is known to the next plan
         went_on = climb_on(last, yes)
         if isinstance(went_on, str):
             see_through(went_on, as_json, detach, hub, yes)

@@ -91,8 +91,10 @@ def next_of(run_id: str, say: Say) -> Next:
     climb = climbs.climb_of(book, run_id)
     if not climb.climbs:
         return Next(climb, Step(move="stop", why="the run does not climb"))
+    if not climb.over:
+        raise BadInput(f"run {climb.last.run_id} is not over; `launch logs {climb.last.run_id} -f`")
     assert climb.plan.ladder is not None, "a climb has a ladder"
-    so_far = [climbs.tried(book, run) for run in climb.runs]
+    so_far = [climbs.tried(book, climb, run) for run in climb.runs]
     budget = climbs.left(book, climb)
     refused: list[Refused] = []
     while True:
@@ -189,7 +191,7 @@ class Outcome(NamedTuple):
 def outcome(run_id: str) -> Outcome:
     book = ledger()
     climb = climbs.climb_of(book, run_id)
-    ended = [climbs.tried(book, run) for run in climb.runs if run.ended]
+    ended = [climbs.tried(book, climb, run) for run in climb.runs if run.ended]
     number = best(ended)
     chosen = climb.last.run_id if number is None else ended[number].run_id
     return Outcome(chosen, climbs.story(book, climb))

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from jobs.spec import Strategy
 from launcher import paths
+from launcher.ladder import next_step
 from launcher.ledger import Decided, Ledger
 from launcher.running.budgets import least_left
 from launcher.running.clock import spent, utc_now
@@ -59,15 +60,15 @@ def climb_of(book: Ledger, run_id: str) -> Climb:
     return Climb(runs=runs, plan=book.plan(first), origin=book.origin(first))
 
 
-def tried(book: Ledger, run: Run) -> Tried:
-    """What an ended run came to."""
+def tried(book: Ledger, climb: Climb, run: Run) -> Tried:
+    """What an ended run of the climb came to."""
     last = run.attempts[-1]
     candidate = book.plan(run.run_id).candidates[last.candidate]
     result, spec = read_result(run_folder(run)), candidate.spec
     assert spec is not None, "what was started has a spec"
     return Tried(
         run_id=run.run_id,
-        rung=_rung(book, run, spec.strategy),
+        rung=_rung(climb, run, spec.strategy),
         state=run.state,
         reason=run.reason,
         gates=result.gates if result is not None else (),
@@ -79,10 +80,9 @@ def tried(book: Ledger, run: Run) -> Tried:
     )
 
 
-def _rung(book: Ledger, run: Run, strategy: Strategy) -> int:
+def _rung(climb: Climb, run: Run, strategy: Strategy) -> int:
     """Where the run was: with `auto` an offer that was passed over may have taken it higher."""
-    ladder = book.plan(run.climb or run.run_id).ladder
-    rungs = ladder.rungs if ladder is not None else ()
+    rungs = climb.plan.ladder.rungs if climb.plan.ladder is not None else ()
     higher = range(run.rung, len(rungs))
     return next((n for n in higher if rungs[n].rung.strategy == strategy), run.rung)
 
@@ -126,12 +126,15 @@ def story(book: Ledger, climb: Climb) -> tuple[Story, ...]:
 
 def _told(book: Ledger, climb: Climb, run: Run) -> Story:
     ladder, last = climb.plan.ladder, run.attempts[-1]
-    offer = book.plan(run.run_id).candidates[last.candidate].offer
+    candidate = book.plan(run.run_id).candidates[last.candidate]
+    offer, spec = candidate.offer, candidate.spec
+    assert spec is not None, "what was started has a spec"
+    rung = _rung(climb, run, spec.strategy)
     count = f"{offer.count}× " if offer.count > 1 else ""
     result, said = read_result(run_folder(run)), book.decided(run.run_id)
     return Story(
         run_id=run.run_id,
-        rung=ladder.rungs[run.rung].rung.name if ladder is not None else "",
+        rung=ladder.rungs[rung].rung.name if ladder is not None else spec.strategy,
         where=f"{offer.provider} {count}{offer.device.name}",
         state=run.state,
         reason=run.reason,
@@ -148,10 +151,22 @@ def carried_on(book: Ledger) -> Iterator[str]:
         if open_machines(last):
             continue
         with at_it(last.climb) as free:
-            waits = free and not _tried_lately(last.climb)
+            waits = free and not _tried_lately(last.climb) and _leads_on(book, last)
         if waits:
             log = _launcher_for(last, book.origin(last.run_id))
             yield f"{last.climb}: its climb goes on after {last.run_id}, {last.reason}; see {log}"
+
+
+def _leads_on(book: Ledger, last: Run) -> bool:
+    """Whether the ladder has anything after the run; where not, that is written down."""
+    climb = climb_of(book, last.run_id)
+    if climb.plan.ladder is None:
+        return False
+    step = next_step(climb.plan.ladder, [tried(book, climb, run) for run in climb.runs], None, ())
+    if step.move in ("done", "stop"):
+        decide(book, last.run_id, step)
+        return False
+    return True
 
 
 def _tried_lately(first: str) -> bool:

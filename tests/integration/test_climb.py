@@ -185,6 +185,7 @@ def test_a_launcher_that_is_killed_loses_no_rung(told: Told) -> None:
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert rungs(answer) == [("first", "qlora", "GATE_FAILED"), ("first-2", "lora", None)]
+    assert {home.name for home in (told.folder / "runs").iterdir()} == {"first", "first-2"}
 
 
 def test_a_project_has_one_cap_over_its_runs(told: Told) -> None:
