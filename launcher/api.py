@@ -343,7 +343,7 @@ def _planning(
         source=source,
     )
     found = (*local.offers, *_catalog(now.date().isoformat()).offers)
-    found = tuple(offer for offer in found if offer.device.usable_bytes >= least_bytes)
+    found = tuple(offer for offer in found if offer.device.total_bytes >= least_bytes)
     if request.exact is not None:
         exact = request.exact
         found = tuple(

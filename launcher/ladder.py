@@ -29,8 +29,8 @@ from launcher.types import (
 # What judges the attempts is the same for all of them.
 _FIXED = ("gates", "eval", "task", "model", "strategy", "seed")
 
-# After running out of memory: this machine's free memory breathes, so a larger card has a twentieth
-# more. Assumption.
+# After running out of memory: cards of one size differ by what their drivers count, so a larger one
+# has a twentieth more. Assumption.
 LARGER = 1.05
 
 
@@ -173,7 +173,7 @@ def _upwards(ladder: Ladder, last: Tried) -> Iterator[Step]:
 
 def _smaller(last: Tried) -> Iterator[Step]:
     """Fewer rows at once, then checkpointing, where there is no less memory; then more of it."""
-    rows, least = last.micro_batch, last.usable_bytes
+    rows, least = last.micro_batch, last.device_bytes
     said = f"out of memory with {rows} row{'s' if rows > 1 else ''} at once"
     fewer = next((n for n in range(rows // 2, 0, -1) if rows % n == 0), 0)
     if fewer:

@@ -144,6 +144,8 @@ def finish(last: str, over: "Step | None", as_json: bool, hub: str | None) -> No
         if view.run.reason not in ("BAD_INPUT", "CANCELLED", "BUDGET_EXCEEDED", "PILOT_FAILED"):
             say(f"log: {home / layout.LOG}, its end:\n{view.log_tail}")
             say(f"next: launch --run-id {run_id} goes on from the last checkpoint")
+        if over is not None and view.run.reason == "OUT_OF_MEMORY":
+            say(f"tried no smaller: {over.why}")
         sys.exit(ENDED_BADLY_EXITS.get(view.run.reason or "", 1))
     if view.run.reason == "GATE_FAILED":
         say(f"trained, but {view.run.message}")

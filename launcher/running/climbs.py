@@ -76,7 +76,7 @@ def tried(book: Ledger, climb: Climb, run: Run) -> Tried:
         starts=len(run.attempts),
         micro_batch=spec.train.rows_at_once,
         checkpointing=spec.train.activation_checkpointing,
-        usable_bytes=candidate.offer.device.usable_bytes,
+        device_bytes=candidate.offer.device.total_bytes,
     )
 
 

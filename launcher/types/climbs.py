@@ -35,10 +35,10 @@ class Tried(Struct, frozen=True, kw_only=True):
     gates: tuple[GateResult, ...] = ()
     spent_microusd: int = 0
     starts: int = 1  # its attempts
-    # What it was trained with: rows at once, activations checkpointed, memory of one device.
+    # What it was trained with: rows at once, activations checkpointed, all memory of one device.
     micro_batch: int = 1
     checkpointing: bool = True
-    usable_bytes: int = 0
+    device_bytes: int = 0
 
 
 class Step(Struct, frozen=True, kw_only=True):

@@ -163,11 +163,11 @@ def test_the_project_decides_too(runner: Rented) -> None:
 def test_out_of_memory_is_not_tried_on_less(runner: Rented) -> None:
     first(None, "train.micro_batch=1", "train.activation_checkpointing=true")
     book = ledger()
-    (card,) = {book.plan("climb").candidates[0].offer.device.usable_bytes}
+    (card,) = {book.plan("climb").candidates[0].offer.device.total_bytes}
     end("climb", 0.0, 0.1, "OUT_OF_MEMORY")
     climb_on()
     second = book.plan("climb-2")
-    assert all(c.offer.device.usable_bytes > card for c in second.candidates)
+    assert all(c.offer.device.total_bytes > card for c in second.candidates)
     assert second.job.lora == book.plan("climb").job.lora
 
 

@@ -51,7 +51,7 @@ def run(reason: Reason | None, value: float = CLEAR, **changes: object) -> Tried
     base = Tried(
         run_id="r", rung=0, state="SUCCEEDED" if trained else "FAILED", reason=reason,
         gates=gates(1.0 if reason is None else value) if trained else (),
-        spent_microusd=dollars(1), micro_batch=4, checkpointing=False, usable_bytes=20 * GIB,
+        spent_microusd=dollars(1), micro_batch=4, checkpointing=False, device_bytes=20 * GIB,
     )  # fmt: skip
     return msgspec.structs.replace(base, **changes)
 
@@ -207,7 +207,7 @@ def test_no_outcome_spends_over_the_cap_loops_or_stops_too_early(
         assert worst <= left
         if step.move == "smaller":
             assert step not in refused
-            assert (step.set, step.least_bytes) != ({}, tried[-1].usable_bytes)
+            assert (step.set, step.least_bytes) != ({}, tried[-1].device_bytes)
         tried.append(ended(data, step.rung, worst, step, tried[-1]))
         left -= tried[-1].spent_microusd
         assert left >= 0
@@ -247,7 +247,7 @@ def ended(
     reason = data.draw(OUTCOMES)
     rows = before.micro_batch if before is not None else 8
     kept = before.checkpointing if before is not None else False
-    least = before.usable_bytes if before is not None else 20 * GIB
+    least = before.device_bytes if before is not None else 20 * GIB
     if step is not None and step.move == "smaller":
         rows = step.set.get("train.micro_batch", 8)
         kept = step.set.get("train.activation_checkpointing", False)
@@ -259,5 +259,5 @@ def ended(
         spent_microusd=data.draw(some.integers(0, most)),
         micro_batch=rows,
         checkpointing=kept,
-        usable_bytes=least,
+        device_bytes=least,
     )
