@@ -206,3 +206,38 @@ def test_a_project_has_one_cap_over_its_runs(told: Told) -> None:
     assert spec["budget"]["max_cost_microusd"] < 3_000_000  # what the first had left
     assert "> cap $0.01" in told(*priced, "--project", "small:0.01").stderr
     assert "project small has no budget yet" in told("runs", "--project", "small").stderr
+
+
+# --- trained ------------------------------------------------------------------------------------
+
+# An epoch of the sample job, judged by its loss alone: nats a token. Trained whole (`--strategy
+# full`) it comes to 0.36 (2026-11-22); half as much again is asked for.
+AN_EPOCH = {
+    "train.epochs": "1",
+    "eval.generate": "false",
+    "gates": "[{metric: loss, max: 0.54}]",
+    "escalation.rungs": "[{strategy: qlora}, {strategy: lora, set: {lora.r: 16, lora.alpha: 32}}]",
+}
+LOW_RANK = {"lora.r": "1", "lora.alpha": "2"}
+
+
+def test_a_gate_that_rank_1_misses_is_passed_by_the_next_rung(
+    tmp_path: Path, train_python: str
+) -> None:
+    launch = Command(tmp_path)
+    sets = [f"--set={key}={value}" for key, value in {**AN_EPOCH, **LOW_RANK}.items()]
+    done = launch("--run-id", "real", "--strategy", "qlora", "--on", "local", *sets, "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    first, second = answer["climb"]["runs"]
+    print(json.dumps(answer["climb"], indent=1))
+    assert (first["run_id"], first["reason"]) == ("real", "GATE_FAILED")
+    assert (second["run_id"], second["reason"]) == ("real-2", None)
+    assert first["gates"][0]["value"] > 0.54 >= second["gates"][0]["value"]
+    assert answer["run_id"] == "real-2"
+    spec = json.loads((tmp_path / "runs" / "real-2" / layout.SPEC).read_text())
+    assert (spec["strategy"], spec["lora"]["r"], spec["quantization"]) == ("lora", 16, None)
+    assert (
+        spec["train_sha256"]
+        == json.loads((tmp_path / "runs" / "real" / layout.SPEC).read_text())["train_sha256"]
+    )
