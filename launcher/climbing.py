@@ -67,7 +67,7 @@ def waits(run_id: str) -> bool:
 def first_to_climb(run_id: str) -> str | None:
     """The first run of the climb that failed gates would lead to; None where they lead nowhere."""
     climb = climbs.climb_of(ledger(), run_id)
-    return climb.first if climb.climbs else None
+    return climb.first if climb.climbs and climb.plan.job.gates else None
 
 
 def last_of(run_id: str) -> str:

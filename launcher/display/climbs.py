@@ -14,13 +14,17 @@ HEAD = ("rung", "run", "where", "ended", "gates", "spent", "decision")
 def climb_text(story: Sequence[Story], best: str) -> str:
     """The table for a terminal, the run that counts with an arrow before it."""
     rows = [["→" if one.run_id == best else "", *cells(one)] for one in story]
-    return table([["", *HEAD], *rows], right=(6,))
+    shown = table([["", *HEAD], *rows], right=(6,))
+    return f"{shown}{_total(story)} in all; → is the run that counts\n"
 
 
 def climb_table(story: Sequence[Story]) -> Table:
-    total = dollars(sum(one.spent_microusd for one in story))
-    caption = f"The climb so far: {total} of one cap"
+    caption = f"The runs of this job so far, {_total(story)} in all"
     return Table(caption=caption, head=HEAD, rows=tuple(cells(one) for one in story), right=(5,))
+
+
+def _total(story: Sequence[Story]) -> str:
+    return dollars(sum(one.spent_microusd for one in story))
 
 
 def cells(one: Story) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from jobs import layout
 from jobs.spec import GateResult, Result, encode
 from launcher import api, climbing, paths
 from launcher.errors import BadInput, NothingFits
+from launcher.estimate.calibration import card_name
 from launcher.executors.base import Order, Sight
-from launcher.ledger import Ledger, MachineChanged, StateChanged
+from launcher.ledger import Ledger, MachineChanged, Measured, StateChanged
 from launcher.recipes import Flags
 from launcher.running import runs
 from launcher.running.budgets import Project, account, left
@@ -21,7 +22,7 @@ from launcher.running.climbs import carried_on
 from launcher.running.clock import spent, utc_now
 from launcher.running.reconciling import ledger
 from launcher.times import stamp
-from launcher.types import Origin, Plan
+from launcher.types import Measurement, Origin, Plan
 from tests.unit.launcher.plans import dollars
 
 CAP = 4.0
@@ -126,6 +127,27 @@ def test_a_rung_has_what_the_runs_before_it_left_of_the_cap(runner: Rented) -> N
     whole = both + cost(book, "climb-3")
     assert account(book, "filters").spent_microusd == whole <= dollars(CAP)
     assert climbing.outcome("climb").best == "climb-3"
+
+
+def test_the_next_plan_knows_what_the_runs_before_it_measured(runner: Rented) -> None:
+    made = first()
+    end("climb", 0.87, 0.1)
+    assert made.chosen is not None
+    card = card_name(made.chosen.offer.device)
+    twice_as_long = Measurement(
+        card=card, device="cuda", strategy="qlora", model=made.model.id, memory_metric="",
+        memory_bytes=None, memory_estimated_bytes=None, training_tokens=1000, training_seconds=2.0,
+        training_estimated_seconds=1.0,
+    )  # fmt: skip
+    book = ledger()
+    book.append("climb", stamp(utc_now()), Measured(attempt=1, measurement=twice_as_long))
+    climb_on()
+    estimates = {
+        c.estimate.calibrated_on
+        for c in book.plan("climb-2").candidates
+        if c.estimate is not None and card_name(c.offer.device) == card
+    }
+    assert estimates == {1}
 
 
 def test_failed_runs_count_and_the_cap_says_what_more_would_buy(runner: Rented) -> None:
