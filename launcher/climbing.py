@@ -18,7 +18,7 @@ from launcher.running import climbs
 from launcher.running.climbs import Climb
 from launcher.running.reconciling import ledger
 from launcher.running.runs import Resumption, resume, resumption, submit
-from launcher.types import MICROUSD, Budget, Plan, Refused, Step, Story
+from launcher.types import MICROUSD, Budget, Plan, Refused, Run, Step, Story
 
 Say = Callable[[str], None]
 ANY_COST = 1_000_000 * MICROUSD  # what --max-cost takes at most
@@ -168,6 +168,19 @@ def stop(ready: Next, why: str | None = None) -> Step:
     step = ready.step if why is None else Step(move="stop", why=why)
     climbs.decide(ledger(), ready.climb.last.run_id, step)
     return step
+
+
+def cancel(run_id: str) -> Run:
+    """End the run's climb: the run of it that is under way, or the step that it waits for. Raises
+    BadInput where there is neither."""
+    book = ledger()
+    climb = climbs.climb_of(book, run_id)
+    last = climb.last.run_id
+    waiting = climb.over and any(run.run_id == last for run in book.undecided())
+    run = climb.last if waiting else api.cancel(last)
+    if climb.climbs:
+        climbs.decide(book, last, Step(move="stop", why="cancelled"))
+    return run
 
 
 def interrupted(run_id: str, error: LaunchError) -> Step:

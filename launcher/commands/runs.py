@@ -57,13 +57,13 @@ def logs(run_id: str, follow: bool) -> None:
 @click.command()
 @click.argument("run_id", metavar="RUN")
 def cancel(run_id: str) -> None:
-    """End a run: its job writes checkpoint and result first."""
-    from launcher import api
+    """End a run: its job writes checkpoint and result first. Its climb is over with it."""
+    from launcher import api, climbing
     from results.receipt import dollars
 
-    run = api.cancel(run_id)
+    run = climbing.cancel(run_id)
     cost = dollars(api.spent(run, api.utc_now()))
-    click.echo(f"{run_id} {run.state}, {cost}; launch --run-id {run_id} would go on with it")
+    click.echo(f"{run.run_id} {run.state}, {cost}; launch --run-id {run_id} would go on with it")
 
 
 @click.command()
@@ -72,7 +72,8 @@ def guard(watch: bool) -> None:
     """Hold every run's cap from here: fetch what has ended, end what it no longer pays for.
 
     For cron, or for any terminal: `* * * * * launch guard` holds the cap of every run whose
-    launcher is gone.
+    launcher is gone, and goes on with climbs: `--yes`, or the question before `--detach`, agreed to
+    what their rungs cost.
     """
     from launcher import api
 

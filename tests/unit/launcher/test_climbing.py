@@ -249,3 +249,14 @@ def test_the_guard_leaves_a_climb_to_who_is_at_it(runner: Rented) -> None:
         assert len(book.undecided()) == 1
     with climbing.at_it("climb") as one, climbing.at_it("climb") as other:
         assert (one, other) == (True, False)
+
+
+def test_a_climb_that_waits_is_cancelled_by_any_of_its_runs(runner: Rented) -> None:
+    first()
+    end("climb", 0.87, 0.1)
+    climb_on()
+    end("climb-2", 0.5, 0.1)
+    assert climbing.cancel("climb").run_id == "climb-2"
+    assert ledger().undecided() == []
+    with pytest.raises(BadInput, match="has ended already"):
+        climbing.cancel("climb")
