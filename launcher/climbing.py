@@ -16,7 +16,7 @@ from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits
 from launcher.ladder import best, next_step
 from launcher.running import climbs
 from launcher.running.climbs import Climb
-from launcher.running.reconciling import ledger
+from launcher.running.reconciling import ledger, open_machines
 from launcher.running.runs import Resumption, resume, resumption, submit
 from launcher.types import MICROUSD, Budget, Plan, Refused, Run, Step, Story
 
@@ -188,6 +188,8 @@ def interrupted(run_id: str, error: LaunchError) -> Step:
     which is written down."""
     climb = climbs.climb_of(ledger(), run_id)
     why = f"{' '.join(str(error).split())}; `launch --run-id {climb.first}` tries again"
+    if open_machines(climb.last):
+        why += f"\nthe machine of {climb.last.run_id} may be there, and cost money: launch guard"
     step = Step(move="stop", why=why)
     if isinstance(error, BadInput):
         climbs.decide(ledger(), climb.last.run_id, step)

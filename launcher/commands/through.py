@@ -177,9 +177,21 @@ def climb_on(run_id: str, yes: bool) -> "str | Step | None":
             return climbing.stop(ready)
         say(f"{ready.climb.last.run_id}: {ready.step.why}")
         refusal = _not_agreed(ready) if ready.worst_microusd and not yes else ""
-        return climbing.stop(ready, refusal) if refusal else climbing.go_on(ready, say)
+        return climbing.stop(ready, refusal) if refusal else _step(ready)
     except LaunchError as error:
         return climbing.interrupted(run_id, error)
+
+
+def _step(ready: "Next") -> str:
+    from launcher import climbing
+
+    try:
+        return climbing.go_on(ready, say)
+    except KeyboardInterrupt:
+        if ready.worst_microusd:
+            first = ready.climb.first
+            say(f"a machine may be on its way and cost money: launch cancel {first}")
+        raise
 
 
 def _not_agreed(ready: "Next") -> str:
