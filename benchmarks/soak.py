@@ -16,6 +16,7 @@ def commands(python: str, model: str) -> dict[str, list[str]]:
     here = [sys.executable, "-m"]
     return {
         "pretrained": [*here, "pytest", "tests/soak/test_pretrained.py", "-q", "-s"],
+        "climb": [*here, "pytest", "tests/soak/test_climb.py", "-q", "-s"],
         "managed": [*here, "pytest", "tests/soak/test_managed.py", "-q", "-s"],
         "kills": [*here, "pytest", "tests/soak/test_kills.py", "-q", "-s"],
         "stores": [*here, "pytest", "tests/soak/test_stores.py", "-q", "-s"],

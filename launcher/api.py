@@ -28,7 +28,7 @@ from launcher.estimate.calibration import calibrate
 from launcher.executors.environment import PYTHON_VARIABLE
 from launcher.inputs import continuing, hub_data, scanning, tokens
 from launcher.inputs.judging import scan_judging
-from launcher.ladder import ladder
+from launcher.ladder import job_of, ladder
 from launcher.ledger import measurements
 from launcher.paths import is_remote
 from launcher.planner import Estimator
@@ -46,14 +46,27 @@ from launcher.planning.canary import (
 from launcher.planning.selection import asked_for, in_regions, require_known
 from launcher.planning.ways_out import Replan, ways_out
 from launcher.preflight import checks, require_publishable
+from launcher.running import budgets
 from launcher.running.adopting import adopt
+from launcher.running.budgets import Project, project
+from launcher.running.climbs import carried_on
 from launcher.running.clock import spent, utc_now
 from launcher.running.collecting import collect
 from launcher.running.reconciling import ledger
 from launcher.running.runs import DEFAULT_STORE, cancel, require_choice, resume, resumption, submit
 from launcher.running.watching import exists, follow, logs, minutes_unfetched, runs, status
 from launcher.times import stamp
-from launcher.types import MICROUSD, Budget, DataFacts, ModelFacts, Offer, Plan
+from launcher.types import (
+    MICROUSD,
+    Account,
+    Budget,
+    DataFacts,
+    ModelFacts,
+    Offer,
+    Plan,
+    Rung,
+    Setting,
+)
 
 if TYPE_CHECKING:
     from launcher.running.publishing import PublishFlags
@@ -61,6 +74,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_STORE",
+    "account",
     "adopt",
     "canary",
     "cancel",
@@ -74,6 +88,9 @@ __all__ = [
     "minutes_unfetched",
     "offers",
     "plan",
+    "plan_rung",
+    "project",
+    "project_left",
     "prove",
     "publish",
     "ready",
@@ -90,12 +107,29 @@ __all__ = [
 
 
 def guard(*, watch: bool = False) -> Iterator[str]:
-    """Hold every run's cap from here: what was found and done, in lines; with `watch` until
-    nothing may cost money any more."""
+    """Hold every run's cap from here, and go on with climbs whose launcher is gone: what was found
+    and done, in lines; with `watch` until nothing may cost money any more."""
     from launcher import guard
 
     book = ledger()
-    return guard.watch(book) if watch else guard.round_of(book)
+    if watch:
+        yield from guard.watch(book, carried_on)
+    else:
+        yield from guard.round_of(book)
+        yield from carried_on(book)
+
+
+def project_left(asked: Project) -> int:
+    """Micro-dollars that the project has for another run. Raises BadInput where it has no cap."""
+    return budgets.project_left(ledger(), asked)
+
+
+def account(name: str) -> Account:
+    """A project's budget, after a look at its runs. Raises BadInput for one without a budget."""
+    book = ledger()
+    found = budgets.account(book, name)
+    runs(found)
+    return budgets.account(book, name)
 
 
 def publish(run: str, repository: str, flags: "PublishFlags | None" = None) -> "Published":
@@ -157,8 +191,11 @@ def plan(
     now: datetime,
     advise: bool = True,
     store: str = DEFAULT_STORE,
+    at_most_microusd: int | None = None,
 ) -> Plan:
     """What would be trained, where, for how much, and why not elsewhere. Starts nothing.
+
+    `at_most_microusd`: what a project has left, which --max-cost cannot exceed.
 
     What goes to an s3:// `store` while the run is made is counted. With `advise`, a plan in which
     nothing fits says what would, and one whose gates may fail what the rungs after it would cost:
@@ -171,7 +208,10 @@ def plan(
         raise BadInput(f"--run-id {run_id}: expected letters, digits, - and _, 64 at most")
     request = _request(recipe, flags, now)
     planned = _planning(request, run_id, now)
-    budget = msgspec.structs.replace(request.budget, to_bucket=is_remote(store))
+    caps = [c for c in (request.budget.max_cost_microusd, at_most_microusd) if c is not None]
+    budget = msgspec.structs.replace(
+        request.budget, to_bucket=is_remote(store), max_cost_microusd=min(caps, default=None)
+    )
     made = planned(request.job, budget)
     if advise:
         fixed = request.exact is not None
@@ -261,7 +301,35 @@ def _machine(now: datetime, collect_minutes: int) -> tuple[Survey, Estimator]:
     return local, partial(estimate, calibration=known, collect_minutes=collect_minutes)
 
 
-def _planning(request: recipes.Request, run_id: str | None, now: datetime) -> Replan:
+def plan_rung(
+    first: Plan, rung: Rung, budget: Budget, run_id: str, *, least_bytes: int = 0, now: datetime
+) -> Plan:
+    """The first plan's job on another rung, at today's prices, on devices of so much memory.
+
+    Raises BadInput where it is no longer the same data, or the job cannot be changed so.
+    """
+    job = job_of(first.job, rung)
+    changes = tuple(
+        Setting(
+            key=key, value=str(value), source="escalation", instead_of=f"rung 1 of {first.run_id}"
+        )
+        for key, value in rung.set.items()
+    )
+    request = recipes.Request(
+        job=job, budget=budget, recipe=first.recipe, settings=(*first.settings, *changes)
+    )
+    made = _planning(request, run_id, now, least_bytes)(job, budget)
+    if made.data.sha256 != first.data.sha256:
+        raise BadInput(
+            f"{made.data.train_path} has changed since {first.run_id} was trained on it: its next "
+            "rung would not be held against the same\nlaunch the recipe anew"
+        )
+    return made
+
+
+def _planning(
+    request: recipes.Request, run_id: str | None, now: datetime, least_bytes: int = 0
+) -> Replan:
     """A planner for this request's model and data on today's offers, for any job and budget."""
     data = _scanned(request, now)
     local, estimator = _machine(now, request.budget.collect_minutes)
@@ -275,6 +343,7 @@ def _planning(request: recipes.Request, run_id: str | None, now: datetime) -> Re
         source=source,
     )
     found = (*local.offers, *_catalog(now.date().isoformat()).offers)
+    found = tuple(offer for offer in found if offer.device.total_bytes >= least_bytes)
     if request.exact is not None:
         exact = request.exact
         found = tuple(

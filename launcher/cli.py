@@ -10,12 +10,12 @@ from launcher import __version__, commands
 from launcher.commands.group import DefaultCommand
 from launcher.commands.options import JSON_FLAG, flags, job_flags
 from launcher.commands.output import say, write_json
-from launcher.commands.through import INTERRUPTED_EXIT, see_through
+from launcher.commands.through import INTERRUPTED_EXIT, climb_on, finish, see_through
 from launcher.errors import BadInput, LaunchError
 
 if TYPE_CHECKING:
     from launcher.running.runs import Resumption
-    from launcher.types import Candidate, Plan
+    from launcher.types import Candidate, Escalate, Plan
 
 
 @click.group(cls=DefaultCommand)
@@ -41,6 +41,10 @@ def launch() -> None:
 @JSON_FLAG
 @click.option("--yes", is_flag=True, help="Do not ask before spending.")
 @click.option("--detach", is_flag=True, help="Start and return.")
+@click.option("--no-escalate", is_flag=True, help="Train once, whatever its gates say.")
+@click.option(
+    "--project", metavar="NAME[:USD]", help="Pay from its budget; USD: what it has in all."
+)
 @click.option("--run-id", metavar="ID", help="Name the run; go on with one that ended early.")
 @click.option("--python", metavar="PATH", help="Interpreter of a training environment to use.")
 @click.option(
@@ -58,14 +62,17 @@ def train(
     as_json: bool,
     yes: bool,
     detach: bool,
+    no_escalate: bool,
+    project: str | None,
     run_id: str | None,
     python: str | None,
     executor: str | None,
     debug: bool,
     **given: Any,
 ) -> None:
-    """Plan, show, confirm, submit, follow, collect, receipt."""
-    from launcher import api
+    """Plan, show, confirm, submit, follow, collect, climb or finish, receipt."""
+    from launcher import api, climbing
+    from launcher.types import Origin
 
     asked = flags(given)
     _refuse_what_is_not_there_yet(recipe)
@@ -78,26 +85,26 @@ def train(
 
         os.environ[EXECUTOR_VARIABLE] = executor
     if run_id is not None and not dry_run and api.exists(run_id):
-        if recipe or asked.given or store:
+        if recipe or asked.given or store or project or no_escalate:
             raise BadInput(
                 f"run {run_id} exists and keeps its spec and store; `launch --run-id {run_id}` "
                 "alone goes on with it, another --run-id starts anew"
             )
-        if detach and api.minutes_unfetched(run_id) is not None:
-            raise BadInput(f"--detach: run {run_id} has no s3:// store; stay with it")
-        api.require_publishable(hub)
-        ready = api.resumption(run_id, say)
-        if ready.place.candidate.worst_microusd and not yes:
-            _confirm_going_on(ready)
-        api.resume(ready, say)
-        see_through(run_id, as_json, detach, hub)
+        with climbing.at_it(run_id) as alone:
+            if not alone:
+                raise BadInput(
+                    f"another launcher sees {run_id} through; `launch status {run_id}` shows it"
+                )
+            _go_on_with(run_id, as_json, detach, hub, yes)
         return
+    paid_from = api.project(project) if project is not None else None
     made = api.plan(
         recipe[0] if recipe else None,
         asked,
         run_id=run_id,
         now=api.utc_now(),
         store=store or api.DEFAULT_STORE,
+        at_most_microusd=api.project_left(paid_from) if paid_from is not None else None,
     )
     if dry_run:
         write_json(made) if as_json else click.echo(_shown(made, show), nl=False)
@@ -107,15 +114,44 @@ def train(
     made = api.ready(made, store or api.DEFAULT_STORE, hub, say)
     choice = api.require_choice(made)
     _require_a_way_home(choice, detach, store or "")
+    agreed = yes  # to what the rungs after it cost, too
     if choice.worst_microusd and not yes:
-        _confirm(made)
-    try:
-        api.submit(made, store or api.DEFAULT_STORE, say)
-    except KeyboardInterrupt:
-        if choice.worst_microusd:
-            say(f"a machine may be on its way and cost money: launch cancel {made.run_id}")
-        raise
-    see_through(made.run_id, as_json, detach, hub)
+        _confirm(made, climbing=detach and not no_escalate)
+        agreed = detach
+    climbs = made.ladder is not None and not no_escalate
+    escalate: Escalate = "no" if not climbs else "yes" if agreed else "ask"
+    with climbing.at_it(made.run_id):
+        try:
+            api.submit(made, store or api.DEFAULT_STORE, say, Origin(escalate=escalate), paid_from)
+        except KeyboardInterrupt:
+            if choice.worst_microusd:
+                say(f"a machine may be on its way and cost money: launch cancel {made.run_id}")
+            raise
+        see_through(made.run_id, as_json, detach, hub, yes)
+
+
+def _go_on_with(run_id: str, as_json: bool, detach: bool, hub: str | None, yes: bool) -> None:
+    """The run's climb, where its last run leads to another; else that run, which ended early."""
+    from launcher import api, climbing
+
+    api.require_publishable(hub)
+    if climbing.waits(run_id):
+        last = climbing.last_of(run_id)
+        api.collect(last)  # what it measured is known to the next plan
+        went_on = climb_on(last, yes)
+        if isinstance(went_on, str):
+            see_through(went_on, as_json, detach, hub, yes)
+        else:
+            finish(last, went_on, as_json, hub)
+        return
+    run_id = climbing.last_of(run_id)
+    if detach and api.minutes_unfetched(run_id) is not None:
+        raise BadInput(f"--detach: run {run_id} has no s3:// store; stay with it")
+    ready = api.resumption(run_id, say)
+    if ready.place.candidate.worst_microusd and not yes:
+        _confirm_going_on(ready)
+    api.resume(ready, say)
+    see_through(run_id, as_json, detach, hub, yes)
 
 
 def _refuse_what_is_not_there_yet(recipe: tuple[str, ...]) -> None:
@@ -149,12 +185,16 @@ def _shown(made: "Plan", show: str) -> str:
     return render.task(made, chosen)
 
 
-def _confirm(made: "Plan") -> None:
+def _confirm(made: "Plan", climbing: bool) -> None:
+    """`climbing`: nobody will be there to be asked about the rungs after it."""
     from results.receipt import dollars
 
-    chosen = made.chosen
+    chosen, cap = made.chosen, made.budget.max_cost_microusd
     assert chosen is not None, "asked only where something was chosen"
-    _ask_to_spend(f"Spend up to {dollars(chosen.worst_microusd)} on {chosen.offer.provider}?")
+    what = f"up to {dollars(chosen.worst_microusd)} on {chosen.offer.provider}"
+    if climbing and cap is not None and made.ladder is not None and len(made.ladder.rungs) > 1:
+        what += f", and up to {dollars(cap)} in all if gates fail"
+    _ask_to_spend(f"Spend {what}?")
 
 
 def _confirm_going_on(ready: "Resumption") -> None:

@@ -80,12 +80,16 @@ def _looked_at(book: Ledger, run: Run) -> str:
     return _standing(book, reconcile(book, run))
 
 
-def watch(book: Ledger) -> Iterator[str]:
-    """Rounds, one a minute, until nothing may cost money any more."""
-    yield from round_of(book)
-    while any(open_machines(run) for run in book.runs()):
-        time.sleep(ROUND_SECONDS)
+def watch(book: Ledger, then: Callable[[Ledger], Iterator[str]]) -> Iterator[str]:
+    """Rounds, one a minute, and what comes after each, until nothing may cost money any more and
+    nothing came."""
+    while True:
         yield from round_of(book)
+        came = list(then(book))
+        yield from came
+        if not came and not any(open_machines(run) for run in book.runs()):
+            return
+        time.sleep(ROUND_SECONDS)
 
 
 def _standing(book: Ledger, run: Run) -> str:

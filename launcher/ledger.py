@@ -1,7 +1,7 @@
 """What was done, what it may cost and what it took: SQLite, append-only events and a projection.
 
-Every change is one event; the tables `runs`, `attempts`, `machines` and `measurements` are brought
-up to date in the same transaction, so neither can be ahead of the other. A run stands here before
+Every change is one event; the tables of migrations.py are brought up to date in the same
+transaction, so neither can be ahead of the other. A run stands here before
 anything is started, and a machine before it is asked for.
 """
 
@@ -14,11 +14,14 @@ import msgspec
 from msgspec import Struct
 
 from launcher.errors import BadInput, OutsideFailed
+from launcher.migrations import MIGRATIONS
 from launcher.types import (
     ENDED,
     Attempt,
     MachineState,
     Measurement,
+    Move,
+    Origin,
     Plan,
     Reason,
     Run,
@@ -26,79 +29,6 @@ from launcher.types import (
     Terms,
 )
 
-MIGRATIONS = (
-    """
-    CREATE TABLE events (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        run_id TEXT NOT NULL,
-        at TEXT NOT NULL,           -- UTC, ISO 8601
-        kind TEXT NOT NULL,
-        body TEXT NOT NULL          -- JSON
-    );
-    CREATE INDEX events_by_run ON events (run_id, id);
-    CREATE TRIGGER events_are_kept BEFORE DELETE ON events
-        BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
-    CREATE TRIGGER events_stay_as_written BEFORE UPDATE ON events
-        BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
-    CREATE TABLE runs (
-        run_id TEXT PRIMARY KEY,
-        created_at TEXT NOT NULL,
-        store TEXT NOT NULL,
-        state TEXT NOT NULL,
-        reason TEXT,
-        message TEXT,
-        ended_at TEXT,
-        folder TEXT                 -- where collect brought it
-    );
-    CREATE TABLE attempts (
-        run_id TEXT NOT NULL REFERENCES runs,
-        attempt INTEGER NOT NULL,
-        started_at TEXT NOT NULL,
-        executor TEXT NOT NULL,
-        handle TEXT NOT NULL,
-        PRIMARY KEY (run_id, attempt)
-    );
-    CREATE TABLE machines (
-        run_id TEXT NOT NULL,
-        attempt INTEGER NOT NULL,
-        provider TEXT NOT NULL,
-        instance TEXT NOT NULL,
-        microusd_per_hour INTEGER NOT NULL,
-        state TEXT NOT NULL,
-        requested_at TEXT NOT NULL,
-        gone_at TEXT,
-        PRIMARY KEY (run_id, attempt)
-    );
-    """,
-    """
-    CREATE TABLE measurements (
-        run_id TEXT NOT NULL,
-        attempt INTEGER NOT NULL,
-        card TEXT NOT NULL,
-        device TEXT NOT NULL,
-        strategy TEXT NOT NULL,
-        model TEXT NOT NULL,
-        memory_metric TEXT NOT NULL,
-        memory_bytes INTEGER,
-        memory_estimated_bytes INTEGER,
-        training_tokens INTEGER,
-        training_seconds REAL,
-        training_estimated_seconds REAL,
-        PRIMARY KEY (run_id, attempt)
-    );
-    """,
-    """
-    ALTER TABLE attempts ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE runs ADD COLUMN bucket TEXT NOT NULL DEFAULT '';
-    ALTER TABLE machines ADD COLUMN account_microusd INTEGER;
-    """,
-    """
-    ALTER TABLE machines ADD COLUMN billing_seconds INTEGER NOT NULL DEFAULT 1;
-    ALTER TABLE machines ADD COLUMN billing_minimum_seconds INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE machines ADD COLUMN egress_microusd INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE machines ADD COLUMN price_as_of TEXT NOT NULL DEFAULT '';
-    """,
-)
 MEASUREMENTS_SINCE = 2  # the version that first has them
 
 
@@ -106,6 +36,21 @@ class RunCreated(Struct, frozen=True, kw_only=True, tag_field="kind", tag="run_c
     plan: Plan
     store: str  # the folder on this machine
     bucket: str = ""  # the s3:// address beside it, if any
+    origin: Origin = Origin()
+
+
+class BudgetSet(Struct, frozen=True, kw_only=True, tag_field="kind", tag="budget_set"):
+    """The run that it stands with made the budget, or gave it another cap."""
+
+    name: str
+    cap_microusd: int
+
+
+class Decided(Struct, frozen=True, kw_only=True, tag_field="kind", tag="decided"):
+    """What comes of a run that ended: the newest of them holds."""
+
+    move: Move
+    why: str
 
 
 class AttemptStarted(Terms, frozen=True, kw_only=True, tag_field="kind", tag="attempt_started"):
@@ -162,6 +107,8 @@ class Adopted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="adopted"
 
 Event = (
     RunCreated
+    | BudgetSet
+    | Decided
     | AttemptStarted
     | MachineChanged
     | StateChanged
@@ -213,7 +160,20 @@ class Ledger:
                 self._db.execute(f"PRAGMA user_version = {number + 1}")
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else writes meanwhile: what is read here still holds when it is written on. All or
+        nothing. Raises OutsideFailed when the ledger cannot be written."""
+        try:
+            with self._transaction():
+                yield
+        except sqlite3.Error as error:
+            raise OutsideFailed(f"the ledger cannot be written: {error}") from None
+
+    @contextmanager
     def _transaction(self) -> Iterator[None]:
+        if self._db.in_transaction:  # of `alone`: it ends it
+            yield
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -280,17 +240,26 @@ class Ledger:
     def _project(self, run_id: str, at: str, event: Event) -> None:
         run = self._db.execute
         match event:
-            case RunCreated(store=store, bucket=bucket):
+            case RunCreated(store=store, bucket=bucket, origin=origin):
+                marks = (origin.rung, origin.escalate)
                 run(
-                    "INSERT INTO runs (run_id, created_at, store, state, bucket) "
-                    "VALUES (?, ?, ?, 'PENDING', ?)",
-                    (run_id, at, store, bucket),
+                    "INSERT INTO runs "
+                    "(run_id, created_at, store, state, bucket, climb, rung, escalate) "
+                    "VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?)",
+                    (run_id, at, store, bucket, origin.climb or run_id, *marks),
                 )
+                for name in origin.budgets:
+                    run("INSERT INTO draws VALUES (?, ?)", (run_id, name))
+            case BudgetSet(name=name, cap_microusd=cap):
+                run("INSERT OR REPLACE INTO budgets VALUES (?, ?)", (name, cap))
+            case Decided(move=move):
+                run("UPDATE runs SET decision = ? WHERE run_id = ?", (move, run_id))
             case AttemptStarted() as a:
                 run(
                     "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)",
                     (run_id, a.attempt, at, a.executor, a.handle, a.candidate),
                 )
+                run("UPDATE runs SET decision = '' WHERE run_id = ?", (run_id,))
                 asked_for = (run_id, a.attempt, a.provider, a.instance, a.microusd_per_hour, at)
                 billed = (a.billing_seconds, a.billing_minimum_seconds, a.egress_microusd)
                 run(
@@ -332,10 +301,50 @@ class Ledger:
         rows = self._db.execute("SELECT run_id FROM runs ORDER BY created_at DESC, run_id DESC")
         return [self.run(row[0]) for row in rows.fetchall()]
 
+    def climb(self, run_id: str) -> list[Run]:
+        """The runs of the climb that this one belongs to, in order. Raises as `run` does."""
+        first = self.run(run_id).climb or run_id
+        query = "SELECT run_id FROM runs WHERE climb = ? ORDER BY created_at, rowid"
+        rows = self._db.execute(query, (first,)).fetchall()
+        return [self.run(row[0]) for row in rows] or [self.run(run_id)]
+
+    def origin(self, run_id: str) -> Origin:
+        """Where the run comes from, and what it draws on."""
+        return self._created(run_id).origin
+
+    def caps(self) -> dict[str, int]:
+        """Every budget's cap, in micro-dollars."""
+        return dict(self._db.execute("SELECT name, cap_microusd FROM budgets").fetchall())
+
+    def drawing_on(self, budget: str) -> list[Run]:
+        """The runs that are paid from this budget, in order."""
+        query = (
+            "SELECT run_id FROM draws JOIN runs USING (run_id) WHERE budget = ? "
+            "ORDER BY created_at, run_id"
+        )
+        return [self.run(row[0]) for row in self._db.execute(query, (budget,)).fetchall()]
+
+    def undecided(self) -> list[Run]:
+        """The last runs of climbs that have ended and have neither passed nor been given up."""
+        query = (
+            "SELECT run_id FROM runs r WHERE escalate <> 'no' AND ended_at IS NOT NULL "
+            "AND decision NOT IN ('done', 'stop') AND NOT EXISTS "
+            "(SELECT 1 FROM runs l WHERE l.climb = r.climb AND l.rowid > r.rowid) ORDER BY rowid"
+        )
+        return [self.run(row[0]) for row in self._db.execute(query).fetchall()]
+
+    def decided(self, run_id: str) -> Decided | None:
+        """What was last decided to come of the run."""
+        query = (
+            "SELECT body FROM events WHERE run_id = ? AND kind = 'decided' ORDER BY id DESC LIMIT 1"
+        )
+        row = self._db.execute(query, (run_id,)).fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=Decided)
+
     def find(self, run_id: str) -> Run | None:
         row = self._db.execute(
-            "SELECT run_id, created_at, store, state, reason, message, ended_at, folder, bucket "
-            "FROM runs WHERE run_id = ?",
+            "SELECT run_id, created_at, store, state, reason, message, ended_at, folder, bucket, "
+            "climb, rung FROM runs WHERE run_id = ?",
             (run_id,),
         ).fetchone()
         if row is None:
@@ -367,12 +376,15 @@ class Ledger:
         raise BadInput(f"no run {run_id} in the ledger; {hint}")
 
     def plan(self, run_id: str) -> Plan:
+        return self._created(run_id).plan
+
+    def _created(self, run_id: str) -> RunCreated:
         body = self._db.execute(
             "SELECT body FROM events WHERE run_id = ? AND kind = 'run_created'", (run_id,)
         ).fetchone()
         if body is None:
             raise BadInput(f"no run {run_id} in the ledger; `launch runs` lists them")
-        return msgspec.json.decode(body[0], type=RunCreated).plan
+        return msgspec.json.decode(body[0], type=RunCreated)
 
     def adopted(self, run_id: str) -> int:
         """How many of the run's attempts another ledger started: the first ones."""

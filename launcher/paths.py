@@ -26,6 +26,16 @@ def work_folder(run_id: str) -> Path:
     return _xdg("XDG_STATE_HOME", ".local/state") / "work" / run_id
 
 
+def climb_lock(run_id: str) -> Path:
+    """Held by who sees the climb through that begins with this run."""
+    return _xdg("XDG_STATE_HOME", ".local/state") / "climbs" / f"{run_id}.lock"
+
+
+def climb_log(run_id: str) -> Path:
+    """What a launcher says that the guard started to go on with the climb."""
+    return climb_lock(run_id).with_suffix(".log")
+
+
 def environments_folder() -> Path:
     """Training environments, one for each content of the lock."""
     return _xdg("XDG_CACHE_HOME", ".cache") / "envs"

@@ -12,6 +12,7 @@ from launcher import api
 from launcher.display.reports import told
 from launcher.errors import BadInput, OutsideFailed
 from launcher.planning.costs import bill_microusd
+from launcher.running.climbs import climb_of, story
 from launcher.running.collecting import collect, export_folder
 from launcher.running.reconciling import ledger
 from launcher.types import Plan, Run
@@ -43,7 +44,8 @@ def one(run_id: str) -> Page:
     """As it was collected, and with what has come to stand beside the run since: its export."""
     home = collect(run_id)
     book = ledger()
-    known = told(book.plan(run_id), book.run(run_id), book.events(run_id))
+    climb = story(book, climb_of(book, run_id))
+    known = told(book.plan(run_id), book.run(run_id), book.events(run_id), climb)
     return run_page(read(home, export_folder(home)), _receipt(home), known)
 
 

@@ -10,18 +10,22 @@ from launcher.commands.output import transfers_shown, write_json
 
 
 @click.command()
+@click.option("--project", metavar="NAME", help="Those paid from its budget, and what it has left.")
 @JSON_FLAG
-def runs(as_json: bool) -> None:
+def runs(project: str | None, as_json: bool) -> None:
     """All runs, newest first."""
     from launcher import api
-    from launcher.display.runs import list_runs
+    from launcher.display.runs import list_runs, project_text
 
-    found = api.runs()
+    account = api.account(project) if project is not None else None
+    found = api.runs(account)
     if as_json:
-        write_json({"runs": found})
-    else:
-        now = api.utc_now()
-        click.echo(list_runs([(run, api.spent(run, now)) for run in found]), nl=False)
+        write_json({"runs": found} | ({} if account is None else {"project": account}))
+        return
+    now = api.utc_now()
+    click.echo(list_runs([(run, api.spent(run, now)) for run in found]), nl=False)
+    if account is not None:
+        click.echo(project_text(account), nl=False)
 
 
 @click.command()
@@ -53,13 +57,13 @@ def logs(run_id: str, follow: bool) -> None:
 @click.command()
 @click.argument("run_id", metavar="RUN")
 def cancel(run_id: str) -> None:
-    """End a run: its job writes checkpoint and result first."""
-    from launcher import api
+    """End a run: its job writes checkpoint and result first. Its climb is over with it."""
+    from launcher import api, climbing
     from results.receipt import dollars
 
-    run = api.cancel(run_id)
+    run = climbing.cancel(run_id)
     cost = dollars(api.spent(run, api.utc_now()))
-    click.echo(f"{run_id} {run.state}, {cost}; launch --run-id {run_id} would go on with it")
+    click.echo(f"{run.run_id} {run.state}, {cost}; launch --run-id {run_id} would go on with it")
 
 
 @click.command()
@@ -68,7 +72,8 @@ def guard(watch: bool) -> None:
     """Hold every run's cap from here: fetch what has ended, end what it no longer pays for.
 
     For cron, or for any terminal: `* * * * * launch guard` holds the cap of every run whose
-    launcher is gone.
+    launcher is gone, and goes on with climbs: `--yes`, or the question before `--detach`, agreed to
+    what their rungs cost.
     """
     from launcher import api
 

@@ -1,41 +1,66 @@
 """A run from its start to its end: followed, collected, published, accounted for."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from launcher.commands.output import say, transfers_shown, write_json
-from launcher.errors import GATE_FAILED_EXIT, LaunchError
+from launcher.errors import GATE_FAILED_EXIT, LaunchError, NothingFits
 
 if TYPE_CHECKING:
-    from launcher.types import View
+    from launcher.climbing import Next
+    from launcher.types import Step, View
     from results.hub import Published
 
 INTERRUPTED_EXIT = 130
+OVER_BUDGET_EXIT = NothingFits.exit_code
 ENDED_BADLY_EXITS = {"BAD_INPUT": 2, "BUDGET_EXCEEDED": 3}  # else 1
 
 
 @transfers_shown()
-def see_through(run_id: str, as_json: bool, detach: bool, hub: str | None) -> None:
-    """Follow the run to its end, collect it, publish it where that was asked and its gates passed,
-    and print the receipt; exit as the run did."""
+def see_through(
+    run_id: str, as_json: bool, detach: bool, hub: str | None, yes: bool = False
+) -> None:
+    """Follow the run to its end and collect it; climb on while its gates fail and somebody agrees
+    to what that costs; publish the best where that was asked and its gates passed, and print its
+    receipt; exit as it did."""
     from launcher import api
 
-    if detach or not _follow(run_id):
-        say(f"{run_id} goes on by itself: launch logs {run_id} -f, launch collect {run_id}")
-        _say_what_waits(run_id)
-        if hub is not None:
-            say(f"to publish it then: {_publishing(run_id, hub)}")
-        if as_json:
-            write_json({"run_id": run_id, "state": "RUNNING"})
-        if not detach and not sys.stdin.isatty():  # interrupted with nobody to ask: not done
-            sys.exit(INTERRUPTED_EXIT)
-        return
-    home = api.collect(run_id)
-    _finish(run_id, home, as_json, hub)
+    while True:
+        if detach or not _follow(run_id):
+            _leave(run_id, as_json, detach, hub)
+            return
+        api.collect(run_id)
+        went_on = climb_on(run_id, yes)
+        if not isinstance(went_on, str):
+            break
+        run_id = went_on
+    finish(run_id, went_on, as_json, hub)
+
+
+def _leave(run_id: str, as_json: bool, detach: bool, hub: str | None) -> None:
+    say(f"{run_id} goes on by itself: launch logs {run_id} -f, launch collect {run_id}")
+    _say_what_waits(run_id)
+    _say_who_climbs(run_id)
+    if hub is not None:
+        say(f"to publish it then: {_publishing(run_id, hub)}")
+    if as_json:
+        write_json({"run_id": run_id, "state": "RUNNING"})
+    if not detach and not sys.stdin.isatty():  # interrupted with nobody to ask: not done
+        sys.exit(INTERRUPTED_EXIT)
+
+
+def _say_who_climbs(run_id: str) -> None:
+    from launcher import climbing
+
+    first = climbing.first_to_climb(run_id)
+    if first is not None:
+        say(
+            f"if its gates fail, `launch guard` (cron, or --watch) climbs on, or `launch --run-id "
+            f"{first}`"
+        )
 
 
 def _say_what_waits(run_id: str) -> None:
@@ -78,13 +103,19 @@ def _ask_what_now() -> str:
         return "d"
 
 
-def _finish(run_id: str, home: Path, as_json: bool, hub: str | None) -> None:
+def finish(last: str, over: "Step | None", as_json: bool, hub: str | None) -> None:
+    """Say what a climb came to, by its best run; `over` is why it ended, None where it is a run
+    that does not climb."""
     from jobs import layout
-    from launcher import api
+    from launcher import api, climbing
+    from launcher.display.climbs import climb_text
     from launcher.display.runs import receipt_text
     from results.hub import Published
     from results.receipt import Receipt
 
+    climbed = climbing.outcome(last) if over is not None else None
+    run_id = climbed.best if climbed is not None else last
+    home = api.collect(run_id)
     view = api.status(run_id)
     receipt = msgspec.json.decode((home / layout.RECEIPT).read_bytes(), type=Receipt)
     good = view.run.state == "SUCCEEDED" and view.run.reason is None
@@ -99,30 +130,84 @@ def _finish(run_id: str, home: Path, as_json: bool, hub: str | None) -> None:
             "result": view.result,
             "receipt": receipt,
         }
+        if climbed is not None and over is not None:
+            answer["climb"] = {"ended": over, "runs": climbed.story}
         if hub is not None:
             answer["published"] = None if isinstance(published, LaunchError) else published
         write_json(answer)
     else:
         click.echo("\n" + receipt_text(receipt, view.result))
+        if climbed is not None and len(climbed.story) > 1:
+            click.echo(climb_text(climbed.story, run_id))
         click.echo(f"results: {home}")
     if view.run.state != "SUCCEEDED":
         say(f"error: run {run_id} {view.run.state}: {view.run.message}")
         if view.run.reason not in ("BAD_INPUT", "CANCELLED", "BUDGET_EXCEEDED", "PILOT_FAILED"):
             say(f"log: {home / layout.LOG}, its end:\n{view.log_tail}")
             say(f"next: launch --run-id {run_id} goes on from the last checkpoint")
+        if over is not None and view.run.reason == "OUT_OF_MEMORY":
+            say(f"tried no smaller: {over.why}")
         sys.exit(ENDED_BADLY_EXITS.get(view.run.reason or "", 1))
     if view.run.reason == "GATE_FAILED":
         say(f"trained, but {view.run.message}")
-        _say_the_next_rung(view)
+        if over is None:
+            _say_the_next_rung(view)
+        else:
+            say(f"climbed no further: {over.why}")
         if hub is not None:
             say(f"not published; {_publishing(run_id, hub)} --force would, and say so")
-        sys.exit(GATE_FAILED_EXIT)
+        sys.exit(OVER_BUDGET_EXIT if over is not None and over.cut_short else GATE_FAILED_EXIT)
     if hub is not None and isinstance(published, LaunchError):
         say(f"error: {published}")
         say(f"trained, but not published: {_publishing(run_id, hub)}")
         sys.exit(published.exit_code)
     if isinstance(published, Published):
         say(published.line)
+
+
+def climb_on(run_id: str, yes: bool) -> "str | Step | None":
+    """The run that goes on after this one, which is home; or why none does; None where the run does
+    not climb."""
+    from launcher import climbing
+
+    try:
+        ready = climbing.next_of(run_id, say)
+        if not ready.climb.climbs:
+            return None
+        if not ready.goes_on:
+            return climbing.stop(ready)
+        say(f"{ready.climb.last.run_id}: {ready.step.why}")
+        refusal = _not_agreed(ready) if ready.worst_microusd and not yes else ""
+        return climbing.stop(ready, refusal) if refusal else _step(ready)
+    except LaunchError as error:
+        return climbing.interrupted(run_id, error)
+
+
+def _step(ready: "Next") -> str:
+    from launcher import climbing
+
+    try:
+        return climbing.go_on(ready, say)
+    except KeyboardInterrupt:
+        if ready.worst_microusd:
+            first = ready.climb.first
+            say(f"a machine may be on its way and cost money: launch cancel {first}")
+        raise
+
+
+def _not_agreed(ready: "Next") -> str:
+    """Why the next rung is not paid; "" where it is."""
+    from results.receipt import dollars
+
+    what = f"up to {dollars(ready.worst_microusd)} on {ready.provider}"
+    left = ready.left_microusd
+    if not sys.stdin.isatty():
+        again = f"`launch --run-id {ready.climb.first} --yes` climbs on"
+        return f"it would cost {what}, and nobody is here to ask; {again}"
+    if left is not None:
+        say(f"{dollars(left)} of the cap are left")
+    agreed = click.confirm(f"Spend {what} on the next rung?", default=False, err=True)
+    return "" if agreed else "the next rung was not wanted"
 
 
 def _publishing(run_id: str, hub: str) -> str:

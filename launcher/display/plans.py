@@ -117,13 +117,11 @@ def rung_rows(ladder: Ladder) -> list[list[str]]:
     rows = []
     for number, rung in enumerate(ladder.rungs):
         after = "" if not number else "a near miss" if rung.rung.near_miss_only else "a miss"
-        changes = ", ".join(f"{key} = {value}" for key, value in rung.rung.set.items())
-        name = f"{rung.rung.strategy}, {changes}" if changes else rung.rung.strategy
         worst = [usd(rung.worst_microusd), usd(rung.climbed_microusd)]
         where = f"{rung.offer.provider} {rung.offer.device.name}" if rung.offer is not None else ""
         costs = [dollars(rung.expected_microusd), *worst] if rung.offer is not None else [""] * 3
         sign = "→" if not number else "-" if rung.refusal else "+"
-        rows.append([sign, name, after, where, *costs, rung.refusal])
+        rows.append([sign, rung.rung.name, after, where, *costs, rung.refusal])
     return rows
 
 

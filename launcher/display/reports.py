@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from launcher.display.climbs import climb_table
 from launcher.display.plans import candidate_row, offer_notes, rung_rows
 from launcher.ledger import Event, StateChanged
 from launcher.planning.costs import bill_microusd
-from launcher.types import ENDED, Attempt, Candidate, Ladder, Plan, Run
+from launcher.types import ENDED, Attempt, Candidate, Ladder, Plan, Run, Story
 from results.receipt import dollars, duration
 from results.report.page import Block, Table, Text
 from results.report.run_page import Told
@@ -22,10 +23,14 @@ _FOLDED_FROM = 8  # rejected offers: more of them are shown when asked for
 _RUNGS = ("rung", "after", "where", "expected", "at worst", "so far at worst", "climbed")
 
 
-def told(plan: Plan, run: Run, events: Iterable[tuple[str, Event]]) -> Told:
+def told(
+    plan: Plan, run: Run, events: Iterable[tuple[str, Event]], climb: Sequence[Story] = ()
+) -> Told:
+    """`climb`: the runs of the run's climb."""
     return Told(
+        climb=climb_table(climb) if len(climb) > 1 else None,
         plan=_offers(plan),
-        ladder=_ladder(plan.ladder) if plan.ladder is not None else None,
+        ladder=_ladder(plan.ladder) if plan.ladder and len(plan.ladder.rungs) > 1 else None,
         attempts=_attempts(plan, run, events),
     )
 

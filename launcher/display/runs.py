@@ -1,10 +1,11 @@
 """Runs for people: lists, state, progress, receipt."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from jobs.spec import PhaseRecord, Result, StepRecord
 from launcher.display.tables import table
-from launcher.types import Run, View
+from launcher.types import Account, Run, View
 from results.receipt import Receipt, dollars, duration
 from results.report.words import (
     crossing_note,
@@ -21,13 +22,23 @@ from results.report.words import (
 
 def list_runs(runs: Sequence[tuple[Run, int]]) -> str:
     """Runs with what each has cost so far, in micro-dollars."""
-    rows = [["run", "state", "started", "where", "spent", "results"]]
+    climbs = Counter(run.climb for run, _ in runs if run.climb)
+    rows = [["run", "rung", "state", "started", "where", "spent", "results"]]
     for run, cost in runs:
+        rung = f"{run.rung + 1} of {run.climb}" if climbs[run.climb] > 1 else ""
         where = run.attempts[-1].instance if run.attempts else ""
         state = _state(run)
         started = run.created_at[:16].replace("T", " ")
-        rows.append([run.run_id, state, started, where, dollars(cost), run.folder or ""])
-    return table(rows, right=(4,)) if runs else "no runs yet; `launch` starts one\n"
+        rows.append([run.run_id, rung, state, started, where, dollars(cost), run.folder or ""])
+    return table(rows, right=(5,)) if runs else "no runs yet; `launch` starts one\n"
+
+
+def project_text(account: Account) -> str:
+    """What a project's budget has left."""
+    left, cap = dollars(account.left_microusd), dollars(account.cap_microusd)
+    cost, held = dollars(account.spent_microusd), account.held_microusd
+    under_way = f", {dollars(held)} held by runs under way" if held else ""
+    return f"project {account.project}: {left} of {cap} left, {cost} spent{under_way}\n"
 
 
 def _state(run: Run) -> str:

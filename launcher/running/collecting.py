@@ -14,12 +14,13 @@ from launcher.executors import executor
 from launcher.executors.managed import recoveries
 from launcher.ledger import Collected, Event, Ledger, Measured
 from launcher.running import history
+from launcher.running.climbs import climb_of, story
 from launcher.running.clock import spent, utc_now
 from launcher.running.measuring import measurement
 from launcher.running.phases import phases
 from launcher.running.reconciling import A_MINUTE, ledger, reconcile
 from launcher.times import stamp
-from launcher.types import CALIBRATION, Plan, Run
+from launcher.types import CALIBRATION, Plan, Run, Story
 from results.collect import CollectError, verify
 from results.collect import collect as bring_home
 from results.receipt import Line, Receipt
@@ -101,8 +102,13 @@ def _documents(book: Ledger, run: Run, made: Plan, work: Path, export: Path) -> 
         layout.PLAN: encode(made),
         layout.RECEIPT: encode(account),
         layout.EVENTS: history.document(book, run.run_id),
-        **documents(work, account, told(made, run, events), export),
+        **documents(work, account, told(made, run, events, _climb(book, run)), export),
     }
+
+
+def _climb(book: Ledger, run: Run) -> tuple[Story, ...]:
+    """The run's climb as far as it has come with it."""
+    return story(book, climb_of(book, run.run_id))
 
 
 def _documents_of(folder: Path) -> dict[str, bytes]:

@@ -13,11 +13,11 @@ from jobs import layout
 from launcher.buckets import open_bucket
 from launcher.errors import BadInput, OutsideFailed
 from launcher.executors import executor
-from launcher.ledger import Adopted, Collected, Event, Ledger, Measured
+from launcher.ledger import Adopted, BudgetSet, Collected, Event, Ledger, Measured
 from launcher.types import Run
 
-# What each ledger says for itself: where it has the files, and what it took from them.
-_OWN = (Collected, Measured, Adopted)
+# What each ledger says for itself: where it has the files, what it took from them, and its budgets.
+_OWN = (Collected, Measured, Adopted, BudgetSet)
 
 
 class Entry(Struct, frozen=True):

@@ -13,17 +13,25 @@ from launcher.errors import BadInput, NoCapacity, NothingFits
 from launcher.executors import chosen_executor, executor
 from launcher.executors.base import Say
 from launcher.executors.here import local_executor
-from launcher.ledger import AttemptStarted, Ledger, PassedOver, RunCreated, StateChanged
+from launcher.ledger import (
+    AttemptStarted,
+    BudgetSet,
+    Ledger,
+    PassedOver,
+    RunCreated,
+    StateChanged,
+)
 from launcher.paths import is_remote
 from launcher.planning.costs import terms
 from launcher.running import history
+from launcher.running.budgets import Project, require_room
 from launcher.running.clock import clock, rest, spent, utc_now
 from launcher.running.next_offer import Place, Search, next_place
 from launcher.running.reconciling import finish, ledger, open_machines, reconcile
 from launcher.running.saved import share_saved
 from launcher.running.starting import BUCKET_SECRETS, start
 from launcher.times import stamp
-from launcher.types import Candidate, Plan, Run
+from launcher.types import Candidate, Origin, Plan, Run
 from results.collect import require_free_place
 
 DEFAULT_STORE = "runs"
@@ -43,38 +51,69 @@ def require_credentials_to_take(bucket: str, chosen: Candidate) -> None:
         )
 
 
-def submit(made: Plan, store: str, say: Say) -> str:
+def submit(
+    made: Plan,
+    store: str,
+    say: Say,
+    origin: Origin | None = None,
+    project: Project | None = None,
+) -> str:
     """Start the plan's chosen candidate; the run stands in the ledger before anything starts.
 
-    Returns the run id once the job has started; does not wait for it to do anything. Raises
-    NothingFits, BadInput (no executor can act on the choice, or the store is no place for it) or
-    OutsideFailed.
+    `origin` says whose next rung it is, if any. Returns the run id once the job has started; does
+    not wait for it to do anything. Raises NothingFits (a budget that it draws on has been drawn on
+    meanwhile, too), BadInput (no executor can act on the choice, or the store is no place for it)
+    or OutsideFailed.
     """
     chosen = require_choice(made)
     bucket = store if is_remote(store) else ""
     executor(_executor_of(chosen, bucket)).require_ready()  # before anything is written
     require_credentials_to_take(bucket, chosen)
+    book = ledger()
     home = Path(DEFAULT_STORE if bucket else store).absolute()
+    if bucket and origin is not None and origin.climb:  # whatever folder this is called in
+        home = Path(book.run(origin.climb).store)
     try:
         require_free_place(home, made.run_id)
     except OSError as error:
         raise BadInput(f"--store {home}: {error}") from None
-    book = ledger()
     if book.find(made.run_id) is not None:
         raise BadInput(f"run {made.run_id} exists already; `launch status {made.run_id}` shows it")
     if bucket:
         history.require_free(bucket, made.run_id)
     budget = msgspec.structs.replace(made.budget, to_bucket=bool(bucket))
     made = msgspec.structs.replace(made, budget=budget)
-    book.append(
-        made.run_id,
-        stamp(utc_now()),
-        RunCreated(plan=made, store=str(home), bucket=bucket),
-        _attempt(1, made, Place(0, chosen), bucket),
-        StateChanged(attempt=1, state="PROVISIONING"),
-    )
+    origin, sets = _drawing(made, origin or Origin(), project)
+    created = RunCreated(plan=made, store=str(home), bucket=bucket, origin=origin)
+    with book.alone():
+        book.append(made.run_id, stamp(utc_now()), created, *sets)
+        _begin(book, made, origin, _attempt(1, made, Place(0, chosen), bucket))
     _start_somewhere(book, made, [made.candidates.index(c) for c in made.fallbacks], say)
     return made.run_id
+
+
+def _drawing(
+    made: Plan, origin: Origin, project: Project | None
+) -> tuple[Origin, tuple[BudgetSet, ...]]:
+    """What the run is paid from: its climb's cap, or as the first of it its own, and its project's;
+    and the caps that it sets."""
+    names, sets = list(origin.budgets), []
+    if not origin.climb and made.budget.max_cost_microusd is not None:
+        names.append(made.run_id)
+        sets.append(BudgetSet(name=made.run_id, cap_microusd=made.budget.max_cost_microusd))
+    if project is not None:
+        names.append(project.budget)
+        if project.cap_microusd is not None:
+            sets.append(BudgetSet(name=project.budget, cap_microusd=project.cap_microusd))
+    return msgspec.structs.replace(origin, budgets=tuple(names)), tuple(sets)
+
+
+def _begin(book: Ledger, made: Plan, origin: Origin, attempt: AttemptStarted) -> None:
+    """Write down an attempt that is about to be started, if its budgets hold the run."""
+    most = made.budget.max_cost_microusd
+    require_room(book, made.run_id, origin.budgets, most, attempt)
+    provisioning = StateChanged(attempt=attempt.attempt, state="PROVISIONING")
+    book.append(made.run_id, stamp(utc_now()), attempt, provisioning)
 
 
 def _start_somewhere(
@@ -115,12 +154,9 @@ def _write_down(book: Ledger, run: Run, found: Search) -> None:
 def _go_on(book: Ledger, made: Plan, run: Run, place: Place) -> None:
     """Write down the run's next attempt, at this place and its price, before it is started."""
     number = len(run.attempts) + 1
-    book.append(
-        run.run_id,
-        stamp(utc_now()),
-        _attempt(number, made, place, run.bucket),
-        StateChanged(attempt=number, state="PROVISIONING"),
-    )
+    with book.alone():
+        origin = book.origin(run.run_id)
+        _begin(book, made, origin, _attempt(number, made, place, run.bucket))
 
 
 class Resumption(NamedTuple):

@@ -14,10 +14,11 @@ from launcher.errors import OutsideFailed
 from launcher.executors import executor
 from launcher.guard import enforce
 from launcher.ledger import Ledger
+from launcher.running.budgets import PROJECT
 from launcher.running.clock import spent, utc_now
 from launcher.running.reconciling import ledger, open_machines, reconcile
 from launcher.times import stamp
-from launcher.types import Run, View
+from launcher.types import Account, Run, View
 from results.records import Tail, read_result, records
 
 # How long a follower goes on without being able to see its run. Assumption: a laptop's lid, a
@@ -67,10 +68,11 @@ def exists(run_id: str) -> bool:
     return ledger().find(run_id) is not None
 
 
-def runs() -> list[Run]:
-    """All runs, newest first, each after a look at its job."""
+def runs(of: Account | None = None) -> list[Run]:
+    """All runs, or a project's, newest first, each after a look at its job."""
     book = ledger()
-    return [_reconciled(book, run)[0] for run in book.runs()]
+    found = book.runs() if of is None else book.drawing_on(PROJECT + of.project)[::-1]
+    return [_reconciled(book, run)[0] for run in found]
 
 
 def run_folder(run: Run) -> Path:

@@ -5,6 +5,7 @@ is made and seconds where something was measured. Dates are ISO 8601. One module
 the names from here.
 """
 
+from launcher.types.climbs import Account, Escalate, Move, Origin, Refused, Step, Story, Tried
 from launcher.types.data import DATA_FILES, TOKENS_PER_CHARACTER, DataFacts
 from launcher.types.estimates import (
     AROUND_THE_WORK,
@@ -41,12 +42,14 @@ __all__ = [
     "MIB",
     "MICROUSD",
     "TOKENS_PER_CHARACTER",
+    "Account",
     "Attempt",
     "Budget",
     "Candidate",
     "DataFacts",
     "Device",
     "DiskTerm",
+    "Escalate",
     "Escalation",
     "Estimate",
     "Ladder",
@@ -54,16 +57,22 @@ __all__ = [
     "Measurement",
     "MemoryTerm",
     "ModelFacts",
+    "Move",
     "Offer",
+    "Origin",
     "Plan",
     "Reason",
+    "Refused",
     "Run",
     "RunState",
     "Rung",
     "RungPlan",
     "Seen",
     "Setting",
+    "Step",
+    "Story",
     "Terms",
     "TimeTerm",
+    "Tried",
     "View",
 ]

@@ -50,6 +50,14 @@ class Rung(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     strategy: Strategy
     set: dict[str, Any] = {}  # dotted keys of the recipe that change
     near_miss_only: bool = False  # left out where a gate was missed by more
+    # Starts of it at most, of all its runs: after a preemption, or in less memory. From 16 rows at
+    # once down to one, checkpointed, on a larger card: 8.
+    attempts: Annotated[int, Meta(ge=1, le=100)] = 8
+
+    @property
+    def name(self) -> str:
+        """As people read it: qlora, lora.r = 32."""
+        return ", ".join([self.strategy, *(f"{key} = {value}" for key, value in self.set.items())])
 
 
 class Escalation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,7 +84,8 @@ class RungPlan(Struct, frozen=True, kw_only=True):
 
 
 class Ladder(Struct, frozen=True, kw_only=True):
-    """What failed gates may lead to; the first rung is the plan's own choice."""
+    """What failed gates may lead to; the first rung is the plan's own choice, and the only one
+    where no gate can fail."""
 
     near_miss: float
     rungs: tuple[RungPlan, ...]
@@ -96,7 +105,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...]  # chosen first, then possible by cost, then rejected
     left_out: int = 0  # offers that --on and --gpu leave out
     ways_out: tuple[str, ...] = ()  # when nothing is chosen: what would change that
-    ladder: Ladder | None = None  # None: no gate can fail, or nothing is chosen
+    ladder: Ladder | None = None  # None: nothing is chosen, or it is a later rung
     settings: tuple[Setting, ...]
     warnings: tuple[str, ...]
 

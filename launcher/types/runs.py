@@ -64,6 +64,8 @@ class Run(Struct, frozen=True, kw_only=True):
     ended_at: str | None
     folder: str | None
     bucket: str  # s3://…, where it is kept as well; "": nowhere
+    climb: str = ""  # the first run of its climb, which may be itself; "": from before there were
+    rung: int = 0  # of that run's ladder
     attempts: tuple[Attempt, ...]
 
     @property

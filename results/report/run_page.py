@@ -31,6 +31,7 @@ class Told(Struct, frozen=True, kw_only=True):
     plan: tuple[Block, ...] = ()  # the offers, chosen and rejected
     ladder: Table | None = None  # what failed gates would lead to
     attempts: Table | None = None
+    climb: Table | None = None  # the runs of the same job, rung by rung
 
 
 class Files(Struct, frozen=True, kw_only=True):
@@ -79,6 +80,7 @@ def run_page(files: Files, receipt: Receipt, told: Told) -> Page:
     result = files.result
     sections = [
         Section("Gates", _gates(result)),
+        Section("The climb", (told.climb,) if told.climb is not None else ()),
         Section("Quality", _quality(result)),
         Section("Overfitting", _overfitting(result, files.seen)),
         Section("Training", _training(files.seen)),

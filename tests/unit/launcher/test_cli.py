@@ -2,13 +2,14 @@
 
 import io
 import sys
+from contextlib import nullcontext
 
 import click
 import msgspec
 import pytest
 from click.testing import CliRunner
 
-from launcher import api, cli
+from launcher import api, cli, climbing
 from launcher.errors import BadInput
 from launcher.running.next_offer import Place
 from launcher.running.runs import Resumption
@@ -45,6 +46,9 @@ def resumed(ready: Resumption, monkeypatch: pytest.MonkeyPatch) -> list[Resumpti
     found: list[Resumption] = []
     monkeypatch.setattr(api, "exists", lambda run_id: True)
     monkeypatch.setattr(api, "resumption", lambda run_id, say: ready)
+    monkeypatch.setattr(climbing, "at_it", lambda run_id: nullcontext(True))
+    monkeypatch.setattr(climbing, "waits", lambda run_id: False)
+    monkeypatch.setattr(climbing, "last_of", lambda run_id: run_id)
     monkeypatch.setattr(api, "resume", lambda one, say: found.append(one))
     monkeypatch.setattr(cli, "see_through", lambda *_: None)
     return found

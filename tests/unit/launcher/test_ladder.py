@@ -77,8 +77,8 @@ def test_a_rung_that_changes_nothing_is_none():
     assert names(climbed(made(job))) == [("qlora", None), ("lora", None)]
 
 
-def test_where_no_gate_can_fail_there_is_no_ladder():
-    assert ladder(made(msgspec.structs.replace(JUDGED, gates=())), Escalation(), replan) is None
+def test_where_no_gate_can_fail_nothing_is_above():
+    assert names(climbed(made(msgspec.structs.replace(JUDGED, gates=())))) == [("qlora", None)]
 
 
 def test_where_nothing_fits_there_is_no_ladder():

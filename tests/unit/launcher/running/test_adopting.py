@@ -16,7 +16,14 @@ from launcher import paths
 from launcher.commands.runs import adopt as command
 from launcher.errors import BadInput, OutsideFailed
 from launcher.executors.base import Sight
-from launcher.ledger import AttemptStarted, Ledger, MachineChanged, RunCreated, StateChanged
+from launcher.ledger import (
+    AttemptStarted,
+    BudgetSet,
+    Ledger,
+    MachineChanged,
+    RunCreated,
+    StateChanged,
+)
 from launcher.running import history
 from launcher.running.adopting import Adoption, adopt
 from launcher.running.clock import clock_of, spent
@@ -24,7 +31,7 @@ from launcher.running.collecting import collect
 from launcher.running.reconciling import reconcile
 from launcher.running.watching import status
 from launcher.times import stamp
-from launcher.types import Budget, Plan, Run
+from launcher.types import Budget, Origin, Plan, Run
 from results.collect import verify
 from results.sums import sha256_of, write_sums
 
@@ -58,6 +65,9 @@ def plan(small_plan: Plan) -> Plan:
     )
 
 
+THERE = Origin(escalate="yes", budgets=("project/p",))
+
+
 def begin(book: Ledger, plan: Plan, run_id: str, store: Path, executor: str = "process") -> Path:
     """The run, asked for twenty minutes ago; its working folder."""
     made = msgspec.structs.replace(plan, run_id=run_id)
@@ -73,7 +83,8 @@ def begin(book: Ledger, plan: Plan, run_id: str, store: Path, executor: str = "p
     book.append(
         run_id,
         stamp(BEGAN),
-        RunCreated(plan=made, store=str(store)),
+        RunCreated(plan=made, store=str(store), origin=THERE),
+        BudgetSet(name="project/p", cap_microusd=1),
         started,
         StateChanged(attempt=1, state="PROVISIONING"),
     )
@@ -125,6 +136,14 @@ def test_a_collected_run_is_here_what_it_was_there(on, collected):
     assert collect("run-1") == collected / "run-1"
     assert status("run-1").folder == str(collected / "run-1")
     assert verify(collected / "run-1") == []
+
+
+def test_it_is_climbed_on_and_paid_where_it_was_launched(on, collected):
+    assert [run.run_id for run in on("there").undecided()] == ["run-1", "run-2"]
+    book = on("here")
+    list(adopt(str(collected)))
+    assert (book.undecided(), book.caps()) == ([], {})
+    assert book.origin("run-1") == Origin()
 
 
 def test_once_more_changes_nothing(on, collected):

@@ -1,0 +1,212 @@
+"""Climbing: when a run is over, what its ladder has next is planned anew, and started.
+
+Each rung is a run of its own, FIRST-2, FIRST-3 …, under what the runs before it have left of the
+first one's cap; so its deadline, its watchdog and the guard hold the cap of them all. Whoever sees
+a climb through holds its lock (running/climbs.py).
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import msgspec
+
+from launcher import api
+from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits
+from launcher.ladder import best, next_step
+from launcher.running import climbs
+from launcher.running.climbs import Climb
+from launcher.running.reconciling import ledger, open_machines
+from launcher.running.runs import Resumption, resume, resumption, submit
+from launcher.types import MICROUSD, Budget, Plan, Refused, Run, Step, Story
+
+Say = Callable[[str], None]
+ANY_COST = 1_000_000 * MICROUSD  # what --max-cost takes at most
+
+
+class Next(NamedTuple):
+    """What comes of a climb's last run: looked at and priced, nothing started."""
+
+    climb: Climb
+    step: Step
+    plan: Plan | None = None  # of climb and smaller
+    resumption: Resumption | None = None  # of again
+
+    @property
+    def goes_on(self) -> bool:
+        return self.step.move not in ("done", "stop")
+
+    @property
+    def worst_microusd(self) -> int:
+        if self.resumption is not None:
+            return self.resumption.place.candidate.worst_microusd
+        chosen = self.plan.chosen if self.plan is not None else None
+        return chosen.worst_microusd if chosen is not None else 0
+
+    @property
+    def left_microusd(self) -> int | None:
+        """Of the cap, for this step."""
+        if self.resumption is not None:
+            return self.resumption.left_microusd
+        return self.plan.budget.max_cost_microusd if self.plan is not None else None
+
+    @property
+    def provider(self) -> str:
+        if self.resumption is not None:
+            return self.resumption.place.candidate.offer.provider
+        chosen = self.plan.chosen if self.plan is not None else None
+        return chosen.offer.provider if chosen is not None else ""
+
+
+def waits(run_id: str) -> bool:
+    """Whether the run's climb has ended a run of which something may come."""
+    climb = climbs.climb_of(ledger(), run_id)
+    return climb.climbs and climb.over and climb.last.reason in ("GATE_FAILED", "OUT_OF_MEMORY")
+
+
+def first_to_climb(run_id: str) -> str | None:
+    """The first run of the climb that failed gates would lead to; None where they lead nowhere."""
+    climb = climbs.climb_of(ledger(), run_id)
+    return climb.first if climb.climbs and climb.plan.job.gates else None
+
+
+def last_of(run_id: str) -> str:
+    """The run that its climb has come to."""
+    return climbs.climb_of(ledger(), run_id).last.run_id
+
+
+def at_it(run_id: str) -> AbstractContextManager[bool]:
+    """To be held by who sees the run's climb through, new or not; false where another does."""
+    book = ledger()
+    return climbs.at_it(climbs.climb_of(book, run_id).first if book.find(run_id) else run_id)
+
+
+def next_of(run_id: str, say: Say) -> Next:
+    """What comes after the climb's last run, which is over.
+
+    Raises BadInput where the job cannot be planned any more, OutsideFailed where nobody could say
+    what is to be had: to be asked again.
+    """
+    book = ledger()
+    climb = climbs.climb_of(book, run_id)
+    if not climb.climbs:
+        return Next(climb, Step(move="stop", why="the run does not climb"))
+    if not climb.over:
+        raise BadInput(f"run {climb.last.run_id} is not over; `launch logs {climb.last.run_id} -f`")
+    assert climb.plan.ladder is not None, "a climb has a ladder"
+    so_far = [climbs.tried(book, climb, run) for run in climb.runs]
+    budget = climbs.left(book, climb)
+    refused: list[Refused] = []
+    while True:
+        step = next_step(climb.plan.ladder, so_far, budget.max_cost_microusd, refused)
+        if step.move in ("done", "stop"):
+            return Next(climb, step)
+        found = _looked_at(climb, step, budget, say)
+        if isinstance(found, Next):
+            return found
+        refused.append(found)
+
+
+def _looked_at(climb: Climb, step: Step, budget: Budget, say: Say) -> Next | Refused:
+    """The step as it may be taken now, or why it may not."""
+    if step.move == "again":
+        return _resumed(climb, step, say)
+    try:
+        made = _planned(climb, step, budget)
+        if made.chosen is None:
+            return Refused(step=step, why=_why(made), needs_microusd=_needs(climb, step, budget))
+        store = climb.last.bucket or climb.last.store
+        return Next(climb, step, plan=api.ready(made, store, None, say))
+    except NothingFits as error:
+        needs = _needs(climb, step, budget)
+        return Refused(step=step, why=" ".join(str(error).split()), needs_microusd=needs)
+
+
+def _resumed(climb: Climb, step: Step, say: Say) -> Next | Refused:
+    try:
+        return Next(climb, step, resumption=resumption(climb.last.run_id, say))
+    except (BadInput, NothingFits, NoCapacity) as error:
+        return Refused(step=step, why=" ".join(str(error).split()))
+
+
+def _planned(climb: Climb, step: Step, budget: Budget) -> Plan:
+    run_id = f"{climb.first}-{len(climb.runs) + 1}"
+    rung, now = climbs.rung_of(climb, step), api.utc_now()
+    return api.plan_rung(climb.plan, rung, budget, run_id, least_bytes=step.least_bytes, now=now)
+
+
+def _why(made: Plan) -> str:
+    return made.candidates[0].reason if made.candidates else "no offer has more memory"
+
+
+def _needs(climb: Climb, step: Step, budget: Budget) -> int | None:
+    """What the step would take at worst if there were money enough; None: no money helps."""
+    if budget.max_cost_microusd is None:
+        return None
+    richer = msgspec.structs.replace(budget, max_cost_microusd=ANY_COST)
+    fitting = (c for c in _planned(climb, step, richer).candidates if c.verdict != "rejected")
+    worst = min((c.worst_microusd for c in fitting), default=0)
+    return worst if worst > budget.max_cost_microusd else None
+
+
+def go_on(ready: Next, say: Say) -> str:
+    """Take the step; the id of the run that is under way then. Raises as `submit` does."""
+    book = ledger()
+    climbs.decide(book, ready.climb.last.run_id, ready.step)
+    if ready.resumption is not None:
+        return resume(ready.resumption, say)
+    assert ready.plan is not None, "a step that goes on has a plan or a run"
+    origin = msgspec.structs.replace(
+        ready.climb.origin, climb=ready.climb.first, rung=ready.step.rung
+    )
+    store = ready.climb.last.bucket or ready.climb.last.store
+    return submit(ready.plan, store, say, origin)
+
+
+def stop(ready: Next, why: str | None = None) -> Step:
+    """Write down that the climb is over; `why` where somebody did not want it to go on."""
+    step = ready.step if why is None else Step(move="stop", why=why)
+    climbs.decide(ledger(), ready.climb.last.run_id, step)
+    return step
+
+
+def cancel(run_id: str) -> Run:
+    """End the run's climb: the run of it that is under way, or the step that it waits for. Raises
+    BadInput where there is neither."""
+    book = ledger()
+    climb = climbs.climb_of(book, run_id)
+    last = climb.last.run_id
+    waiting = climb.over and any(run.run_id == last for run in book.undecided())
+    run = climb.last if waiting else api.cancel(last)
+    if climb.climbs:
+        climbs.decide(book, last, Step(move="stop", why="cancelled"))
+    return run
+
+
+def interrupted(run_id: str, error: LaunchError) -> Step:
+    """A climb that cannot be gone on with now. It may be later, unless it is the job's own fault,
+    which is written down."""
+    climb = climbs.climb_of(ledger(), run_id)
+    why = f"{' '.join(str(error).split())}; `launch --run-id {climb.first}` tries again"
+    if open_machines(climb.last):
+        why += f"\nthe machine of {climb.last.run_id} may be there, and cost money: launch guard"
+    step = Step(move="stop", why=why)
+    if isinstance(error, BadInput):
+        climbs.decide(ledger(), climb.last.run_id, step)
+    return step
+
+
+class Outcome(NamedTuple):
+    """A climb that is over, or as far as it has come."""
+
+    best: str  # the run that counts: the best one trained, else the last
+    story: tuple[Story, ...]
+
+
+def outcome(run_id: str) -> Outcome:
+    book = ledger()
+    climb = climbs.climb_of(book, run_id)
+    ended = [climbs.tried(book, climb, run) for run in climb.runs if run.ended]
+    number = best(ended)
+    chosen = climb.last.run_id if number is None else ended[number].run_id
+    return Outcome(chosen, climbs.story(book, climb))

@@ -1,0 +1,202 @@
+"""Climbs as the ledger knows them: their runs, what these came to, and which wait to go on."""
+
+import fcntl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from jobs.spec import Strategy
+from launcher import paths
+from launcher.ladder import next_step
+from launcher.ledger import Decided, Ledger
+from launcher.running.budgets import least_left
+from launcher.running.clock import spent, utc_now
+from launcher.running.reconciling import open_machines
+from launcher.running.watching import run_folder
+from launcher.times import stamp
+from launcher.types import Budget, Origin, Plan, Run, Rung, Step, Story, Tried
+from results.records import read_result
+
+# A launcher that the guard started sees its climb through; one that could not is followed by
+# another, but not at every round. Assumption: a provider's bad quarter of an hour.
+RETRY_SECONDS = 900.0
+
+
+class Climb(Struct, frozen=True, kw_only=True):
+    runs: tuple[Run, ...]  # in order
+    plan: Plan  # of the first
+    origin: Origin  # the same of all, but for the rung
+
+    @property
+    def first(self) -> str:
+        return self.runs[0].run_id
+
+    @property
+    def last(self) -> Run:
+        return self.runs[-1]
+
+    @property
+    def climbs(self) -> bool:
+        """Whether failed gates lead anywhere."""
+        return self.plan.ladder is not None and self.origin.escalate != "no"
+
+    @property
+    def over(self) -> bool:
+        """Whether its last run has ended and costs nothing any more."""
+        return self.last.ended and not open_machines(self.last)
+
+
+def climb_of(book: Ledger, run_id: str) -> Climb:
+    """The climb that the run belongs to, alone or not. Raises BadInput for a run nobody knows."""
+    runs = tuple(book.climb(run_id))
+    first = runs[0].run_id
+    return Climb(runs=runs, plan=book.plan(first), origin=book.origin(first))
+
+
+def tried(book: Ledger, climb: Climb, run: Run) -> Tried:
+    """What an ended run of the climb came to."""
+    last = run.attempts[-1]
+    candidate = book.plan(run.run_id).candidates[last.candidate]
+    result, spec = read_result(run_folder(run)), candidate.spec
+    assert spec is not None, "what was started has a spec"
+    return Tried(
+        run_id=run.run_id,
+        rung=_rung(climb, run, spec.strategy),
+        state=run.state,
+        reason=run.reason,
+        gates=result.gates if result is not None else (),
+        spent_microusd=spent(run, utc_now()),
+        starts=len(run.attempts),
+        micro_batch=spec.train.rows_at_once,
+        checkpointing=spec.train.activation_checkpointing,
+        device_bytes=candidate.offer.device.total_bytes,
+    )
+
+
+def _rung(climb: Climb, run: Run, strategy: Strategy) -> int:
+    """Where the run was: with `auto` an offer that was passed over may have taken it higher."""
+    rungs = climb.plan.ladder.rungs if climb.plan.ladder is not None else ()
+    higher = range(run.rung, len(rungs))
+    return next((n for n in higher if rungs[n].rung.strategy == strategy), run.rung)
+
+
+def left(book: Ledger, climb: Climb) -> Budget:
+    """The first plan's limits, less what its runs have cost and worked: what another may take."""
+    budget = climb.plan.budget
+    rest = least_left(book, climb.origin.budgets)
+    worked = sum(_hours(run) for run in climb.runs)
+    return msgspec.structs.replace(
+        budget,
+        max_cost_microusd=rest if budget.max_cost_microusd is not None else None,
+        max_hours=max(0.0, budget.max_hours - worked),
+        # without a bucket nothing keeps what is done on spot
+        spot=budget.spot and bool(climb.last.bucket),
+    )
+
+
+def _hours(run: Run) -> float:
+    """From the run's start to its end; waiting for an answer at a terminal is not counted."""
+    end = datetime.fromisoformat(run.ended_at) if run.ended_at else utc_now()
+    return max(0.0, (end - datetime.fromisoformat(run.created_at)).total_seconds() / 3600)
+
+
+def rung_of(climb: Climb, step: Step) -> Rung:
+    """The step's rung, with what it changes besides."""
+    assert climb.plan.ladder is not None, "only a ladder has steps"
+    rung = climb.plan.ladder.rungs[step.rung].rung
+    return msgspec.structs.replace(rung, set={**rung.set, **step.set})
+
+
+def decide(book: Ledger, run_id: str, step: Step) -> None:
+    """Write down what comes of the run."""
+    book.append(run_id, stamp(utc_now()), Decided(move=step.move, why=step.why))
+
+
+def story(book: Ledger, climb: Climb) -> tuple[Story, ...]:
+    """Each run of the climb, with what was decided after it."""
+    return tuple(_told(book, climb, run) for run in climb.runs)
+
+
+def _told(book: Ledger, climb: Climb, run: Run) -> Story:
+    ladder, last = climb.plan.ladder, run.attempts[-1]
+    candidate = book.plan(run.run_id).candidates[last.candidate]
+    offer, spec = candidate.offer, candidate.spec
+    assert spec is not None, "what was started has a spec"
+    rung = _rung(climb, run, spec.strategy)
+    count = f"{offer.count}× " if offer.count > 1 else ""
+    result, said = read_result(run_folder(run)), book.decided(run.run_id)
+    return Story(
+        run_id=run.run_id,
+        rung=ladder.rungs[rung].rung.name if ladder is not None else spec.strategy,
+        where=f"{offer.provider} {count}{offer.device.name}",
+        state=run.state,
+        reason=run.reason,
+        gates=result.gates if result is not None else (),
+        spent_microusd=spent(run, utc_now()),
+        decision=said.why if said is not None else "",
+    )
+
+
+def carried_on(book: Ledger) -> Iterator[str]:
+    """Start a launcher for each climb that waits for its next step and that nobody is at: it sees
+    it through as one at a terminal would. A line of each."""
+    for last in book.undecided():
+        if open_machines(last):
+            continue
+        with at_it(last.climb) as free:
+            waits = free and not _tried_lately(last.climb) and _leads_on(book, last)
+        if waits:
+            log = _launcher_for(last, book.origin(last.run_id))
+            yield f"{last.climb}: its climb goes on after {last.run_id}, {last.reason}; see {log}"
+
+
+def _leads_on(book: Ledger, last: Run) -> bool:
+    """Whether the ladder has anything after the run; where not, that is written down."""
+    climb = climb_of(book, last.run_id)
+    if climb.plan.ladder is None:
+        return False
+    step = next_step(climb.plan.ladder, [tried(book, climb, run) for run in climb.runs], None, ())
+    if step.move in ("done", "stop"):
+        decide(book, last.run_id, step)
+        return False
+    return True
+
+
+def _tried_lately(first: str) -> bool:
+    log = paths.climb_log(first)
+    return log.exists() and time.time() - log.stat().st_mtime < RETRY_SECONDS
+
+
+def _launcher_for(last: Run, origin: Origin) -> Path:
+    """Where it says what it does. It outlives who starts it, and asks nobody."""
+    log = paths.climb_log(last.climb)
+    agreed = ["--yes"] if origin.escalate == "yes" else []
+    command = [sys.executable, "-P", "-m", "launcher", "--run-id", last.climb, *agreed]
+    with open(log, "ab") as out:
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=log.parent,
+            start_new_session=True,
+        )  # fmt: skip
+    return log
+
+
+@contextmanager
+def at_it(first: str) -> Iterator[bool]:
+    """Whether this process is the one that sees the climb through; while it is, no other becomes
+    so, and when it is killed, one may."""
+    path = paths.climb_lock(first)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as lock:
+        try:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

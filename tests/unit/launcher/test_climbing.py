@@ -1,0 +1,262 @@
+"""A climb over rented machines: plans, ledger and budgets are real; the executor has no machine,
+and what SkyPilot would answer is told."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from jobs import layout
+from jobs.spec import GateResult, Result, encode
+from launcher import api, climbing, paths
+from launcher.errors import BadInput, NothingFits
+from launcher.estimate.calibration import card_name
+from launcher.executors.base import Order, Sight
+from launcher.ledger import Ledger, MachineChanged, Measured, StateChanged
+from launcher.recipes import Flags
+from launcher.running import runs
+from launcher.running.budgets import Project, account, left
+from launcher.running.climbs import carried_on
+from launcher.running.clock import spent, utc_now
+from launcher.running.reconciling import ledger
+from launcher.times import stamp
+from launcher.types import Measurement, Origin, Plan
+from tests.unit.launcher.plans import dollars
+
+CAP = 4.0
+
+
+class Rented:
+    """An executor whose machines come at once and are seen no more."""
+
+    poll_seconds = 0.0
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+
+    def handle(self, run_id: str, attempt: int) -> str:
+        return f"rented:{run_id}"
+
+    def folder(self, handle: str) -> Path:
+        return paths.work_folder(handle.removeprefix("rented:"))
+
+    def require_ready(self) -> None:
+        pass
+
+    def submit(self, handle: str, order: Order, say: Callable[[str], None]) -> None:
+        self.orders.append(order)
+
+    def look(self, handle: str) -> Sight:
+        return Sight(alive=True, started=True, result=None, billed=True)
+
+
+@pytest.fixture
+def runner(apart: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Rented:
+    found = Rented()
+    for module in ("runs", "starting", "reconciling", "watching"):
+        monkeypatch.setattr(f"launcher.running.{module}.executor", lambda name: found)
+    monkeypatch.setattr(api, "ready", lambda made, *_: made)  # SkyPilot's prices are the lists'
+    monkeypatch.chdir(tmp_path)
+    return found
+
+
+def first(project: Project | None = None, *sets: str) -> Plan:
+    gate = "gates=[{metric: m, min: 0.9}]"
+    flags = Flags(strategy="qlora", max_cost=CAP, providers=("runpod", "aws"), sets=(gate, *sets))
+    made = api.plan(None, flags, run_id="climb", now=utc_now())
+    runs.submit(made, "runs", lambda _: None, Origin(escalate="yes"), project)
+    return made
+
+
+def end(run_id: str, value: float, hours: float, reason: str | None = "GATE_FAILED") -> None:
+    """The run is over, its machine gone after so long; its gates' metric came to `value`."""
+    book = ledger()
+    ago = stamp(utc_now() - timedelta(hours=hours))
+    with book._transaction():
+        book._db.execute("UPDATE attempts SET started_at = ? WHERE run_id = ?", (ago, run_id))
+    gate = GateResult(metric="m", min=0.9, max=None, value=value, passed=value >= 0.9)
+    folder = paths.work_folder(run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = Result(run_id=run_id, status="success", gates=(gate,))
+    (folder / layout.RESULT).write_bytes(encode(result))
+    state = "SUCCEEDED" if reason in (None, "GATE_FAILED") else "FAILED"
+    book.append(
+        run_id,
+        stamp(utc_now()),
+        MachineChanged(attempt=1, state="GONE"),
+        StateChanged(attempt=1, state=state, reason=reason),
+    )
+
+
+def cost(book: Ledger, run_id: str) -> int:
+    return spent(book.run(run_id), utc_now())
+
+
+def climb_on(run_id: str = "climb") -> str:
+    return climbing.go_on(climbing.next_of(run_id, lambda _: None), lambda _: None)
+
+
+def test_a_rung_has_what_the_runs_before_it_left_of_the_cap(runner: Rented) -> None:
+    made = first(Project("filters", dollars(100)))
+    book = ledger()
+    assert left(book, "climb") == 0  # a run under way holds its whole cap
+    end("climb", 0.87, 0.5)
+    taken = cost(book, "climb")
+    assert 0 < taken < dollars(1)
+    assert left(book, "climb") == dollars(CAP) - taken
+    assert climb_on() == "climb-2"
+    second = book.plan("climb-2")
+    assert second.budget.max_cost_microusd == dollars(CAP) - taken
+    assert second.budget.max_hours < made.budget.max_hours
+    assert (second.job.lora.r, second.job.strategy) == (32, "qlora")
+    assert second.ladder is None
+    assert runner.orders[-1].spec.run_id == "climb-2"
+    assert book.origin("climb-2") == Origin(
+        climb="climb", rung=1, escalate="yes", budgets=("climb", "project/filters")
+    )
+    assert left(book, "project/filters") == dollars(100) - dollars(CAP)
+    end("climb-2", 0.5, 0.5)
+    assert climb_on("climb-2") == "climb-3"
+    both = cost(book, "climb") + cost(book, "climb-2")
+    assert book.plan("climb-3").budget.max_cost_microusd == dollars(CAP) - both
+    assert book.plan("climb-3").job.strategy == "lora"
+    end("climb-3", 0.95, 0.5, None)
+    assert climbing.next_of("climb", lambda _: None).step.move == "done"
+    whole = both + cost(book, "climb-3")
+    assert account(book, "filters").spent_microusd == whole <= dollars(CAP)
+    assert climbing.outcome("climb").best == "climb-3"
+
+
+def test_the_next_plan_knows_what_the_runs_before_it_measured(runner: Rented) -> None:
+    made = first()
+    end("climb", 0.87, 0.1)
+    assert made.chosen is not None
+    card = card_name(made.chosen.offer.device)
+    twice_as_long = Measurement(
+        card=card, device="cuda", strategy="qlora", model=made.model.id, memory_metric="",
+        memory_bytes=None, memory_estimated_bytes=None, training_tokens=1000, training_seconds=2.0,
+        training_estimated_seconds=1.0,
+    )  # fmt: skip
+    book = ledger()
+    book.append("climb", stamp(utc_now()), Measured(attempt=1, measurement=twice_as_long))
+    climb_on()
+    estimates = {
+        c.estimate.calibrated_on
+        for c in book.plan("climb-2").candidates
+        if c.estimate is not None and card_name(c.offer.device) == card
+    }
+    assert estimates == {1}
+
+
+def test_failed_runs_count_and_the_cap_says_what_more_would_buy(runner: Rented) -> None:
+    first()
+    end("climb", 0.5, 6.0)  # longer than anybody planned, within the cap
+    book = ledger()
+    assert left(book, "climb") < dollars(0.6)
+    found = climbing.next_of("climb", lambda _: None)
+    assert (found.step.move, found.step.cut_short) == ("stop", True)
+    assert "lora takes $" in found.step.why
+    climbing.stop(found)
+    assert book.undecided() == []
+
+
+def test_nothing_is_decided_while_a_machine_may_bill(runner: Rented) -> None:
+    first()
+    with pytest.raises(BadInput, match="run climb is not over"):
+        climbing.next_of("climb", lambda _: None)
+
+
+def test_the_project_decides_too(runner: Rented) -> None:
+    """Others have drawn on it meanwhile: between the rung's plan and its start."""
+    first(Project("filters", dollars(CAP + 1)))
+    end("climb", 0.5, 0.1)
+    ready = climbing.next_of("climb", lambda _: None)
+    book = ledger()
+    other = msgspec.structs.replace(ready.plan, run_id="other")
+    runs.submit(other, "runs", lambda _: None, project=Project("filters", None))
+    with pytest.raises(NothingFits, match="the budget of project filters has"):
+        climbing.go_on(ready, lambda _: None)
+    assert book.find("climb-2") is None
+    assert [run.run_id for run in book.undecided()] == ["climb"]  # it may be tried again
+
+
+def test_out_of_memory_is_not_tried_on_less(runner: Rented) -> None:
+    first(None, "train.micro_batch=1", "train.activation_checkpointing=true")
+    book = ledger()
+    (card,) = {book.plan("climb").candidates[0].offer.device.total_bytes}
+    end("climb", 0.0, 0.1, "OUT_OF_MEMORY")
+    climb_on()
+    second = book.plan("climb-2")
+    assert all(c.offer.device.total_bytes > card for c in second.candidates)
+    assert second.job.lora == book.plan("climb").job.lora
+
+
+def test_other_data_is_no_rung_of_the_same(runner: Rented, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    source = paths.job_code() / "sample" / "train.jsonl"
+    rows.write_bytes(source.read_bytes())
+    first(None, f"data.train={rows}")
+    end("climb", 0.5, 0.1)
+    rows.write_text("".join(source.read_text().splitlines(keepends=True)[:800]))
+    with pytest.raises(BadInput, match="has changed since climb was trained on it"):
+        climbing.next_of("climb", lambda _: None)
+
+
+def test_a_decision_stands_until_the_run_is_started_again(runner: Rented) -> None:
+    first()
+    end("climb", 0.5, 0.1)
+    book = ledger()
+    assert [run.run_id for run in book.undecided()] == ["climb"]
+    ready = climbing.next_of("climb", lambda _: None)
+    climbing.stop(ready, "the next rung was not wanted")
+    assert book.undecided() == []
+    (told,) = climbing.outcome("climb").story
+    assert told.decision == "the next rung was not wanted"
+
+
+def test_a_run_that_does_not_climb_is_left_alone(runner: Rented) -> None:
+    made = first()
+    other = msgspec.structs.replace(made, run_id="alone")
+    runs.submit(other, "runs", lambda _: None)
+    end("alone", 0.5, 0.1)
+    book = ledger()
+    assert book.undecided() == []
+    assert climbing.next_of("alone", lambda _: None).step.move == "stop"
+    assert not climbing.waits("alone")
+
+
+@pytest.mark.parametrize("reason", [None, "CANCELLED", "ERROR", "LOST"])
+def test_the_guard_starts_nobody_where_the_ladder_has_nothing(runner: Rented, reason) -> None:
+    first()
+    end("climb", 0.95, 0.1, reason)
+    book = ledger()
+    assert list(carried_on(book)) == []
+    assert book.undecided() == []  # and does not ask again
+    said = book.decided("climb")
+    assert said is not None
+    assert said.move == ("done" if reason is None else "stop")
+
+
+def test_the_guard_leaves_a_climb_to_who_is_at_it(runner: Rented) -> None:
+    first()
+    end("climb", 0.95, 0.1, "LOST")
+    book = ledger()
+    with climbing.at_it("climb") as free:
+        assert free
+        assert list(carried_on(book)) == []
+        assert len(book.undecided()) == 1
+    with climbing.at_it("climb") as one, climbing.at_it("climb") as other:
+        assert (one, other) == (True, False)
+
+
+def test_a_climb_that_waits_is_cancelled_by_any_of_its_runs(runner: Rented) -> None:
+    first()
+    end("climb", 0.87, 0.1)
+    climb_on()
+    end("climb-2", 0.5, 0.1)
+    assert climbing.cancel("climb").run_id == "climb-2"
+    assert ledger().undecided() == []
+    with pytest.raises(BadInput, match="has ended already"):
+        climbing.cancel("climb")
