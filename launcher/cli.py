@@ -8,7 +8,7 @@ import click
 
 from launcher import __version__, commands
 from launcher.commands.group import DefaultCommand
-from launcher.commands.options import JSON_FLAG, flags, job_flags
+from launcher.commands.options import JSON_FLAG, flags, hub_of, job_flags, publish_flags
 from launcher.commands.output import say, write_json
 from launcher.commands.through import INTERRUPTED_EXIT, see_through
 from launcher.errors import BadInput, LaunchError
@@ -33,7 +33,10 @@ def launch() -> None:
 @click.argument("recipe", nargs=-1)
 @job_flags
 @click.option("--store", metavar="DIR|s3://...", help="Where runs go.  [default: runs]")
-@click.option("--hub", metavar="ORG/NAME", help="Publish it there when its gates pass.")
+@click.option(
+    "--hub", "repository", metavar="ORG/NAME", help="Publish it there when its gates pass."
+)
+@publish_flags
 @click.option("--dry-run", is_flag=True, help="Plan and show; start nothing.")
 @click.option(
     "--show", type=click.Choice(["plan", "task", "spec"]), default="plan", help="What to show."
@@ -47,7 +50,9 @@ def launch() -> None:
 def train(
     recipe: tuple[str, ...],
     store: str | None,
-    hub: str | None,
+    repository: str | None,
+    public: bool,
+    licence: str | None,
     dry_run: bool,
     show: str,
     as_json: bool,
@@ -61,7 +66,7 @@ def train(
     """Plan, show, confirm, submit, follow, collect, receipt."""
     from launcher import api
 
-    asked = flags(given)
+    asked, hub = flags(given), hub_of(repository, public, licence)
     _refuse_what_is_not_there_yet(recipe)
     if python is not None:
         from launcher.executors.environment import PYTHON_VARIABLE
@@ -75,7 +80,7 @@ def train(
             )
         if detach and api.minutes_unfetched(run_id) is not None:
             raise BadInput(f"--detach: run {run_id} has no s3:// store; stay with it")
-        api.require_publishable(hub)
+        api.require_publishable(repository, licence)
         ready = api.resumption(run_id, say)
         if ready.place.candidate.worst_microusd and not yes:
             _confirm_going_on(ready)
@@ -94,7 +99,9 @@ def train(
         api.require_choice(made)
         return
     click.echo(_shown(made, show), err=as_json)
-    made = api.ready(made, store or api.DEFAULT_STORE, hub, say)
+    if licence is not None:
+        api.require_licence(licence)
+    made = api.ready(made, store or api.DEFAULT_STORE, repository, say)
     choice = api.require_choice(made)
     _require_a_way_home(choice, detach, store or "")
     if choice.worst_microusd and not yes:

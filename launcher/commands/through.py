@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from launcher.commands.options import Hub
 from launcher.commands.output import say, write_json
 from launcher.errors import GATE_FAILED_EXIT, LaunchError
 
@@ -18,7 +19,7 @@ INTERRUPTED_EXIT = 130
 ENDED_BADLY_EXITS = {"BAD_INPUT": 2, "BUDGET_EXCEEDED": 3}  # else 1
 
 
-def see_through(run_id: str, as_json: bool, detach: bool, hub: str | None) -> None:
+def see_through(run_id: str, as_json: bool, detach: bool, hub: Hub | None) -> None:
     """Follow the run to its end, collect it, publish it where that was asked and its gates passed,
     and print the receipt; exit as the run did."""
     from launcher import api
@@ -27,7 +28,7 @@ def see_through(run_id: str, as_json: bool, detach: bool, hub: str | None) -> No
         say(f"{run_id} goes on by itself: launch logs {run_id} -f, launch collect {run_id}")
         _say_what_waits(run_id)
         if hub is not None:
-            say(f"to publish it then: {_publishing(run_id, hub)}")
+            say(f"to publish it then: {hub.command(run_id)}")
         if as_json:
             write_json({"run_id": run_id, "state": "RUNNING"})
         if not detach and not sys.stdin.isatty():  # interrupted with nobody to ask: not done
@@ -77,7 +78,7 @@ def _ask_what_now() -> str:
         return "d"
 
 
-def _finish(run_id: str, home: Path, as_json: bool, hub: str | None) -> None:
+def _finish(run_id: str, home: Path, as_json: bool, hub: Hub | None) -> None:
     from jobs import layout
     from launcher import api
     from launcher.display.runs import receipt_text
@@ -114,27 +115,24 @@ def _finish(run_id: str, home: Path, as_json: bool, hub: str | None) -> None:
         say(f"trained, but {view.run.message}")
         _say_the_next_rung(view)
         if hub is not None:
-            say(f"not published; {_publishing(run_id, hub)} --force would, and say so")
+            say(f"not published; {hub.command(run_id)} --force would, and say so")
         sys.exit(GATE_FAILED_EXIT)
     if hub is not None and isinstance(published, LaunchError):
         say(f"error: {published}")
-        say(f"trained, but not published: {_publishing(run_id, hub)}")
+        say(f"trained, but not published: {hub.command(run_id)}")
         sys.exit(published.exit_code)
     if isinstance(published, Published):
         say(published.line)
 
 
-def _publishing(run_id: str, hub: str) -> str:
-    """What publishes the run from any terminal."""
-    return f"launch publish {run_id} --hub {hub}"
-
-
-def _published(run_id: str, hub: str) -> "Published | LaunchError":
+def _published(run_id: str, hub: Hub) -> "Published | LaunchError":
     """What stands on the Hub now, or why not: the run is home all the same."""
     from launcher import api
+    from launcher.running.publishing import PublishFlags
 
     try:
-        return api.publish(run_id, hub)
+        how = PublishFlags(public=hub.public, licence=hub.licence)
+        return api.publish(run_id, hub.repository, how)
     except LaunchError as error:
         return error
 

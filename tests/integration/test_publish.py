@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from jobs import layout
+from launcher import __version__
 from tests.integration.command import ROOT
 from tests.servers import hub
 from tests.servers.hub_repositories import git_blob, sha256
@@ -380,6 +381,49 @@ def test_a_changed_run_or_another_runs_adapter_is_not_published(launch, copied: 
     said = launch("publish", str(copied), "--hub", "me/copy", code=2)
     assert "adapter_config.json has another rank, alpha or targets" in said
     assert "me/copy" not in launch.server.models
+
+
+def flipped(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1] + b"\1")
+
+
+def of_another_run(file: Path) -> None:
+    file.write_bytes(file.read_bytes().replace(b'"good"', b'"evil"'))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("adapter/adapter_model.safetensors", flipped, "adapter_model.safetensors has changed"),
+        ("adapter/chat_template.jinja", flipped, "chat_template.jinja has changed"),
+        ("base/model.safetensors", flipped, "base/ is another base"),
+        ("plan.json", of_another_run, "plan.json is another"),
+        ("receipt.json", of_another_run, "receipt.json is another run's"),
+    ],
+)
+def test_what_its_lineage_does_not_bind_goes_nowhere(
+    launch: Launcher, copied: Path, name: str, change: Callable[[Path], None], said: str
+) -> None:
+    """Swapped and sealed anew: not published, not exported, not gone on with."""
+    change(copied / name)
+    resealed(copied)
+    for arguments in (
+        ("publish", str(copied), "--hub", "me/copy"),
+        ("export", str(copied), "--to", "merged"),
+        ("--resume-from", str(copied), "--dry-run"),
+    ):
+        assert said in launch(*arguments, code=2), arguments
+    assert "me/copy" not in launch.server.models
+
+
+def test_from_an_adapter_one_finds_its_plan_and_receipt(home: Path) -> None:
+    lineage = json.loads((home / layout.ADAPTER / layout.LINEAGE).read_text())
+    receipt = json.loads((home / layout.RECEIPT).read_text())
+    plan = sha256((home / layout.PLAN).read_bytes())
+    assert lineage["provenance"]["plan_sha256"] == receipt["plan_sha256"] == plan
+    assert receipt["lineage_sha256"] == sha256((home / layout.LINEAGE).read_bytes())
+    assert lineage["provenance"]["version"] == __version__
+    assert lineage["run_id"] == receipt["run_id"] == "good"
 
 
 def test_a_pickle_is_not_published(launch: Launcher, copied: Path) -> None:
