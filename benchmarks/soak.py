@@ -18,6 +18,7 @@ def commands(python: str, model: str) -> dict[str, list[str]]:
         "pretrained": [*here, "pytest", "tests/soak/test_pretrained.py", "-q", "-s"],
         "managed": [*here, "pytest", "tests/soak/test_managed.py", "-q", "-s"],
         "kills": [*here, "pytest", "tests/soak/test_kills.py", "-q", "-s"],
+        "tracking": [*here, "pytest", "tests/soak/test_tracking.py", "-q", "-s"],
         "canary": [*here, "pytest", "tests/soak/test_canary.py", "-q", "-s"],
         "canary-machine": [*here, "pytest", "tests/soak/test_canary_machine.py", "-q"],
         "properties": [*here, "pytest", "tests/unit", "-q", "--hypothesis-profile", "thorough"],

@@ -83,7 +83,7 @@ class Tracking(TrainerCallback):
             if self._tracker == "wandb":  # the others end with on_train_end
                 import wandb
 
-                wandb.finish(quiet=True)
+                wandb.finish()
         except BaseException as error:  # whatever a tracker raises: the training is what is paid
             self._say(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
@@ -107,7 +107,8 @@ def set_environment(job: ResolvedSpec, folder: Path) -> None:
     elif job.track == "mlflow":
         os.environ["HF_MLFLOW_LOG_ARTIFACTS"] = "FALSE"
         _default(
-            MLFLOW_TRACKING_URI=place.as_uri(),
+            MLFLOW_TRACKING_URI=(place / "mlruns").as_uri(),
+            MLFLOW_ALLOW_FILE_STORE="true",  # 3.17 wants to be told so for a folder
             MLFLOW_EXPERIMENT_NAME=job.name,
             MLFLOW_DISABLE_TELEMETRY="true",
             # a server that is down: said after seconds, not after minutes
@@ -155,8 +156,9 @@ def _where(tracker: Tracker, folder: Path) -> str:
     elif tracker == "wandb":
         offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")
         named = os.environ["WANDB_DIR"] if offline else os.environ.get("WANDB_BASE_URL", WANDB)
-    if named in (str(own), own.as_uri()):
-        return f"{layout.TRACKING}/"
+    for place in (str(own), own.as_uri()):
+        if named.startswith(place):
+            return f"{layout.TRACKING}{named.removeprefix(place)}/"
     address = urlsplit(named)
     return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
 

@@ -245,6 +245,8 @@ def test_a_token_without_the_right_is_refused(launch, token: str, to: str, said:
 def test_that_is_found_before_anything_is_trained(launch: Launcher) -> None:
     arguments = ("--run-id", "never", *SHORT, *PASSES, "--hub", "me/never")
     assert "HF_TOKEN may only read" in launch(*arguments, code=2, token=READER)
+    said = launch(*arguments, "--license", "freee", code=2)
+    assert "licence: --license freee: the Hub knows no such licence" in said
     assert not (launch.folder / "runs" / "never").exists()
     assert "no run never" in launch("status", "never", code=2)
 
@@ -328,11 +330,15 @@ def test_failed_gates_are_refused_unless_forced(launch: Launcher, failed: Path) 
 
 def test_a_hub_down_after_the_run_names_what_finishes_it(launch: Launcher) -> None:
     launch.server.breaks_off = "/commit/"
-    said = launch("--run-id", "later", *SILENT, *PASSES, "--hub", "me/after", code=4)
+    openly = ("--hub", "me/after", "--public", "--license", "mit")
+    said = launch("--run-id", "later", *SILENT, *PASSES, *openly, code=4)
     launch.server.breaks_off = None
     last = said.rstrip().splitlines()[-1]
-    assert last == "trained, but not published: launch publish later --hub me/after"
+    assert last == f"trained, but not published: launch publish later {' '.join(openly)}"
     assert launch(*last.split(": launch ")[1].split()).startswith("published: ")
+    repository = launch.server.models["me/after"]
+    assert repository.private_to is None
+    assert "\nlicense: mit\n" in repository.files["README.md"].decode()
 
 
 def test_detached_it_names_what_publishes_it(launch: Launcher) -> None:
