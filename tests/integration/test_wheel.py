@@ -28,6 +28,8 @@ def test_nothing_of_ours_is_called_sky(wheel: Path) -> None:
     assert "launcher/_sky/train.yaml" in names
     assert "launcher/_images/requirements.lock" in names
     assert "launcher/_images/export.lock" in names
+    for tracker in ("mlflow", "tensorboard", "trackio", "wandb"):
+        assert f"launcher/_images/track-{tracker}.lock" in names
     assert "jobs/recipes/sample.yaml" in names
     assert "launcher/catalog/offers.csv" in names
 
