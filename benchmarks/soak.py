@@ -21,6 +21,7 @@ def commands(python: str, model: str) -> dict[str, list[str]]:
         "kills": [*here, "pytest", "tests/soak/test_kills.py", "-q", "-s"],
         "stores": [*here, "pytest", "tests/soak/test_stores.py", "-q", "-s"],
         "throughput": [*here, "benchmarks.stores"],
+        "tracking": [*here, "pytest", "tests/soak/test_tracking.py", "-q", "-s"],
         "canary": [*here, "pytest", "tests/soak/test_canary.py", "-q", "-s"],
         "images": [*here, "pytest", "tests/soak/test_images.py", "-q", "-s"],
         "canary-machine": [*here, "pytest", "tests/soak/test_canary_machine.py", "-q"],

@@ -1,5 +1,5 @@
 # The training image: `local` for the container executor, `cloud` for machines that SkyPilot rents.
-# `launch images build` builds it; docs/decisions/0012-containers.md says why it is as it is.
+# `launch images build` builds it; docs/decisions/0012-a-container-holds-its-runs-lock.md says why it is as it is.
 #
 # Optional secrets, in no layer: `pip.conf` (an index of your own, or torch for the processor),
 # `ca` (a CA bundle, where the network intercepts TLS).

@@ -76,7 +76,11 @@ def common(job: ResolvedSpec, run_folder: Path) -> dict[str, Any]:
         "save_total_limit": None,  # jobs/callbacks.py removes old ones, once the new one is whole
         "seed": job.seed,
         "data_seed": job.seed,
-        "report_to": "none",
+        "report_to": "none",  # jobs/tracking.py has them, at arm's length
+        "run_name": job.run_id,
+        "project": job.name,
+        "hub_private_repo": True,  # of a tracker's Space
+        "trackio_static_space_id": False,
         "disable_tqdm": True,
         **(selection(job, train.select_by) if train.select_by is not None else {}),
         **fsdp_arguments(job),

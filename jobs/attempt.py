@@ -8,6 +8,7 @@ from typing import Any
 from jobs import adapters, layout
 from jobs.continuing import begin_from_parent, require_parent, settle_lineage
 from jobs.download import from_hub
+from jobs.lineage import bind
 from jobs.memory import lean_heap
 from jobs.outcome import BadInput, Outcome
 from jobs.progress import Progress
@@ -102,6 +103,13 @@ def callbacks_of(a: Attempt) -> list[Any]:
     ]
     if settings.patience is not None:
         found.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
+    if a.job.track is not None and a.ranks.first:
+        from jobs import tracking
+
+        tracking.set_environment(a.job, a.folder)
+        tracker = tracking.Tracking(a.job.track, a.folder)
+        a.outcome.tracked = tracker.ended
+        found.append(tracker)
     return found
 
 
@@ -139,7 +147,7 @@ def save(a: Attempt, tuner: Any, tokenizer: Any) -> None:
     tokenizer.save_pretrained(aside)
     if name == layout.ADAPTER and weights is None:
         a.outcome.warnings += _proven(tuner.model, aside)
-    shutil.copyfile(a.folder / layout.LINEAGE, aside / layout.LINEAGE)
+    bind(a.folder, aside)
     shutil.rmtree(target, ignore_errors=True)
     aside.replace(target)
     a.outcome.adapter = name

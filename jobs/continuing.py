@@ -14,7 +14,7 @@ from jobs import adapters, fingerprint, layout
 from jobs.adapters import Adapter
 from jobs.aside import write_aside
 from jobs.download import from_hub
-from jobs.lineage import lineage_of, own_lineage
+from jobs.lineage import lineage_of, own_lineage, require_bound
 from jobs.outcome import BadInput
 from jobs.spec import Lineage, Parent, differences, encode
 
@@ -63,6 +63,7 @@ def settle_lineage(a: "Attempt", base: Path, tokenizer: Any) -> None:
     source = wanted(a)
     if source is not None:
         folder = parent_folder(source, a.folder)
+        require_bound(folder, "resume_from")
         known = lineage_of(folder)
         parent = Parent(
             source=source,

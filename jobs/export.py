@@ -20,6 +20,7 @@ import msgspec
 from jobs import layout
 from jobs.aside import write_aside
 from jobs.finished import weights_of
+from jobs.lineage import lineage_sha256, require_bound
 from jobs.outcome import BadInput, failure_of
 from jobs.shipping import children, ollama, steps
 from jobs.shipping.golden import Golden, golden
@@ -126,12 +127,14 @@ def exit_code(result: ExportResult) -> int:
 def run(e: Export) -> None:
     if e.job.regression is not None and e.spec.gguf:
         raise BadInput("a student scores and does not write: export it with --to merged alone")
+    trained = trained_folder(e)
+    require_bound(trained, "export")
+    e.found["lineage_sha256"] = lineage_sha256(trained)
     folder = Path(e.spec.run)
     local = e.job.strategy == "full" or (folder / layout.BASE).is_dir()
     set_environment(e.job, local or model_folder(e.job.model.id, folder) is not None)
     quiet()
     e.work.mkdir(parents=True, exist_ok=True)
-    trained = trained_folder(e)
     asked = prepare(e, trained) if e.spec.gguf else None  # before anything slow
     with e.step("merge"):
         source, origin = merged(e, trained)

@@ -1,23 +1,12 @@
-"""Hashes that bind a base model and its tokenizer, cheap enough to take at every start.
-
-Reading all weights of a 70-billion-parameter model to hash them costs minutes. What is hashed is
-the header of every safetensors file (names, types, shapes, places) and the first
-SAMPLED_BYTES of each tensor: two models trained apart differ in every tensor's first bytes, and a
-tensor that was swapped, cut or retrained shows. A change that leaves the beginning of every tensor
-as it was would not show.
-"""
+"""Hashes that bind a base model, its tokenizer and the code at work. See jobs/spec/weights.py."""
 
 import hashlib
 import json
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jobs import spec
 from jobs.outcome import BadInput
-
-SAMPLED_BYTES = 4096  # of each tensor: one page
 
 
 def config_sha256(folder: Path) -> str:
@@ -29,18 +18,11 @@ def config_sha256(folder: Path) -> str:
 
 
 def weights_sha256(folder: Path) -> str:
-    """Of the base's safetensors files, as the module says.
-
-    Raises `BadInput` where there are none, or one is no safetensors file.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise BadInput(f"{folder} has no .safetensors weights; convert them with save_pretrained")
-    digest = hashlib.sha256()
-    for file in files:
-        for part in _sampled(file):
-            digest.update(part)
-    return digest.hexdigest()
+    """Of the base's safetensors files, see `jobs.spec.weights_sha256`."""
+    try:
+        return spec.weights_sha256(folder)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
 
 
 def file_sha256(path: Path) -> str:
@@ -62,18 +44,9 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _sampled(file: Path) -> Iterator[bytes]:
-    """Header, then the beginning of each tensor. Layout: https://github.com/huggingface/safetensors
-    (8 bytes length, little endian; JSON; the tensors' bytes)."""
-    with file.open("rb") as opened:
-        try:
-            (length,) = struct.unpack("<Q", opened.read(8))
-            header = opened.read(length)
-            tensors = json.loads(header)
-        except (struct.error, ValueError, OverflowError, MemoryError) as error:
-            raise BadInput(f"{file} is no safetensors file: {error}") from None
-        yield header
-        places = sorted(t["data_offsets"] for name, t in tensors.items() if name != "__metadata__")
-        for begin, end in places:
-            opened.seek(8 + length + begin)
-            yield opened.read(min(SAMPLED_BYTES, end - begin))
+def code_sha256() -> str:
+    """Of this package's modules, by their names and contents: what runs, whatever it is called."""
+    package = Path(__file__).resolve().parent
+    names = sorted(path.relative_to(package).as_posix() for path in package.rglob("*.py"))
+    lines = "".join(f"{file_sha256(package / name)}  {name}\n" for name in names)
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -21,6 +21,7 @@ REVIEW = "review.csv"  # rows drawn for people to judge
 OWN_METRICS = "own_metrics"  # the user's metric files, as they travelled with the run
 ADAPTER = "adapter"  # PEFT adapter, safetensors only (strategies qlora and lora)
 MODEL = "model"  # the whole tuned model (strategy full)
+TRACKING = "tracking"  # what a tracker keeps here: event files, a local store
 BASE = "base"  # a generated base model (model.init: random), kept so that the adapter loads
 CHECKPOINTS = "checkpoints"  # checkpoint-<step>/ each with a COMPLETE file when whole
 CHECKPOINT_PREFIX = "checkpoint-"
@@ -76,6 +77,7 @@ REJECTED_SUFFIX = ".rejected"  # a file that failed a gate
 MADE_SUFFIX = ".made"  # beside what a step made: from what, and its hash
 
 TEMPORARY_SUFFIX = ".part"  # written aside, then moved into place
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")  # can run code when loaded: never brought home
 
 
 def step_of(checkpoint: str) -> int | None:

@@ -6,9 +6,11 @@ from typing import Any
 import msgspec
 
 from jobs import fingerprint, layout
+from jobs.aside import write_aside
 from jobs.outcome import BadInput
 from jobs.sources import data_file
-from jobs.spec import BaseModel, Lineage, ResolvedSpec, template_sha256
+from jobs.spec import BaseModel, Lineage, ResolvedSpec, departures, encode, template_sha256
+from jobs.spec.bound import bindable
 from jobs.versions import versions
 
 
@@ -47,7 +49,58 @@ def own_lineage(job: ResolvedSpec, run_folder: Path, base: Path, tokenizer: Any)
         data_sha256=_data_sha256(job, run_folder),
         seed=job.seed,
         versions=versions(),
+        provenance=job.provenance,
+        code_sha256=fingerprint.code_sha256(),
     )
+
+
+def bind(run_folder: Path, weights: Path) -> None:
+    """Bind what was saved: the same lineage.json, with its files' hashes, in both folders."""
+    lineage = lineage_of(run_folder)
+    assert lineage is not None, "written when the base was loaded"
+    files = {file.name: fingerprint.file_sha256(file) for file in bindable(weights)}
+    content = encode(msgspec.structs.replace(lineage, files=files))
+    write_aside(run_folder / layout.LINEAGE, content)
+    write_aside(weights / layout.LINEAGE, content)
+
+
+def require_bound(weights: Path, key: str) -> None:
+    """Raises `BadInput`, said of `key`, where a folder of weights is not what its lineage binds."""
+    try:
+        found = departures(weights)
+    except OSError as error:
+        raise BadInput(f"{key}: {weights} cannot be read: {error}") from None
+    if found:
+        raise BadInput(
+            f"{key}: {weights} is not what its {layout.LINEAGE} was written for: "
+            f"{'; '.join(found)}; fetch it anew from where it was trained"
+        )
+
+
+def lineage_sha256(weights: Path) -> str:
+    """Of the lineage.json in a folder of weights; "" without one."""
+    file = weights / layout.LINEAGE
+    return fingerprint.file_sha256(file) if file.is_file() else ""
+
+
+def require_same_base(lineage: Lineage | None, base: Path) -> None:
+    """Raises `BadInput` where the folder holds another base than the one that was trained on."""
+    if lineage is None:
+        return
+    bound = {
+        "config": (lineage.base.config_sha256, fingerprint.config_sha256(base)),
+        "weights": (lineage.base.weights_sha256, fingerprint.weights_sha256(base)),
+    }
+    wrong = [
+        f"its {name} is {now[:12]}, trained on {then[:12]}"
+        for name, (then, now) in bound.items()
+        if then != now
+    ]
+    if wrong:
+        raise BadInput(
+            f"model.id: {base} is another base than the adapter's: {'; '.join(wrong)}; "
+            f"its revision was {lineage.base.revision or 'a folder'}"
+        )
 
 
 def _commit(base: Path) -> str | None:

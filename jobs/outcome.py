@@ -3,6 +3,7 @@
 import math
 import re
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -106,12 +107,14 @@ class Outcome:
     seconds_by_phase: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    tracked: Callable[[], spec.Tracked] | None = None  # asked at the end
 
     def result(self, failure: spec.Failure | None) -> spec.Result:
-        known = {k: v for k, v in vars(self).items() if k != "warnings"}
+        known = {k: v for k, v in vars(self).items() if k not in ("warnings", "tracked")}
         return spec.Result(
             status="success" if failure is None else "error",
             failure=failure,
             warnings=tuple(self.warnings),
+            tracked=self.tracked() if self.tracked is not None else None,
             **known,
         )

@@ -15,7 +15,7 @@ import msgspec
 
 from jobs import layout
 from jobs.outcome import BadInput
-from jobs.spec import WIRE_VERSION, ExportSpec, ResolvedSpec
+from jobs.spec import WIRE_VERSION, ExportSpec, Lineage, ResolvedSpec
 
 Wire = TypeVar("Wire", ResolvedSpec, ExportSpec)
 
@@ -53,12 +53,21 @@ def read_wire(path: Path, kind: type[Wire]) -> Wire:
 
 
 def base_of(job: ResolvedSpec, run: Path) -> tuple[str, str | None]:
-    """Where a finished run's unquantised base comes from: a folder or Hub id, and its revision."""
+    """Where a finished run's unquantised base comes from: a folder or Hub id, and its revision,
+    which is the commit that it was trained on where that is known."""
     generated = run / layout.BASE
     if generated.is_dir():
         return str(generated.resolve()), None
     local = model_folder(job.model.id, run)
-    return (str(local), None) if local is not None else (job.model.id, job.model.revision)
+    if local is not None:
+        return str(local), None
+    try:
+        trained_on = msgspec.json.decode((run / layout.LINEAGE).read_bytes(), type=Lineage).base
+    except OSError:
+        return job.model.id, job.model.revision
+    except msgspec.DecodeError as error:
+        raise BadInput(f"{run / layout.LINEAGE}: {error}") from None
+    return job.model.id, trained_on.revision or job.model.revision
 
 
 def data_file(value: str, key: str, run_folder: Path, sha256: str | None) -> Path:
@@ -82,8 +91,9 @@ def set_environment(job: ResolvedSpec, model_is_local: bool) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it advises while it is imported
+    reports_to_hub = job.track == "trackio" and bool(os.environ.get("TRACKIO_SPACE_ID"))
     parent_is_local = not (job.resume_from or "").startswith("hub:")
-    if model_is_local and parent_is_local:
+    if model_is_local and parent_is_local and not reports_to_hub:
         os.environ["HF_HUB_OFFLINE"] = "1"
     # Idle OpenMP threads spin by default; seen here: with another process on the same two cores a
     # training step took up to 25 s instead of 1 (2026-11-21; that spinning was why is inferred).

@@ -45,7 +45,7 @@ from launcher.planning.canary import (
 )
 from launcher.planning.selection import asked_for, in_regions, require_known
 from launcher.planning.ways_out import Replan, ways_out
-from launcher.preflight import checks, require_publishable
+from launcher.preflight import checks, require_licence, require_publishable
 from launcher.running import budgets
 from launcher.running.adopting import adopt
 from launcher.running.budgets import Project, project
@@ -95,6 +95,7 @@ __all__ = [
     "publish",
     "ready",
     "require_choice",
+    "require_licence",
     "require_publishable",
     "resume",
     "resumption",
@@ -403,7 +404,9 @@ def _require_same(saved: ResolvedSpec, made: Plan) -> None:
     chosen = made.chosen
     if chosen is None or chosen.spec is None:
         return
-    now = msgspec.structs.replace(chosen.spec, run_id=saved.run_id, deadline=saved.deadline)
+    now = msgspec.structs.replace(
+        chosen.spec, run_id=saved.run_id, deadline=saved.deadline, provenance=saved.provenance
+    )
     if now != saved:
         changed = [f for f in saved.__struct_fields__ if getattr(now, f) != getattr(saved, f)]
         raise BadInput(

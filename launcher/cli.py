@@ -8,7 +8,7 @@ import click
 
 from launcher import __version__, commands
 from launcher.commands.group import DefaultCommand
-from launcher.commands.options import JSON_FLAG, flags, job_flags
+from launcher.commands.options import JSON_FLAG, Hub, flags, hub_of, job_flags, publish_flags
 from launcher.commands.output import say, write_json
 from launcher.commands.through import INTERRUPTED_EXIT, climb_on, finish, see_through
 from launcher.errors import BadInput, LaunchError
@@ -33,7 +33,10 @@ def launch() -> None:
 @click.argument("recipe", nargs=-1)
 @job_flags
 @click.option("--store", metavar="DIR|s3://...", help="Where runs go.  [default: runs]")
-@click.option("--hub", metavar="ORG/NAME", help="Publish it there when its gates pass.")
+@click.option(
+    "--hub", "repository", metavar="ORG/NAME", help="Publish it there when its gates pass."
+)
+@publish_flags
 @click.option("--dry-run", is_flag=True, help="Plan and show; start nothing.")
 @click.option(
     "--show", type=click.Choice(["plan", "task", "spec"]), default="plan", help="What to show."
@@ -56,7 +59,9 @@ def launch() -> None:
 def train(
     recipe: tuple[str, ...],
     store: str | None,
-    hub: str | None,
+    repository: str | None,
+    public: bool,
+    licence: str | None,
     dry_run: bool,
     show: str,
     as_json: bool,
@@ -74,7 +79,7 @@ def train(
     from launcher import api, climbing
     from launcher.types import Origin
 
-    asked = flags(given)
+    asked, hub = flags(given), hub_of(repository, public, licence)
     _refuse_what_is_not_there_yet(recipe)
     if python is not None:
         from launcher.executors.environment import PYTHON_VARIABLE
@@ -111,7 +116,9 @@ def train(
         api.require_choice(made)
         return
     click.echo(_shown(made, show), err=as_json)
-    made = api.ready(made, store or api.DEFAULT_STORE, hub, say)
+    if licence is not None:
+        api.require_licence(licence)
+    made = api.ready(made, store or api.DEFAULT_STORE, repository, say)
     choice = api.require_choice(made)
     _require_a_way_home(choice, detach, store or "")
     agreed = yes  # to what the rungs after it cost, too
@@ -130,11 +137,12 @@ def train(
         see_through(made.run_id, as_json, detach, hub, yes)
 
 
-def _go_on_with(run_id: str, as_json: bool, detach: bool, hub: str | None, yes: bool) -> None:
+def _go_on_with(run_id: str, as_json: bool, detach: bool, hub: Hub | None, yes: bool) -> None:
     """The run's climb, where its last run leads to another; else that run, which ended early."""
     from launcher import api, climbing
 
-    api.require_publishable(hub)
+    if hub is not None:
+        api.require_publishable(hub.repository, hub.licence)
     if climbing.waits(run_id):
         last = climbing.last_of(run_id)
         api.collect(last)  # what it measured is known to the next plan

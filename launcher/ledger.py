@@ -53,6 +53,12 @@ class Decided(Struct, frozen=True, kw_only=True, tag_field="kind", tag="decided"
     why: str
 
 
+class _Created(Struct):
+    """The same with its plan unread: another version would write it with other defaults."""
+
+    plan: msgspec.Raw
+
+
 class AttemptStarted(Terms, frozen=True, kw_only=True, tag_field="kind", tag="attempt_started"):
     """Written before the machine is asked for: from here on it may bill, on these terms."""
 
@@ -385,6 +391,13 @@ class Ledger:
         if body is None:
             raise BadInput(f"no run {run_id} in the ledger; `launch runs` lists them")
         return msgspec.json.decode(body[0], type=RunCreated)
+
+    def plan_document(self, run_id: str) -> bytes:
+        """plan.json: the plan byte for byte as it was submitted, indented for people."""
+        self.plan(run_id)  # or it says that there is none
+        query = "SELECT body FROM events WHERE run_id = ? AND kind = 'run_created'"
+        (body,) = self._db.execute(query, (run_id,)).fetchone()
+        return msgspec.json.format(msgspec.json.decode(body, type=_Created).plan, indent=2) + b"\n"
 
     def adopted(self, run_id: str) -> int:
         """How many of the run's attempts another ledger started: the first ones."""

@@ -13,7 +13,7 @@ from functools import partial
 from os import environ
 from pathlib import Path
 
-from launcher import paths
+from launcher import paths, tracking
 from launcher.catalog import enabled, refresh
 from launcher.catalog.providers import LOCAL, display_name
 from launcher.checking.checks import Check, Question, asked
@@ -71,6 +71,8 @@ def immediate(plan: Plan, candidate: Candidate, store: str | None) -> list[Check
         found.append(_local_disk(candidate, plan.run_id))
     if store is not None and not is_remote(store):
         found.append(_folder("store", store))
+    if plan.job.track is not None:
+        found.append(tracking.check(plan.job.track, candidate.offer.provider))
     return found
 
 
@@ -79,9 +81,23 @@ def of_publishing(hub: str | None) -> list[Check]:
     return asked(list(_publishing(hub))) if hub is not None else []
 
 
-def require_publishable(hub: str | None) -> None:
+def require_publishable(hub: str | None, licence: str | None = None) -> None:
     """Raises BadInput, or OutsideFailed, where `of_publishing` finds that it may not."""
-    failed = [check for check in of_publishing(hub) if check.state == "failed"]
+    _require(of_publishing(hub))
+    if licence is not None:
+        require_licence(licence)
+
+
+def require_licence(licence: str) -> None:
+    """Raises BadInput for a licence that the Hub does not know: it would refuse the card."""
+    from launcher.checking import hub_access
+
+    seconds = hub_access.SECONDS + _SLACK_SECONDS
+    _require(asked([Question("licence", seconds, partial(hub_access.licence, licence))]))
+
+
+def _require(found: list[Check]) -> None:
+    failed = [check for check in found if check.state == "failed"]
     if failed:
         kind = OutsideFailed if all(check.outside for check in failed) else BadInput
         raise kind("\n".join(check.line for check in failed))

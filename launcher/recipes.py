@@ -65,6 +65,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     sets: tuple[str, ...] = ()
     pilot: int | None = None
     image: str | None = None
+    track: str | None = None
     task: str | None = None
     rows: int | None = None  # of full length, assumed where no data is given: estimates alone
     rows_given: bool = False  # and not the default
@@ -78,7 +79,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     def change_the_job(self) -> bool:
         """Whether any of them changes what is trained, rather than where or for how much."""
         changing = (self.strategy, self.model, self.data, self.sets, self.pilot, self.resume_from)
-        return any((*changing, self.task))
+        return any((*changing, self.task, self.track))
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -163,7 +164,7 @@ def _saved_spec(path: Path, flags: Flags) -> Request:
     if flags.change_the_job:
         raise BadInput(
             f"{path} is a saved spec and is rerun exactly; drop --strategy, --model, --data, "
-            "--resume-from, --pilot and --set, or start from a YAML recipe"
+            "--resume-from, --pilot, --track and --set, or start from a YAML recipe"
         )
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=ResolvedSpec)
@@ -299,6 +300,8 @@ def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
         text = flags.resume_from
         parent = _absolute(text, here) if looks_like_path(text) else text
         yield "resume_from", parent, "--resume-from"
+    if flags.track is not None:
+        yield "track", flags.track, "--track"
     if flags.image is not None:
         yield "image", flags.image, "--image"
     for name in ("max_cost", "max_hours", "gpu", "spot"):

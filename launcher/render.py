@@ -22,12 +22,14 @@ from launcher.catalog.providers import CLUSTERS, PROVIDERS
 from launcher.errors import BadInput
 from launcher.estimate.renting import DOWN_SECONDS, teardown
 from launcher.planning.costs import deadline, disk_gib
+from launcher.tracking import tracker_lock
 from launcher.types import DATA_FILES, GIB, MICROUSD, Candidate, Estimate, Offer, Plan
 
 TEMPLATE = "train.yaml"
 GIVEN_MODEL = "./given_model"  # a base model's folder there; layout.MODEL is what is trained
 # Whoever knows first that a machine will be taken makes this file there (jobs/notice.py).
 NOTICE_FILE = "~/loralift/notice"
+TRACKER_LOCK = "~/loralift/tracker.lock"  # what set-up adds for `--track`
 _RUN = PurePosixPath("~/loralift/run")
 # What SkyPilot asks a cluster for where a task does not say: 4 CPUs a GPU, 4 GiB a CPU
 # (_DEFAULT_MEMORY_CPU_RATIO_WITH_GPU of sky/clouds/slurm.py and kubernetes.py, 0.14.1).
@@ -93,6 +95,8 @@ def task(
         tree["envs"]["LORALIFT_GONE_BY"] = _gone_by(until, plan.budget.collect_minutes)
     if secrets:
         tree["secrets"] = dict.fromkeys(secrets)
+    if spec.track is not None:
+        mounts[TRACKER_LOCK] = str(tracker_lock(spec.track))
     carried = {} if left is None else _left(left)
     tree["file_mounts"] = (project_files() if files is None else files) | mounts | carried
     card = offer.device.name

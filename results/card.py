@@ -16,7 +16,7 @@ from msgspec import Struct
 from jobs.spec import Lineage, Measured, ResolvedSpec, Result
 from results.portable import on_hub, own_name, recipe, without_folders
 from results.receipt import Receipt, dollars, duration
-from results.report.words import gate_line, judged_on, quality_rows
+from results.report.words import gate_line, judged_on, lineage_pairs, quality_rows
 
 
 class Card(Struct, frozen=True, kw_only=True):
@@ -230,15 +230,8 @@ def _data(card: Card) -> str:
 
 
 def _lineage(lineage: Lineage) -> str:
-    base = lineage.base
-    hashes = {
-        "config": base.config_sha256,
-        "weights": base.weights_sha256,
-        "tokenizer": base.tokenizer_sha256,
-        "chat template": base.chat_template_sha256 or "none",
-    }
-    lines = [f"- base revision: `{base.revision}`"] if base.revision else []
-    lines += [f"- base {name}: `{digest}`" for name, digest in hashes.items()]
+    pairs = lineage_pairs(lineage).items()
+    lines = [f"- {name}: `{escape(value)}`" for name, value in pairs]
     if lineage.parent is not None:
         parent = lineage.parent
         lines.append(f"- went on from {escape(own_name(parent.source))}: `{parent.adapter_sha256}`")

@@ -28,8 +28,7 @@ FILES = (
     layout.REVIEW,
     layout.LINEAGE,
 )
-FOLDERS = (layout.ADAPTER, layout.MODEL, layout.BASE, layout.OWN_METRICS)
-_UNSAFE = (".bin", ".pt", ".pth", ".pkl", ".ckpt")  # pickles can run code when they are loaded
+FOLDERS = (layout.ADAPTER, layout.MODEL, layout.BASE, layout.OWN_METRICS, layout.TRACKING)
 
 
 class CollectError(Exception):
@@ -72,7 +71,7 @@ def collect(work: Path, store: Path, run_id: str, documents: Mapping[str, bytes]
 
 def is_left_out(path: Path) -> bool:
     """Whether a file of a run's folders stays where it is: pickles, and what is half written."""
-    left_out = (*_UNSAFE, layout.TEMPORARY_SUFFIX, "__pycache__")
+    left_out = (*layout.PICKLES, layout.TEMPORARY_SUFFIX, "__pycache__")
     return any(part.endswith(left_out) for part in path.parts)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from jobs import layout
-from jobs.spec import Lineage, Measured, ResolvedSpec, encode
+from jobs.spec import Lineage, Measured, ResolvedSpec, departures, encode
 from results.portable import on_hub, own_name
 from results.sums import sha256_of, write_sums
 
@@ -45,6 +45,7 @@ def require_lineage(home: Path, spec: ResolvedSpec) -> Lineage:
     except (OSError, msgspec.DecodeError) as error:
         raise Unpublishable(f"{home} has no {layout.LINEAGE} that can be read: {error}") from None
     wrong = [] if inside == content else [f"{weights.name}/{layout.LINEAGE} is another"]
+    wrong += departures(weights) if inside == content else []
     lora = None if spec.strategy == "full" else spec.lora
     bound: dict[str, tuple[object, object]] = {
         "run_id": (lineage.run_id, spec.run_id),

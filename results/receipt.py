@@ -47,6 +47,9 @@ class Receipt(Struct, frozen=True, kw_only=True):
     lines: tuple[Line, ...]
     phases: tuple[Phase, ...] = ()  # of the latest attempt, from its request to its end
     accounted_microusd: int | None = None  # by the provisioner: duration × list price, not a bill
+    # What it is the account of: SHA-256 of plan.json and lineage.json beside it. "": not known
+    plan_sha256: str = ""
+    lineage_sha256: str = ""
 
 
 def spend_microusd(microusd_per_hour: int, seconds: float) -> int:

@@ -290,7 +290,8 @@ def require_inside(name: str) -> str:
 
 def _job(spec: bytes) -> dict[str, Any]:
     job = msgspec.json.decode(spec, type=dict[str, Any])
-    job.pop("deadline", None)  # the same for every attempt, but no part of what is trained
+    for key in ("deadline", "provenance"):  # of an attempt: no part of what is trained
+        job.pop(key, None)
     return job
 
 

@@ -9,7 +9,7 @@ cd ~/loralift/run || exit
 python=~/loralift/venv/bin/python
 store=${LORALIFT_STORE:-}
 sync=
-export PYTHONPATH=~/loralift/code PYTHONUNBUFFERED=1 PYTHONNOUSERSITE=1
+export PYTHONPATH=~/loralift/code:~/loralift/tracker PYTHONUNBUFFERED=1 PYTHONNOUSERSITE=1
 
 printf '%s' "$LORALIFT_SPEC" >spec.json
 if [ -n "$store" ]; then

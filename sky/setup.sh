@@ -109,5 +109,14 @@ make_environment() { # DIGEST
   use_environment "$home"
 }
 
+add_tracker() { # what `--track` needs beside the lock; the training does without where it fails
+  local tracker=~/loralift/tracker.lock
+  rm -rf ~/loralift/tracker
+  [ -s "$tracker" ] || return 0
+  echo "adding what ${tracker##*/} names"
+  ~/loralift/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+    --target ~/loralift/tracker -r "$tracker" || echo "it cannot be had: nothing will be tracked"
+}
+
 mkdir -p ~/loralift/run
-choose_environment 2>&1 | tee -a ~/loralift/run/job.log
+{ choose_environment && add_tracker; } 2>&1 | tee -a ~/loralift/run/job.log

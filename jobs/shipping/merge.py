@@ -8,6 +8,8 @@ the logits were off by 5.3, and by 1e-5 here (tests/jobs/test_merge.py, 2026-11-
 from pathlib import Path
 
 from jobs import adapters, layout
+from jobs.download import from_hub
+from jobs.lineage import lineage_of, require_bound, require_same_base
 from jobs.outcome import BadInput
 from jobs.sources import base_of
 from jobs.spec import ResolvedSpec
@@ -17,21 +19,25 @@ def merge(job: ResolvedSpec, run: Path, target: Path) -> None:
     """Write the merged model and its tokenizer to the folder `target`, in the base's own dtype.
 
     The sum is rounded once, to the base's dtype; a student's head goes with it. Raises `BadInput`
-    where the base's weights are quantised themselves, or the adapter changes nothing.
+    where adapter or base are not what the lineage binds, the base's weights are quantised
+    themselves, or the adapter changes nothing.
     """
     from transformers import AutoConfig, AutoTokenizer
 
     from jobs import strategies
 
+    require_bound(run / layout.ADAPTER, "merge")
     source, revision = base_of(job, run)
-    config = AutoConfig.from_pretrained(source, revision=revision)
+    local = Path(source) if Path(source).is_dir() else from_hub(source, revision, "model.id")
+    require_same_base(lineage_of(run / layout.ADAPTER), local)
+    config = AutoConfig.from_pretrained(local)
     if getattr(config, "quantization_config", None) is not None:
         raise BadInput(
             f"model.id: the weights of {source} are quantised; export needs the unquantised base"
         )
     tokenizer = AutoTokenizer.from_pretrained(run / layout.ADAPTER)
     kind, options = strategies.model_class(job, tokenizer)
-    base = kind.from_pretrained(source, revision=revision, dtype="auto", **options)
+    base = kind.from_pretrained(local, dtype="auto", **options)
     adapter = adapters.open_adapter(run / layout.ADAPTER)
     adapters.require([adapters.trained(adapter), adapters.finite(adapter)])
     model = adapters.load(base, adapter)

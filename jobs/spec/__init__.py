@@ -6,6 +6,7 @@ Times are UTC ISO 8601, memory is bytes. One module a purpose; import the names
 from here, but for what reads and splits files of rows: `reading`, `splits`, `tables`.
 """
 
+from jobs.spec.bound import departures
 from jobs.spec.checkpoints import Complete, FileSum
 from jobs.spec.counting import (
     NAME_RATIO_HIGH,
@@ -53,6 +54,7 @@ from jobs.spec.lineage import (
     template_sha256,
 )
 from jobs.spec.predict import PredictSummary
+from jobs.spec.provenance import Provenance
 from jobs.spec.records import (
     EvalRecord,
     Failure,
@@ -79,6 +81,8 @@ from jobs.spec.rows import (
     scores_of,
     supervised_text,
 )
+from jobs.spec.tracking import Tracked, Tracker
+from jobs.spec.weights import weights_sha256
 
 __all__ = [
     "NAME_RATIO_HIGH",
@@ -118,6 +122,7 @@ __all__ = [
     "PositiveInt",
     "PredictSummary",
     "PromptCompletionRow",
+    "Provenance",
     "Quantization",
     "Record",
     "Regression",
@@ -134,9 +139,12 @@ __all__ = [
     "Task",
     "TextRow",
     "Tier",
+    "Tracked",
+    "Tracker",
     "Train",
     "adapter_shape",
     "config_sha256",
+    "departures",
     "differences",
     "draw",
     "encode",
@@ -148,4 +156,5 @@ __all__ = [
     "scores_of",
     "supervised_text",
     "template_sha256",
+    "weights_sha256",
 ]

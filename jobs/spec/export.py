@@ -52,6 +52,7 @@ class ExportResult(Struct, frozen=True, kw_only=True):
     run_id: str = ""
     failure: Failure | None = None
     folder: str = ""
+    lineage_sha256: str = ""  # of the lineage.json that the model had; "": it had none
     merged: str | None = None  # a folder that Transformers loads
     files: tuple[Measured, ...] = ()  # f16 first
     modelfile: str | None = None

@@ -4,6 +4,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from jobs.spec.provenance import Provenance
+from jobs.spec.tracking import Tracker
+
 WIRE_VERSION = 2
 
 Task = Literal["sft", "regression"]
@@ -258,6 +261,7 @@ class JobSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: Annotated[int, Meta(ge=0)] = 17
     # Go on from an earlier adapter: a run's folder or an adapter's, or hub:ID[@revision].
     resume_from: Annotated[str, Meta(min_length=1)] | None = None
+    track: Tracker | None = None  # the curves go there too, see jobs/tracking.py
 
     def __post_init__(self) -> None:
         if self.resume_from is not None and self.strategy == "full":
@@ -293,6 +297,7 @@ class ResolvedSpec(JobSpec, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     nodes: PositiveInt = 1
     sharding: Literal["none", "full"] = "none"  # full: no process holds the whole model (FSDP)
     deadline: str | None = None  # absolute; the job stops itself, checkpoint and result first
+    provenance: Provenance | None = None  # set when it is started, for its lineage
 
     @property
     def packs(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from jobs.spec.job import Dtype, Lora, Quantization, Task
+from jobs.spec.provenance import Provenance
 
 LINEAGE_VERSION = 1
 
@@ -36,7 +37,10 @@ class Parent(Struct, frozen=True, kw_only=True):
 
 
 class Lineage(Struct, frozen=True, kw_only=True):
-    """lineage.json: beside the result, and inside the adapter's folder so that it travels."""
+    """lineage.json: beside the result, and inside the adapter's folder so that it travels.
+
+    What it binds is checked by jobs/spec/bound.py.
+    """
 
     lineage_version: int = LINEAGE_VERSION
     run_id: str
@@ -50,6 +54,9 @@ class Lineage(Struct, frozen=True, kw_only=True):
     seed: int
     versions: dict[str, str] = {}
     parent: Parent | None = None
+    provenance: Provenance | None = None  # None: the job was started by hand
+    code_sha256: str = ""  # of the jobs package that ran
+    files: dict[str, str] = {}  # SHA-256 of what was saved, by name beside it; {}: nothing yet
 
 
 def template_sha256(template: str | None) -> str | None:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from jobs.spec.job import WIRE_VERSION
+from jobs.spec.tracking import Tracked
 
 # --- while the job works --------------------------------------------------------------------
 
@@ -159,6 +160,7 @@ class Result(Struct, frozen=True, kw_only=True):
     seconds_by_phase: dict[str, float] = {}
     versions: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
+    tracked: Tracked | None = None  # beside metrics.jsonl
 
 
 def encode(value: Struct) -> bytes:

@@ -9,6 +9,7 @@ import os
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -129,6 +130,19 @@ def push(repository: str) -> Check:
     return _no_answer("push", answer)
 
 
+def licence(name: str) -> Check:
+    """Whether the Hub knows a licence by this id, as it judges a card's front matter."""
+    front = f"---\nlicense: {msgspec.json.encode(name).decode()}\n---\n"
+    answer = _asked("POST", "api/validate-yaml", {"content": front, "repoType": "model"})
+    if answer.status == 200:
+        return Check(name="licence", state="ok", found=f"the Hub knows {name}")
+    if answer.status != 400:
+        return _no_answer("licence", answer)
+    found = f"--license {name}: the Hub knows no such licence"
+    how = "its ids stand on huggingface.co/docs/hub/repositories-licenses"
+    return Check(name="licence", state="failed", found=found, next=how)
+
+
 def _create(repository: str) -> Check:
     """The repository is not there (or not shown): may the token make it?"""
     answer = _asked("GET", "api/whoami-v2")
@@ -193,9 +207,12 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, *rest)
 
 
-def _asked(method: str, path: str) -> _Answer:
+def _asked(method: str, path: str, body: Mapping[str, str] | None = None) -> _Answer:
     """Raises OSError where the Hub does not answer."""
-    request = urllib.request.Request(f"{_endpoint()}/{path}", method=method)
+    content = None if body is None else msgspec.json.encode(body)
+    request = urllib.request.Request(f"{_endpoint()}/{path}", content, method=method)
+    if content is not None:
+        request.add_header("Content-Type", "application/json")
     if _token():
         request.add_header("Authorization", f"Bearer {_token()}")
     try:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from launcher.commands.options import JSON_FLAG
+from launcher.commands.options import JSON_FLAG, publish_flags
 from launcher.commands.output import say, transfers_shown, write_json
 
 
@@ -75,9 +75,8 @@ def predict(run: str, file: str, as_json: bool, **given: Any) -> None:
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.option("--hub", required=True, metavar="ORG/NAME", help="The model repository.")
-@click.option("--public", is_flag=True, help="For all to see.  [default: private]")
+@publish_flags
 @click.option("--force", is_flag=True, help="Although its gates failed; the card says so first.")
-@click.option("--license", "licence", metavar="ID", help="As the Hub names it: apache-2.0, mit.")
 @click.option("--with-export", is_flag=True, help="What `launch export` made and let pass, too.")
 @JSON_FLAG
 @transfers_shown()

@@ -1,9 +1,12 @@
 """Options that several commands share."""
 
+import shlex
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+
+from launcher.errors import BadInput
 
 if TYPE_CHECKING:
     from launcher.recipes import Flags
@@ -21,7 +24,18 @@ JOB_FLAGS = (
     click.option("--image", metavar="REF", help="Start rented machines from this container image."),
     click.option("--pilot", type=int, metavar="N", help="Try N examples first; stop if hopeless."),
     click.option(
+        "--track",
+        metavar="TRACKER",
+        help="Curves also to tensorboard, trackio, wandb or mlflow.",
+    ),
+    click.option(
         "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set a recipe key: lora.r=8."
+    ),
+)
+PUBLISH_FLAGS = (
+    click.option("--public", is_flag=True, help="For all to see.  [default: private]"),
+    click.option(
+        "--license", "licence", metavar="ID", help="As the Hub names it: apache-2.0, mit."
     ),
 )
 JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -31,6 +45,37 @@ def job_flags(command: Callable[..., None]) -> Callable[..., None]:
     for flag in reversed(JOB_FLAGS):
         command = flag(command)
     return command
+
+
+def publish_flags(command: Callable[..., None]) -> Callable[..., None]:
+    for flag in reversed(PUBLISH_FLAGS):
+        command = flag(command)
+    return command
+
+
+class Hub(NamedTuple):
+    """Where a run is published once its gates pass, and how."""
+
+    repository: str  # ORG/NAME
+    public: bool = False
+    licence: str | None = None
+
+    def command(self, run_id: str) -> str:
+        """What publishes the run so from any terminal."""
+        words = ["launch", "publish", run_id, "--hub", self.repository]
+        words += ["--public"] if self.public else []
+        words += ["--license", self.licence] if self.licence is not None else []
+        return shlex.join(words)
+
+
+def hub_of(repository: str | None, public: bool, licence: str | None) -> Hub | None:
+    """Raises BadInput for what says how to publish where nothing says that one should."""
+    if repository is not None:
+        return Hub(repository, public, licence)
+    if public or licence is not None:
+        flag = "--public" if public else "--license"
+        raise BadInput(f"{flag} says how to publish: give --hub ORG/NAME with it")
+    return None
 
 
 def flags(given: dict[str, Any]) -> "Flags":

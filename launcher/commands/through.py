@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from launcher.commands.options import Hub
 from launcher.commands.output import say, transfers_shown, write_json
 from launcher.errors import GATE_FAILED_EXIT, LaunchError, NothingFits
 
@@ -21,7 +22,7 @@ ENDED_BADLY_EXITS = {"BAD_INPUT": 2, "BUDGET_EXCEEDED": 3}  # else 1
 
 @transfers_shown()
 def see_through(
-    run_id: str, as_json: bool, detach: bool, hub: str | None, yes: bool = False
+    run_id: str, as_json: bool, detach: bool, hub: Hub | None, yes: bool = False
 ) -> None:
     """Follow the run to its end and collect it; climb on while its gates fail and somebody agrees
     to what that costs; publish the best where that was asked and its gates passed, and print its
@@ -40,12 +41,12 @@ def see_through(
     finish(run_id, went_on, as_json, hub)
 
 
-def _leave(run_id: str, as_json: bool, detach: bool, hub: str | None) -> None:
+def _leave(run_id: str, as_json: bool, detach: bool, hub: Hub | None) -> None:
     say(f"{run_id} goes on by itself: launch logs {run_id} -f, launch collect {run_id}")
     _say_what_waits(run_id)
     _say_who_climbs(run_id)
     if hub is not None:
-        say(f"to publish it then: {_publishing(run_id, hub)}")
+        say(f"to publish it then: {hub.command(run_id)}")
     if as_json:
         write_json({"run_id": run_id, "state": "RUNNING"})
     if not detach and not sys.stdin.isatty():  # interrupted with nobody to ask: not done
@@ -103,7 +104,7 @@ def _ask_what_now() -> str:
         return "d"
 
 
-def finish(last: str, over: "Step | None", as_json: bool, hub: str | None) -> None:
+def finish(last: str, over: "Step | None", as_json: bool, hub: Hub | None) -> None:
     """Say what a climb came to, by its best run; `over` is why it ended, None where it is a run
     that does not climb."""
     from jobs import layout
@@ -155,11 +156,11 @@ def finish(last: str, over: "Step | None", as_json: bool, hub: str | None) -> No
         else:
             say(f"climbed no further: {over.why}")
         if hub is not None:
-            say(f"not published; {_publishing(run_id, hub)} --force would, and say so")
+            say(f"not published; {hub.command(run_id)} --force would, and say so")
         sys.exit(OVER_BUDGET_EXIT if over is not None and over.cut_short else GATE_FAILED_EXIT)
     if hub is not None and isinstance(published, LaunchError):
         say(f"error: {published}")
-        say(f"trained, but not published: {_publishing(run_id, hub)}")
+        say(f"trained, but not published: {hub.command(run_id)}")
         sys.exit(published.exit_code)
     if isinstance(published, Published):
         say(published.line)
@@ -210,17 +211,14 @@ def _not_agreed(ready: "Next") -> str:
     return "" if agreed else "the next rung was not wanted"
 
 
-def _publishing(run_id: str, hub: str) -> str:
-    """What publishes the run from any terminal."""
-    return f"launch publish {run_id} --hub {hub}"
-
-
-def _published(run_id: str, hub: str) -> "Published | LaunchError":
+def _published(run_id: str, hub: Hub) -> "Published | LaunchError":
     """What stands on the Hub now, or why not: the run is home all the same."""
     from launcher import api
+    from launcher.running.publishing import PublishFlags
 
     try:
-        return api.publish(run_id, hub)
+        how = PublishFlags(public=hub.public, licence=hub.licence)
+        return api.publish(run_id, hub.repository, how)
     except LaunchError as error:
         return error
 

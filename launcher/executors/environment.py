@@ -14,8 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from jobs.spec import Tracker
 from launcher import paths
 from launcher.errors import BadInput, OutsideFailed
+from launcher.tracking import tracker_lock
 
 PYTHON_VARIABLE = "LORALIFT_TRAIN_PYTHON"  # names another interpreter, as --python does
 _READY = "ready"  # written last
@@ -70,6 +72,27 @@ def kept_python(which: Environment, say: Callable[[str], None]) -> Path:
     return home / "bin" / "python"
 
 
+def tracker_packages(tracker: Tracker, python: Path, say: Callable[[str], None]) -> Path:
+    """A folder of what the tracker needs beside the kept environment, made if absent: for the end
+    of PYTHONPATH. It has nothing of what the environment itself has. Raises OutsideFailed."""
+    lock = tracker_lock(tracker)
+    digest = hashlib.sha256(lock.read_bytes())
+    digest.update(folder(TRAINING).name.encode())
+    home = paths.environments_folder() / f"{tracker}-{digest.hexdigest()[:16]}"
+    if (home / _READY).is_file():
+        return home
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with open(home.parent / f"{home.name}.lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if not (home / _READY).is_file():
+            say(f"adding {tracker} beside the training environment, in {home} (once)")
+            shutil.rmtree(home, ignore_errors=True)
+            what = ["--no-deps", "--target", str(home), "-r", str(lock)]
+            _pip(python, what, f"get what --track {tracker} needs", "leave --track away")
+            (home / _READY).touch()
+    return home
+
+
 def _make(which: Environment, home: Path, say: Callable[[str], None]) -> None:
     import venv  # 3 ms, and most commands make none
 
@@ -87,20 +110,24 @@ def _make(which: Environment, home: Path, say: Callable[[str], None]) -> None:
     # torch first: resolved together with the rest, pip would prefer its newest build.
     for what in filter(None, (torch, ["-r", str(lock_file(which))])):
         say(f"installing {what[0] if len(what) == 1 else 'the rest of the lock'}")
-        command = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *what]
-        command.insert(5, "--disable-pip-version-check")
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        except OSError as error:
-            raise OutsideFailed(f"{command[0]} cannot be run: {error.strerror}") from None
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-            raise OutsideFailed(
-                f"pip could not make the {which.purpose} environment: {last}\n"
-                f"command: {' '.join(command)}\n"
-                "mend that and run again, or name an interpreter that has it with --python"
-            )
+        python, purpose = home / "bin" / "python", f"make the {which.purpose} environment"
+        _pip(python, what, purpose, "name an interpreter that has it with --python")
     (home / _READY).touch()
+
+
+def _pip(python: Path, what: list[str], purpose: str, otherwise: str) -> None:
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise OutsideFailed(f"{command[0]} cannot be run: {error.strerror}") from None
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise OutsideFailed(
+            f"pip could not {purpose}: {last}\n"
+            f"command: {' '.join(command)}\n"
+            f"mend that and run again, or {otherwise}"
+        )
 
 
 if __name__ == "__main__":  # for scripts and the Makefile: make it, print its interpreter

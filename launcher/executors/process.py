@@ -18,7 +18,11 @@ from launcher import paths
 from launcher.errors import OutsideFailed
 from launcher.executors.base import Order, Say, Sight
 from launcher.executors.claims import hold, wait
-from launcher.executors.environment import PYTHON_VARIABLE, training_python
+from launcher.executors.environment import (
+    PYTHON_VARIABLE,
+    tracker_packages,
+    training_python,
+)
 from launcher.executors.local import GRACE_SECONDS, LocalExecutor, lay_out
 from launcher.types import Offer
 from results.records import is_at_work, read_result
@@ -41,11 +45,15 @@ class ProcessExecutor(LocalExecutor):
         work.mkdir(parents=True, exist_ok=True)
         with hold(work, seconds=1.0) as lock:
             self.clear(handle)
-            python = training_python(os.environ.get(PYTHON_VARIABLE), say)
+            named = os.environ.get(PYTHON_VARIABLE)
+            python = training_python(named, say)
+            beside = None
+            if order.spec.track is not None and named is None:  # else it must have that itself
+                beside = tracker_packages(order.spec.track, python, say)
             _copy_code(work)
             lay_out(work, order.spec)
             module = "jobs.distributed" if order.spec.processes > 1 else "jobs.train"
-            self._children[handle] = _spawn(python, module, work, order.offer, lock)
+            self._children[handle] = _spawn(python, module, work, order.offer, lock, beside)
 
     def look(self, handle: str) -> Sight:
         child = self._children.get(handle)
@@ -82,11 +90,12 @@ def _copy_code(work: Path) -> None:
 
 
 def _spawn(
-    python: Path, module: str, work: Path, offer: Offer, lock: int
+    python: Path, module: str, work: Path, offer: Offer, lock: int, beside: Path | None
 ) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
-        "PYTHONPATH": str(work / _CODE),  # with -P nothing of the user's folder is imported
+        # with -P nothing of the user's folder is imported
+        "PYTHONPATH": os.pathsep.join(map(str, filter(None, (work / _CODE, beside)))),
         "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",
         layout.LOCK_VARIABLE: str(lock),

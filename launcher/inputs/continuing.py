@@ -18,6 +18,7 @@ from jobs.spec import (
     ResolvedSpec,
     adapter_shape,
     config_sha256,
+    departures,
     kind_of,
     template_sha256,
 )
@@ -78,7 +79,14 @@ def require_continuable(made: Plan) -> None:
     spec = next((c.spec for c in made.candidates if c.spec is not None), None)
     if spec is None or spec.resume_from is None or spec.resume_from.startswith(HUB):
         return
-    parent, own = _known(Path(spec.resume_from)), _asked(spec)
+    folder = Path(spec.resume_from)
+    parent, own = _known(folder), _asked(spec)
+    changed = departures(_adapter_in(folder))
+    if changed:
+        raise BadInput(
+            f"--resume-from {spec.resume_from}: not what its {layout.LINEAGE} was written for: "
+            f"{'; '.join(changed)}\nbring it anew from where it was trained, or name another"
+        )
     wrong = [
         f"{key}: the parent has {parent[key]}, this run {own[key]}"
         for key in own

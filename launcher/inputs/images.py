@@ -9,7 +9,7 @@ _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _NAME = rf"(?:{_DOMAIN}/)?{_PART}(?:/{_PART})*"
 _TAG = r"[\w][\w.-]{0,127}"
 _DIGEST = r"sha256:[0-9a-f]{64}"
-_REFERENCE = re.compile(rf"{_NAME}(?::{_TAG})?(?P<digest>@{_DIGEST})?", re.ASCII)
+_REFERENCE = re.compile(rf"{_NAME}(?::{_TAG})?(?:@(?P<digest>{_DIGEST}))?", re.ASCII)
 
 
 def mistake_in(reference: str) -> str | None:
@@ -24,5 +24,10 @@ def mistake_in(reference: str) -> str | None:
 
 def is_pinned(reference: str) -> bool:
     """Whether it names one image for good: a tag may come to mean another."""
+    return digest_of(reference) is not None
+
+
+def digest_of(reference: str) -> str | None:
+    """The sha256:… that a reference ends with, if it does."""
     found = _REFERENCE.fullmatch(reference)
-    return found is not None and found["digest"] is not None
+    return found["digest"] if found is not None else None

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from jobs import layout
 from jobs.spec import Result, StepRecord, encode
 from launcher.buckets import open_bucket
@@ -25,6 +27,7 @@ from results.collect import CollectError, verify
 from results.collect import collect as bring_home
 from results.receipt import Line, Receipt
 from results.records import read_result, records
+from results.sums import sha256_of
 
 
 def collect(run_id: str, store: Path | None = None) -> Path:
@@ -97,9 +100,14 @@ def _documents(book: Ledger, run: Run, made: Plan, work: Path, export: Path) -> 
     from results.report.documents import documents
 
     events = book.events(run.run_id)
-    account = receipt(run, made, work, events)
+    planned, lineage = book.plan_document(run.run_id), work / layout.LINEAGE
+    account = msgspec.structs.replace(
+        receipt(run, made, work, events),
+        plan_sha256=sha256_of(planned),
+        lineage_sha256=sha256_of(lineage) if lineage.is_file() else "",
+    )
     return {
-        layout.PLAN: encode(made),
+        layout.PLAN: planned,
         layout.RECEIPT: encode(account),
         layout.EVENTS: history.document(book, run.run_id),
         **documents(work, account, told(made, run, events, _climb(book, run)), export),

@@ -21,6 +21,7 @@ from results.publication import Files, Unpublishable
 from results.receipt import Receipt
 from results.records import read_result
 from results.report.words import gate_line
+from results.sums import sha256_of
 
 T = TypeVar("T")
 
@@ -134,6 +135,12 @@ def _export(home: Path, spec: ResolvedSpec) -> ExportResult:
             f"--with-export: {folder} has no export; `launch export {home.name} --to …` makes it"
         )
     found = _read(folder / layout.EXPORT_RESULT, ExportResult)
+    lineage = sha256_of(home / layout.LINEAGE)
+    if found.lineage_sha256 and found.lineage_sha256 != lineage:
+        raise BadInput(
+            f"--with-export: the export in {folder} was made of other weights than the run has "
+            "now; `launch export` it again"
+        )
     if found.run_id != spec.run_id or found.failure is not None:
         why = "failed" if found.failure is not None else f"is of run {found.run_id}"
         raise BadInput(f"--with-export: the export in {folder} {why}; `launch export` it again")

@@ -11,9 +11,11 @@ from launcher.errors import LaunchError, NoCapacity, OutsideFailed
 from launcher.executors import AUTODOWN_MINUTES, MANAGED, executor
 from launcher.executors.base import Executor, Order, Say
 from launcher.ledger import Event, Ledger, MachineChanged, StateChanged
+from launcher.provenance import provenance
 from launcher.running import history
 from launcher.running.clock import Clock, at_its_price, clock_of, utc_now
 from launcher.times import stamp
+from launcher.tracking import VARIABLES
 from launcher.types import Attempt, Candidate, Plan, Run
 
 # What a machine needs of this one's environment to write to a bucket, and to read from the Hub.
@@ -35,7 +37,8 @@ def start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
     assert candidate.spec is not None, "what can be started has a spec"
     due = clock_of(made, run)
     stop_at = due.stop_at - earlier_by(made, last.executor)
-    spec = msgspec.structs.replace(candidate.spec, deadline=stamp(stop_at))
+    whence = provenance(book.plan_document(made.run_id), candidate.offer.image)
+    spec = msgspec.structs.replace(candidate.spec, deadline=stamp(stop_at), provenance=whence)
     rented = candidate.offer.provider != LOCAL
     order = Order(
         spec=spec,
@@ -76,7 +79,9 @@ def _task(made: Plan, candidate: Candidate, run: Run) -> str:
     """Its SkyPilot task, with what an earlier attempt left, unless the bucket has that."""
     last = run.attempts[-1]
     left = executor(last.executor).folder(last.handle)
-    known = (*BUCKET_SECRETS, HUB_TOKEN) if run.bucket else (HUB_TOKEN,)
+    known: tuple[str, ...] = (*BUCKET_SECRETS, HUB_TOKEN) if run.bucket else (HUB_TOKEN,)
+    if made.job.track is not None:
+        known += VARIABLES[made.job.track]
     secrets = tuple(name for name in known if os.environ.get(name))
     return render.task(
         made,

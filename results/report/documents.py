@@ -49,13 +49,14 @@ def metadata(files: Files, receipt: Receipt) -> dict[str, Any]:
         "instance": receipt.instance,
         "attempts": receipt.attempts,
         "spent_usd": receipt.spent_microusd / 1e6,
+        "lineage": msgspec.to_builtins(files.lineage),
         "training": _trained(files.spec) if files.spec is not None else None,
     }
     if result is not None:
         names = (
             "status", "metrics", "intervals", "evaluated_on", "gates", "fit", "steps", "best_step",
             "tokens", "parameters_total", "parameters_trainable", "peak_memory_bytes",
-            "memory_metric", "seconds_by_phase", "versions", "warnings",
+            "memory_metric", "seconds_by_phase", "versions", "warnings", "tracked",
         )  # fmt: skip
         found |= {name: msgspec.to_builtins(getattr(result, name)) for name in names}
     return found

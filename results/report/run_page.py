@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from jobs import layout
-from jobs.spec import Measured, Record, ResolvedSpec, Result
+from jobs.spec import Lineage, Measured, Record, ResolvedSpec, Result
 from results.receipt import Receipt, dollars, duration
 from results.records import read_result, records
 from results.report import curves, overfitting, quality
@@ -15,11 +16,15 @@ from results.report.page import Block, Exchanges, Item, Items, Page, Section, Ta
 from results.report.words import (
     crossing_note,
     gate_line,
+    lineage_pairs,
     phase_rows,
     pilot_line,
     receipt_rows,
     spent_line,
+    tracked_line,
 )
+
+T = TypeVar("T")
 
 SAMPLES_SHOWN = 5
 SAMPLE_CHARACTERS = 1200  # of one text; samples.jsonl has it whole
@@ -42,6 +47,7 @@ class Files(Struct, frozen=True, kw_only=True):
     seen: list[Record]
     samples: list[dict[str, str | None]]
     quantised: tuple[Measured, ...] = ()
+    lineage: Lineage | None = None
 
 
 class _Quantisation(Struct):
@@ -53,18 +59,19 @@ def read(folder: Path, export: Path | None = None) -> Files:
     samples = folder / layout.SAMPLES
     lines = samples.read_bytes().splitlines()[:SAMPLES_SHOWN] if samples.is_file() else []
     return Files(
-        spec=_spec(folder / layout.SPEC),
+        spec=_read(folder / layout.SPEC, ResolvedSpec),
         result=read_result(folder),
         seen=records(folder / layout.METRICS),
         samples=[msgspec.json.decode(line) for line in lines],
         quantised=_quantised(export / layout.QUANTISATION) if export is not None else (),
+        lineage=_read(folder / layout.LINEAGE, Lineage),
     )
 
 
-def _spec(path: Path) -> ResolvedSpec | None:
+def _read(path: Path, kind: type[T]) -> T | None:
     """None where it is missing, or of another version."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=ResolvedSpec)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -83,7 +90,7 @@ def run_page(files: Files, receipt: Receipt, told: Told) -> Page:
         Section("The climb", (told.climb,) if told.climb is not None else ()),
         Section("Quality", _quality(result)),
         Section("Overfitting", _overfitting(result, files.seen)),
-        Section("Training", _training(files.seen)),
+        Section("Training", _training(files)),
         Section("Samples, before and after", _samples(files.samples)),
         Section("Quantisation", _quantisation(files.quantised)),
         Section("Receipt", _receipt(receipt)),
@@ -91,6 +98,7 @@ def run_page(files: Files, receipt: Receipt, told: Told) -> Page:
         Section("Plan", told.plan),
         Section("When a gate fails", (told.ladder,) if told.ladder is not None else ()),
         Section("How", _how(files, receipt)),
+        Section("Lineage", _lineage(files.lineage)),
     ]
     reason = f" ({receipt.reason})" if receipt.reason else ""
     return Page(
@@ -176,9 +184,11 @@ def _overfitting(result: Result | None, seen: Sequence[Record]) -> tuple[Block, 
     return tuple(blocks)
 
 
-def _training(seen: Sequence[Record]) -> tuple[Block, ...]:
-    figures = (curves.loss_figure(seen, layout.LOSS_PICTURE), curves.rate_figure(seen))
-    return tuple(figure for figure in figures if figure is not None)
+def _training(files: Files) -> tuple[Block, ...]:
+    figures = (curves.loss_figure(files.seen, layout.LOSS_PICTURE), curves.rate_figure(files.seen))
+    tracked = files.result.tracked if files.result is not None else None
+    said = (Text(text=tracked_line(tracked)),) if tracked is not None else ()
+    return (*(figure for figure in figures if figure is not None), *said)
 
 
 def _samples(rows: Sequence[dict[str, str | None]]) -> tuple[Block, ...]:
@@ -258,6 +268,16 @@ def _how(files: Files, receipt: Receipt) -> tuple[Block, ...]:
     if result.versions:
         blocks.append(_pairs("Versions", "package", result.versions))
     return tuple(blocks)
+
+
+def _lineage(lineage: Lineage | None) -> tuple[Block, ...]:
+    if lineage is None:
+        return ()
+    data = {f"{name} rows": digest for name, digest in lineage.data_sha256.items()}
+    parent = lineage.parent
+    went_on = {"parent adapter": parent.adapter_sha256} if parent is not None else {}
+    every = lineage_pairs(lineage) | data | went_on | lineage.files
+    return (_pairs("What it comes from, by SHA-256", "what", every),)
 
 
 def _pairs(caption: str, name: str, values: dict[str, str]) -> Table:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from jobs.spec import Fit, GateResult, PilotResult, Result
+from jobs.spec import Fit, GateResult, Lineage, PilotResult, Result, Tracked
 from results.receipt import Receipt, dollars, duration, figure
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -128,6 +128,33 @@ def phase_rows(receipt: Receipt) -> list[list[str]]:
         time, cost = duration(phase.seconds / 3600), dollars(phase.microusd)
         rows.append([phase.name.replace("_", " "), time, cost])
     return rows
+
+
+def lineage_pairs(lineage: Lineage) -> dict[str, str]:
+    """What an adapter comes from, by name: hashes whole, so that they can be compared."""
+    base, provenance = lineage.base, lineage.provenance
+    found: dict[str, str | None] = {
+        "base revision": base.revision,
+        "base config": base.config_sha256,
+        "base weights": base.weights_sha256,
+        "base tokenizer": base.tokenizer_sha256,
+        "base chat template": base.chat_template_sha256 or "none",
+        "code": lineage.code_sha256,
+    }
+    if provenance is not None:
+        found |= {
+            "Loralift": provenance.version,
+            "git revision": provenance.git_revision,
+            "image": provenance.image,
+            "plan": provenance.plan_sha256,
+        }
+    return {name: value for name, value in found.items() if value}
+
+
+def tracked_line(tracked: Tracked) -> str:
+    """Where the curves went beside metrics.jsonl, and whether all of them did."""
+    line = f"Tracked by {tracked.tracker}: {tracked.logs} logs in {tracked.where}"
+    return f"{line}, then it failed: {tracked.problem}" if tracked.problem else f"{line}."
 
 
 def spent_line(receipt: Receipt) -> str:

@@ -196,3 +196,10 @@ def test_no_redirect_takes_the_token_elsewhere_or_out_of_tls(old, new, follows) 
     asked = urllib.request.Request(old, method="HEAD")
     found = hub_access._SameHost().redirect_request(asked, None, 307, "", {}, new)
     assert (found is not None) == follows
+
+
+def test_a_licence_is_one_that_the_hub_knows(server: hub.Hub) -> None:
+    assert hub_access.licence("apache-2.0").state == "ok"
+    wrong = hub_access.licence('apache"\nbase_model: x')
+    assert wrong.state == "failed"
+    assert "the Hub knows no such licence" in wrong.line

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from jobs import layout
+from launcher import __version__
 from tests.integration.command import ROOT
 from tests.servers import hub
 from tests.servers.hub_repositories import git_blob, sha256
@@ -244,6 +245,8 @@ def test_a_token_without_the_right_is_refused(launch, token: str, to: str, said:
 def test_that_is_found_before_anything_is_trained(launch: Launcher) -> None:
     arguments = ("--run-id", "never", *SHORT, *PASSES, "--hub", "me/never")
     assert "HF_TOKEN may only read" in launch(*arguments, code=2, token=READER)
+    said = launch(*arguments, "--license", "freee", code=2)
+    assert "licence: --license freee: the Hub knows no such licence" in said
     assert not (launch.folder / "runs" / "never").exists()
     assert "no run never" in launch("status", "never", code=2)
 
@@ -346,11 +349,15 @@ def test_failed_gates_are_refused_unless_forced(launch: Launcher, failed: Path) 
 
 def test_a_hub_down_after_the_run_names_what_finishes_it(launch: Launcher) -> None:
     launch.server.breaks_off = "/commit/"
-    said = launch("--run-id", "later", *SILENT, *PASSES, "--hub", "me/after", code=4)
+    openly = ("--hub", "me/after", "--public", "--license", "mit")
+    said = launch("--run-id", "later", *SILENT, *PASSES, *openly, code=4)
     launch.server.breaks_off = None
     last = said.rstrip().splitlines()[-1]
-    assert last == "trained, but not published: launch publish later --hub me/after"
+    assert last == f"trained, but not published: launch publish later {' '.join(openly)}"
     assert launch(*last.split(": launch ")[1].split()).startswith("published: ")
+    repository = launch.server.models["me/after"]
+    assert repository.private_to is None
+    assert "\nlicense: mit\n" in repository.files["README.md"].decode()
 
 
 def test_detached_it_names_what_publishes_it(launch: Launcher) -> None:
@@ -399,6 +406,49 @@ def test_a_changed_run_or_another_runs_adapter_is_not_published(launch, copied: 
     said = launch("publish", str(copied), "--hub", "me/copy", code=2)
     assert "adapter_config.json has another rank, alpha or targets" in said
     assert "me/copy" not in launch.server.models
+
+
+def flipped(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1] + b"\1")
+
+
+def of_another_run(file: Path) -> None:
+    file.write_bytes(file.read_bytes().replace(b'"good"', b'"evil"'))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("adapter/adapter_model.safetensors", flipped, "adapter_model.safetensors has changed"),
+        ("adapter/chat_template.jinja", flipped, "chat_template.jinja has changed"),
+        ("base/model.safetensors", flipped, "base/ is another base"),
+        ("plan.json", of_another_run, "plan.json is another"),
+        ("receipt.json", of_another_run, "receipt.json is another run's"),
+    ],
+)
+def test_what_its_lineage_does_not_bind_goes_nowhere(
+    launch: Launcher, copied: Path, name: str, change: Callable[[Path], None], said: str
+) -> None:
+    """Swapped and sealed anew: not published, not exported, not gone on with."""
+    change(copied / name)
+    resealed(copied)
+    for arguments in (
+        ("publish", str(copied), "--hub", "me/copy"),
+        ("export", str(copied), "--to", "merged"),
+        ("--resume-from", str(copied), "--dry-run"),
+    ):
+        assert said in launch(*arguments, code=2), arguments
+    assert "me/copy" not in launch.server.models
+
+
+def test_from_an_adapter_one_finds_its_plan_and_receipt(home: Path) -> None:
+    lineage = json.loads((home / layout.ADAPTER / layout.LINEAGE).read_text())
+    receipt = json.loads((home / layout.RECEIPT).read_text())
+    plan = sha256((home / layout.PLAN).read_bytes())
+    assert lineage["provenance"]["plan_sha256"] == receipt["plan_sha256"] == plan
+    assert receipt["lineage_sha256"] == sha256((home / layout.LINEAGE).read_bytes())
+    assert lineage["provenance"]["version"] == __version__
+    assert lineage["run_id"] == receipt["run_id"] == "good"
 
 
 def test_a_pickle_is_not_published(launch: Launcher, copied: Path) -> None:

@@ -30,6 +30,8 @@ def test_nothing_of_ours_is_called_sky(wheel: Path) -> None:
     assert "launcher/_images/export.lock" in names
     assert "launcher/_images/train.Dockerfile" in names
     assert "launcher/_images/check_stack.py" in names
+    for tracker in ("mlflow", "tensorboard", "trackio", "wandb"):
+        assert f"launcher/_images/track-{tracker}.lock" in names
     assert "jobs/recipes/sample.yaml" in names
     assert "launcher/catalog/offers.csv" in names
 

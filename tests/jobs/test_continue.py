@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from jobs import adapters, layout
 from jobs.checkpoint import last_complete
-from jobs.fingerprint import file_sha256
+from jobs.fingerprint import code_sha256, file_sha256
 from jobs.spec import Lineage
 from tests.jobs.hub_server import Hub
 from tests.jobs.short_job import SAMPLE, Forked, curve, finish, start, wait_for_step, write_job
@@ -96,6 +96,18 @@ def test_the_lineage_names_the_parent_and_travels(first, second):
     assert lineage(first).parent is None
 
 
+def test_the_lineage_binds_what_was_saved_and_what_ran(first):
+    found = lineage(first)
+    saved = {path.name for path in (first / layout.ADAPTER).iterdir()}
+    assert set(found.files) == saved - {layout.LINEAGE, adapters.CONFIG, "README.md"}
+    for name, digest in found.files.items():
+        assert file_sha256(first / layout.ADAPTER / name) == digest
+    assert found.code_sha256 == code_sha256()
+    assert (first / layout.ADAPTER / layout.LINEAGE).read_bytes() == (
+        first / layout.LINEAGE
+    ).read_bytes()
+
+
 def test_it_goes_on_from_an_adapter_on_the_hub(runs, first):
     """As from the folder that was uploaded, with the repository's name in its lineage."""
     one = {"train": TRAIN | {"epochs": 1}}
@@ -145,6 +157,21 @@ def _untrained(parent):
     save_file({k: torch.zeros_like(t) if "lora_B" in k else t for k, t in tensors.items()}, weights)
 
 
+def _by(change):
+    """Of an adapter that nothing binds: as one from before lineages did, or from elsewhere."""
+
+    def spoil(parent):
+        change(parent)
+        (parent / layout.LINEAGE).unlink()
+        (parent / layout.ADAPTER / layout.LINEAGE).unlink()
+
+    return spoil
+
+
+def _with_another_template(parent):
+    (parent / layout.ADAPTER / "chat_template.jinja").write_text("{{ messages }}")
+
+
 def _with_rslora(parent):
     file = parent / layout.ADAPTER / adapters.CONFIG
     file.write_text(json.dumps(json.loads(file.read_text()) | {"use_rslora": True}))
@@ -153,9 +180,11 @@ def _with_rslora(parent):
 @pytest.mark.parametrize(
     ("spoil", "changes", "said"),
     [
-        (_corrupt, {}, "the adapter cannot be read"),
+        (_corrupt, {}, "adapter_model.safetensors has changed"),
+        (_with_another_template, {}, "chat_template.jinja has changed"),
+        (_by(_corrupt), {}, "the adapter cannot be read"),
         (_empty, {}, "is no adapter"),
-        (_untrained, {}, "zero, as if never trained"),
+        (_by(_untrained), {}, "zero, as if never trained"),
         (_with_rslora, {}, "use_rslora: the parent has True, this run False"),
         (None, {"lora": {"r": 8}}, "lora.r: the parent has 16, this run 8"),
         (None, {"seed": 18}, "base weights: the parent has "),

@@ -1,6 +1,7 @@
 """Merging an adapter that was trained beside 4-bit weights, by the numbers."""
 
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -11,9 +12,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from jobs import layout
+from jobs.lineage import bind, own_lineage
 from jobs.outcome import BadInput
 from jobs.shipping.merge import merge
-from jobs.spec import Data, Lora, Model, Quantization, ResolvedSpec
+from jobs.spec import Data, Lora, Model, Quantization, ResolvedSpec, encode
 from jobs.strategies import build_base
 
 SAMPLE = Path(__file__).parents[2] / "jobs" / "sample" / "model"
@@ -117,6 +119,41 @@ def test_an_adapter_that_changes_nothing_is_refused(run, tmp_path):
     save_file(zero, tmp_path / layout.ADAPTER / "adapter_model.safetensors")
     with pytest.raises(BadInput, match="zero, as if never trained"):
         merge(job(tmp_path), tmp_path, tmp_path / "merged")
+
+
+@pytest.fixture
+def bound(run, tmp_path):
+    """The same run with the lineage that its job would have left."""
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    tokenizer = AutoTokenizer.from_pretrained(SAMPLE)
+    own = msgspec.structs.replace(job(run), data=Data(train=str(SAMPLE / "config.json")))
+    lineage = own_lineage(own, folder, folder / layout.BASE, tokenizer)
+    (folder / layout.LINEAGE).write_bytes(encode(lineage))
+    bind(folder, folder / layout.ADAPTER)
+    return folder
+
+
+def test_as_it_was_trained_it_is_merged(bound, merged, tmp_path):
+    merge(job(bound), bound, tmp_path / "merged")
+    ours = (tmp_path / "merged" / "model.safetensors").read_bytes()
+    assert ours == (merged / "model.safetensors").read_bytes()
+
+
+def test_another_base_or_adapter_than_its_lineage_binds_is_not_merged(bound, run, tmp_path):
+    build_base(SAMPLE, tmp_path / "other", seed=18)
+    shutil.rmtree(bound / layout.BASE)
+    elsewhere = msgspec.structs.replace(job(bound), model=Model(id=str(tmp_path / "other")))
+    with pytest.raises(BadInput, match="is another base than the adapter's: its weights is"):
+        merge(elsewhere, bound, tmp_path / "merged")
+    shutil.copytree(tmp_path / "other", bound / layout.BASE)
+    with pytest.raises(BadInput, match=r"merge: .* base/ is another base"):
+        merge(job(bound), bound, tmp_path / "merged")
+    shutil.copytree(run / layout.BASE, bound / layout.BASE, dirs_exist_ok=True)
+    weights = bound / layout.ADAPTER / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    with pytest.raises(BadInput, match=r"adapter_model\.safetensors has changed"):
+        merge(job(bound), bound, tmp_path / "merged")
 
 
 def test_a_base_that_is_quantised_itself_is_refused(run, tmp_path):

@@ -145,6 +145,21 @@ def test_an_image_s_environment_is_taken_where_it_is_of_this_lock(machine, tmp_p
     assert log.read_text().count("making the training environment in ") == 1
 
 
+def test_a_tracker_is_added_beside_the_environment_or_done_without(machine, tmp_path):
+    write_wheel(tmp_path / "wheels", "flow", "1.0")
+    machine.settings |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels")}
+    lock = machine.home / "loralift" / "tracker.lock"
+    lock.write_text("flow==1.0\n")
+    assert machine.stage("setup").wait(300) == 0, machine.said()
+    added = machine.home / "loralift" / "tracker"
+    assert (added / "flow.py").exists()
+    lock.write_text("gone==2.0\n")
+    assert machine.stage("setup").wait(300) == 0, machine.said()
+    assert not added.exists()
+    log = (machine.run / layout.LOG).read_text()
+    assert "it cannot be had: nothing will be tracked" in log
+
+
 def test_an_environment_that_runs_on_other_nodes_alone_stays(machine, tmp_path):
     """The second of a lock, beside the one whose interpreter is not on this node."""
     home = small_environment(machine, tmp_path)

@@ -15,17 +15,17 @@ WORKFLOW = yaml.safe_load(FILE.read_text())
 STEPS = WORKFLOW["jobs"]["train"]["steps"]
 VALUES = {"MAX_COST": "5", "STORE": "s3://bucket/runs", "HUB_REPOSITORY": "me/mine", "RUN": "ci-1"}
 LINES = [
-    line.strip()
+    part.strip()
     for step in STEPS
     for line in step.get("run", "").replace("\\\n", " ").splitlines()
-    if line.strip().startswith("launch ")
+    for part in line.split("||")
+    if part.strip().startswith("launch ")
 ]
 
 
 def arguments(line: str) -> list[str]:
     """Of the command, as the shell gives them."""
-    words = shlex.split(re.sub(r"\$([A-Z_]+)", lambda match: VALUES[match[1]], line))
-    return words[1 : words.index("||") if "||" in words else None]
+    return shlex.split(re.sub(r"\$([A-Z_]+)", lambda match: VALUES[match[1]], line))[1:]
 
 
 def parsed(line: str) -> click.Context:
@@ -39,13 +39,13 @@ def parsed(line: str) -> click.Context:
 
 def test_there_are_lines_to_look_at() -> None:
     words = [line.split()[1] for line in LINES]
-    assert words == ["recipe.yaml", "recipe.yaml", "publish", "cancel"]
+    assert words == ["recipe.yaml", "recipe.yaml", "publish", "cancel", "guard"]
 
 
 @pytest.mark.parametrize("line", LINES)
 def test_the_command_takes_each_line(line: str) -> None:
     context = parsed(line)
-    assert context.info_name in ("train", "publish", "cancel")
+    assert context.info_name in ("train", "publish", "cancel", "guard")
     if context.info_name == "train":
         assert context.params["recipe"] == ("recipe.yaml",)
         assert context.params["max_cost"] == 5.0
@@ -60,7 +60,7 @@ def test_a_line_it_would_not_take_is_seen() -> None:
 
 def test_it_trains_before_it_publishes_and_holds_the_cap() -> None:
     train = parsed(LINES[1]).params
-    assert (train["hub"], train["store"], train["run_id"]) == (
+    assert (train["repository"], train["store"], train["run_id"]) == (
         "me/mine",
         "s3://bucket/runs",
         "ci-1",

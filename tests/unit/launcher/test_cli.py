@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from launcher import api, cli, climbing
+from launcher.commands.options import Hub, hub_of
 from launcher.errors import BadInput
 from launcher.running.next_offer import Place
 from launcher.running.runs import Resumption
@@ -83,3 +84,15 @@ def test_what_costs_nothing_is_not_asked_about(ready, resumed, monkeypatch) -> N
     monkeypatch.setattr(api, "resumption", lambda run_id, say: costless)
     CliRunner().invoke(cli.launch, ["train", "--run-id", "run-1"])
     assert resumed == [costless]
+
+
+def test_how_to_publish_needs_where() -> None:
+    assert hub_of(None, False, None) is None
+    with pytest.raises(BadInput, match="--public says how to publish: give --hub"):
+        hub_of(None, True, None)
+    with pytest.raises(BadInput, match="--license says how"):
+        hub_of(None, False, "mit")
+    asked = hub_of("me/mine", True, "mit")
+    assert asked is not None
+    assert asked.command("r") == "launch publish r --hub me/mine --public --license mit"
+    assert Hub("me/mine").command("r") == "launch publish r --hub me/mine"

@@ -342,6 +342,14 @@ def test_another_job_under_the_same_id_is_refused(
         sync_of(store, other).once(over=False)
 
 
+def test_an_attempt_started_by_another_launcher_goes_on_with_the_same_job(
+    store: Store, work: Path, tmp_path: Path, said: Said
+) -> None:
+    sync_of(store, work).once(over=False)
+    begin(tmp_path / "other", provenance={"plan_sha256": "1", "version": "2"})
+    restore(store, "run-1", tmp_path / "other", said)
+
+
 @pytest.fixture
 def complete(store: Store, work: Path) -> Path:
     finish(work)
