@@ -6,7 +6,7 @@ from importlib import import_module
 from launcher.errors import BadInput
 from launcher.executors.base import Executor
 from launcher.executors.here import PROCESS, local_executor
-from launcher.types import Offer
+from launcher.types import Candidate
 
 MANAGED = "managed"
 # name → module:class
@@ -27,16 +27,19 @@ LONG_RUN_HOURS = 6.0
 AUTODOWN_MINUTES = 10
 
 
-def chosen_executor(offer: Offer, expected_hours: float, has_store: bool) -> str:
+def chosen_executor(candidate: Candidate, has_store: bool) -> str:
     """The name of the executor for an attempt there. Raises BadInput.
 
     On this machine `here.py` chooses.
     A spot machine, or a long run, goes through SkyPilot's managed jobs, which start it again when
     the machine is lost: from what its store has, so only where there is one.
     """
+    offer, estimate = candidate.offer, candidate.estimate
+    assert candidate.spec is not None, "what can be started has a spec"
+    assert estimate is not None, "what can be started has an estimate"
     if offer.executor == PROCESS:
-        return local_executor(offer.device.kind).name
-    worth_it = offer.spot or expected_hours >= LONG_RUN_HOURS
+        return local_executor(candidate.spec).name
+    worth_it = offer.spot or estimate.hours_expected >= LONG_RUN_HOURS
     if offer.executor == "skypilot" and has_store and worth_it:
         return MANAGED
     return offer.executor or ""

@@ -5,8 +5,9 @@ import os
 import sys
 from typing import NamedTuple
 
-from jobs.spec import DeviceKind
+from jobs.spec import DeviceKind, ResolvedSpec
 from launcher.errors import BadInput
+from launcher.executors.confinement import needs_network
 from launcher.executors.engines import ENGINES, Engine, EngineFailed
 from launcher.executors.environment import PYTHON_VARIABLE
 
@@ -21,16 +22,19 @@ class Choice(NamedTuple):
     why: str  # one line
 
 
-@functools.cache
-def local_executor(device: DeviceKind) -> Choice:
-    """The one that was asked for, else the first engine that has this version's image. Asks the
-    engines, each within seconds; once in the life of the process. Raises BadInput."""
+def local_executor(spec: ResolvedSpec) -> Choice:
+    """The one that was asked for, else the first engine that has this version's image, where a
+    container serves the job as well. Asks the engines, each within seconds. Raises BadInput."""
     asked = os.environ.get(EXECUTOR_VARIABLE) or AUTO
     if asked not in CHOICES:
         raise BadInput(f"{EXECUTOR_VARIABLE}={asked}: expected {', '.join(CHOICES)}")
     if asked == PROCESS:
         return Choice(PROCESS, "as a process: so it was asked for")
     if asked != AUTO:
+        if spec.track is not None:
+            raise BadInput(
+                f"--track {spec.track}: the image has no packages for it\n--executor process has"
+            )
         return Choice(asked, f"in a container of {asked}: so it was asked for")
     if os.environ.get(PYTHON_VARIABLE):
         return Choice(PROCESS, "as a process: of the interpreter that was named")
@@ -38,6 +42,16 @@ def local_executor(device: DeviceKind) -> Choice:
         return Choice(
             PROCESS, "as a process: elsewhere than on Linux a container is another machine"
         )
+    if spec.track is not None:
+        return Choice(PROCESS, f"as a process: the image has no packages for {spec.track}")
+    if needs_network(spec):
+        return Choice(PROCESS, "as a process: a container would fetch the model for each run anew")
+    return _engine_or_process(spec.device)
+
+
+@functools.cache
+def _engine_or_process(device: DeviceKind) -> Choice:
+    """Asked once in the life of the process."""
     whys = []
     for engine in filter(lambda one: one.is_installed, map(Engine, ENGINES)):
         why = _against(engine, device)

@@ -67,7 +67,7 @@ def submit(
     """
     chosen = require_choice(made)
     bucket = store if is_remote(store) else ""
-    executor(_executor_of(chosen, bucket)).require_ready()  # before anything is written
+    executor(chosen_executor(chosen, bool(bucket))).require_ready()  # before anything is written
     require_credentials_to_take(bucket, chosen)
     book = ledger()
     home = Path(DEFAULT_STORE if bucket else store).absolute()
@@ -140,9 +140,9 @@ def _start_somewhere(
 
 def _say_how(made: Plan, run: Run, say: Say) -> None:
     """On this machine: in a container or not, and why."""
-    offer = made.candidates[run.attempts[-1].candidate].offer
-    if offer.provider == LOCAL:
-        say(local_executor(offer.device.kind).why)
+    candidate = made.candidates[run.attempts[-1].candidate]
+    if candidate.offer.provider == LOCAL and candidate.spec is not None:
+        say(local_executor(candidate.spec).why)
 
 
 def _write_down(book: Ledger, run: Run, found: Search) -> None:
@@ -255,16 +255,11 @@ def require_choice(made: Plan) -> Candidate:
     return made.chosen
 
 
-def _executor_of(candidate: Candidate, bucket: str) -> str:
-    assert candidate.estimate is not None, "what can be started has an estimate"
-    return chosen_executor(candidate.offer, candidate.estimate.hours_expected, bool(bucket))
-
-
 def _attempt(number: int, made: Plan, place: Place, bucket: str) -> AttemptStarted:
     """The attempt's entry: at the place's price, all that its provider bills with it."""
     offer, estimate = place.candidate.offer, place.candidate.estimate
     assert estimate is not None, "what can be started has an estimate"
-    name = _executor_of(made.candidates[place.which], bucket)
+    name = chosen_executor(made.candidates[place.which], bool(bucket))
     billed = terms(offer, estimate, to_bucket=bool(bucket), finished=False)
     return AttemptStarted(
         attempt=number,

@@ -43,13 +43,24 @@ RECORD = {
         (True, 0.1, False, "skypilot"),
     ],
 )
-def test_spot_and_long_runs_are_managed_where_a_store_keeps_them(spot, hours, has_store, name):
-    offer = cloud("RTX4090", 0.74, spot=spot)
-    assert chosen_executor(offer, hours, has_store) == name
+def test_spot_and_long_runs_are_managed_where_a_store_keeps_them(
+    small_plan, spot, hours, has_store, name
+):
+    there = taking(small_plan, cloud("RTX4090", 0.74, spot=spot), hours)
+    assert chosen_executor(there, has_store) == name
 
 
-def test_a_run_on_this_machine_is_never_managed(offer):
-    assert chosen_executor(offer, 100.0, True) == "process"
+def test_a_run_on_this_machine_is_never_managed(small_plan, offer):
+    assert chosen_executor(taking(small_plan, offer, 100.0), True) == "process"
+
+
+def taking(plan, offer, hours):
+    """The plan's choice there, for so long."""
+    (candidate, *_) = plan.candidates
+    (term,) = candidate.estimate.time
+    term = msgspec.structs.replace(term, expected_hours=hours)
+    estimate = msgspec.structs.replace(candidate.estimate, time=(term,))
+    return msgspec.structs.replace(candidate, offer=offer, estimate=estimate)
 
 
 def test_the_task_of_a_managed_job_says_when_to_start_it_again():

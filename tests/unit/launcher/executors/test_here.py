@@ -4,11 +4,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from jobs.spec import Model
 from launcher.errors import BadInput
-from launcher.executors import engines, image
-from launcher.executors.here import EXECUTOR_VARIABLE, local_executor
+from launcher.executors import engines, here, image
+from launcher.executors.here import EXECUTOR_VARIABLE, Choice, local_executor
+from tests.unit.launcher.executors.test_confinement import SPEC
 
 Install = Callable[[str, str], None]
 
@@ -25,7 +28,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv(EXECUTOR_VARIABLE, raising=False)
     monkeypatch.delenv("LORALIFT_TRAIN_PYTHON", raising=False)
-    local_executor.cache_clear()
+    here._engine_or_process.cache_clear()
 
     def put(name: str, script: str) -> None:
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -34,20 +37,24 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     return put
 
 
+def chosen(**changes: object) -> Choice:
+    return local_executor(msgspec.structs.replace(SPEC, **changes))
+
+
 def test_without_an_engine_it_is_a_process() -> None:
-    assert local_executor("cpu") == ("process", "as a process: neither docker nor podman is here")
+    assert chosen() == ("process", "as a process: neither docker nor podman is here")
 
 
 def test_the_first_engine_that_has_the_image_is_taken(install: Install) -> None:
     install("docker", NO_IMAGE)
     install("podman", HAS_IMAGE)
-    assert local_executor("cpu") == ("podman", "in a container of podman, which has the image")
+    assert chosen() == ("podman", "in a container of podman, which has the image")
 
 
 def test_why_no_engine_is_taken_is_one_line(install: Install) -> None:
     install("docker", NO_DAEMON)
     install("podman", NO_IMAGE_PODMAN)
-    name, why = local_executor("cpu")
+    name, why = chosen()
     assert name == "process"
     assert why == (
         "as a process: docker image: Cannot connect to the Docker daemon. Is it running?; "
@@ -58,35 +65,51 @@ def test_why_no_engine_is_taken_is_one_line(install: Install) -> None:
 def test_a_daemon_that_hangs_is_given_up(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     install("docker", "exec /bin/sleep 60")
     monkeypatch.setattr(engines.Engine.ask, "__kwdefaults__", {"seconds": 0.2})
-    name, why = local_executor("cpu")
+    name, why = chosen()
     assert name == "process"
     assert "docker image gave no answer in 0.2 s" in why
 
 
 def test_an_image_of_another_wire_version_is_not_taken(install: Install) -> None:
     install("docker", """echo '{"loralift.wire_version": "1"}'""")
-    assert "its jobs read wire_version 1, this launcher writes 2" in local_executor("cpu").why
+    assert "its jobs read wire_version 1, this launcher writes 2" in chosen().why
 
 
 def test_a_gpu_needs_what_hands_it_over(install: Install) -> None:
     install("docker", HAS_IMAGE)
-    assert local_executor("cuda").name == "process"
-    assert "without nvidia-container-runtime-hook" in local_executor("cuda").why
-    local_executor.cache_clear()
+    assert chosen(device="cuda").name == "process"
+    assert "without nvidia-container-runtime-hook" in chosen(device="cuda").why
+    here._engine_or_process.cache_clear()
     install("nvidia-container-runtime-hook", "")
-    assert local_executor("cuda").name == "docker"
+    assert chosen(device="cuda").name == "docker"
+
+
+def test_what_a_container_would_do_worse_is_a_process(install: Install) -> None:
+    install("docker", HAS_IMAGE)
+    assert chosen().name == "docker"
+    assert chosen(model=Model(id="org/model")) == (
+        "process",
+        "as a process: a container would fetch the model for each run anew",
+    )
+    assert chosen(track="wandb").why == "as a process: the image has no packages for wandb"
+
+
+def test_a_tracker_is_not_left_out_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EXECUTOR_VARIABLE, "docker")
+    with pytest.raises(BadInput, match="--track wandb: the image has no packages for it"):
+        chosen(track="wandb")
 
 
 @pytest.mark.parametrize("asked", ["process", "docker", "podman"])
 def test_what_is_asked_for_is_taken_unseen(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(EXECUTOR_VARIABLE, asked)
-    assert local_executor("cpu").name == asked
+    assert chosen().name == asked
 
 
 def test_an_unknown_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(EXECUTOR_VARIABLE, "lxc")
     with pytest.raises(BadInput, match="expected auto, process, docker, podman"):
-        local_executor("cpu")
+        chosen()
 
 
 def test_a_named_interpreter_is_a_process(
@@ -94,7 +117,7 @@ def test_a_named_interpreter_is_a_process(
 ) -> None:
     install("docker", HAS_IMAGE)
     monkeypatch.setenv("LORALIFT_TRAIN_PYTHON", os.path.realpath("/bin/sh"))
-    assert local_executor("cpu").name == "process"
+    assert chosen().name == "process"
 
 
 def test_the_images_name_follows_from_what_is_in_it(
