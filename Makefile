@@ -52,10 +52,10 @@ integration: .venv/installed-test
 slurm: .venv/installed-test
 	$(BIN)/python -m pytest tests/integration/slurm
 
-# The job's tests keep to one thread, and the cluster's wait much: two side by side on two cores, the
+# The job's tests keep to one thread, and the cluster's wait much: three side by side on two cores, the
 # longest first, each one's output when it has ended.
 test: unit $(PYTEST_SITE)/installed
-	+$(MAKE) --no-print-directory -j2 --output-sync=target slurm jobs-test integration
+	+$(MAKE) --no-print-directory -j3 --output-sync=target slurm jobs-test integration
 
 # A local Slurm cluster with pretended GPUs, as the tests have it, and a SkyPilot that uses it (root).
 slurm-up slurm-down: .venv/installed-test

@@ -5,7 +5,6 @@ from importlib import import_module
 
 from launcher.errors import BadInput
 from launcher.executors.base import Executor
-from launcher.executors.here import PROCESS, local_executor
 from launcher.types import Candidate
 
 MANAGED = "managed"
@@ -37,7 +36,9 @@ def chosen_executor(candidate: Candidate, has_store: bool) -> str:
     offer, estimate = candidate.offer, candidate.estimate
     assert candidate.spec is not None, "what can be started has a spec"
     assert estimate is not None, "what can be started has an estimate"
-    if offer.executor == PROCESS:
+    if offer.executor == "process":
+        from launcher.executors.here import local_executor  # asked of no rented machine
+
         return local_executor(candidate.spec).name
     worth_it = offer.spot or estimate.hours_expected >= LONG_RUN_HOURS
     if offer.executor == "skypilot" and has_store and worth_it:
