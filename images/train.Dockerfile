@@ -58,7 +58,9 @@ LABEL org.opencontainers.image.title="loralift-train" \
       loralift.wire_version="${WIRE_VERSION}" \
       loralift.lock_sha256="${LOCK_SHA256}" \
       loralift.content="${CONTENT}"
-ENTRYPOINT ["/opt/loralift/venv/bin/python", "-P", "-m", "jobs.train"]
+# None: RunPod appends to it the shell with which SkyPilot starts sshd.
+ENTRYPOINT []
+CMD ["/bin/bash"]
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS local

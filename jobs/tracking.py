@@ -8,6 +8,7 @@ tracked is the training: neither the base's evaluation before it nor the answers
 import copy
 import os
 import queue
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ class Tracking(TrainerCallback):
             self._say(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
     def _say(self, problem: str) -> None:
+        problem = re.sub(r"//[^/@\s]+@", "//", problem)  # a name and a password before a host
         if not self._problem:
             self._problem = problem
             print(f"--track {self._tracker}: {problem}; the training goes on", flush=True)
@@ -111,6 +113,7 @@ def set_environment(job: ResolvedSpec, folder: Path) -> None:
             MLFLOW_ALLOW_FILE_STORE="true",  # 3.17 wants to be told so for a folder
             MLFLOW_EXPERIMENT_NAME=job.name,
             MLFLOW_DISABLE_TELEMETRY="true",
+            MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",  # a password in it would be in the log
             # a server that is down: said after seconds, not after minutes
             MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",
             MLFLOW_HTTP_REQUEST_TIMEOUT="10",

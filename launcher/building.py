@@ -19,6 +19,7 @@ from launcher.executors import image
 from launcher.executors.engines import ENGINES, Engine
 from launcher.inputs.images import mistake_in
 from launcher.planning.resolve import CUDA
+from launcher.provenance import git_revision
 
 PUSH_SECONDS = 3600.0  # gigabytes over a home's line. Assumption
 # The rate of a provider that says none: Offer.download_mb_s.
@@ -45,7 +46,8 @@ def build(flags: BuildFlags) -> tuple[str, str]:
     named = image.reference(flags.target)
     with tempfile.TemporaryDirectory() as folder:
         _lay_out(Path(folder))
-        command = [engine.name, *arguments(engine.name, flags, _revision())]
+        revision = git_revision(paths.job_code().parent) or ""
+        command = [engine.name, *arguments(engine.name, flags, revision)]
         done = subprocess.run(
             command,
             cwd=folder,
@@ -140,13 +142,3 @@ def _lay_out(folder: Path) -> None:
     for name, path in image.context().items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)
-
-
-def _revision() -> str:
-    """The commit of the checkout; empty for an installed wheel."""
-    command = ["git", "-C", str(paths.job_code().parent), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()

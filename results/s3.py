@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from results.s3_errors import explain, line_of
-from results.s3_uploads import PART_BYTES, Cut, Uploads
+from results.s3_uploads import PART_BYTES, Cut, Uploads, parts_of
 from results.stores import (
     Progress,
     Stored,
@@ -77,7 +77,7 @@ class S3Store:
     def put(self, key: str, source: Path | bytes, replacing: Stored | None) -> Stored:
         condition = {"IfMatch": replacing.version} if replacing else {"IfNoneMatch": "*"}
         with self._said(f"write {key}", key), _opened(source) as (size, sha256, cut):
-            if size > PART_BYTES:
+            if len(parts_of(size, sha256)) > 1:
                 place = self._prefix + key
                 version = self._uploads.put(place, size, sha256, cut, condition, self._each)
             else:

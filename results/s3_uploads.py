@@ -88,7 +88,7 @@ class Uploads:
         A part's tag is its MD5, but where the bucket encrypts with a key of its own: there no part
         is found again, and all are sent.
         """
-        length = parts[0].end
+        sizes = {part.number: part.end - part.start for part in parts}
         pages = self._client.get_paginator("list_parts")
         for upload in self._unfinished(key):
             if upload["Key"] != key:
@@ -99,7 +99,7 @@ class Uploads:
                 for page in pages.paginate(Bucket=self._bucket, **named)
                 for part in page.get("Parts", ())
             ]
-            if found and all(p["Size"] == length or p["PartNumber"] == len(parts) for p in found):
+            if found and all(sizes.get(p["PartNumber"]) == p["Size"] for p in found):
                 return upload["UploadId"], {p["PartNumber"]: p["ETag"] for p in found}
             self._abort(upload)
         return None, {}

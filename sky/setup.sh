@@ -119,4 +119,5 @@ add_tracker() { # what `--track` needs beside the lock; the training does withou
 }
 
 mkdir -p ~/loralift/run
-{ choose_environment && add_tracker; } 2>&1 | tee -a ~/loralift/run/job.log
+# one after the other, not `&&`: left of that `set -e` would not end it
+{ choose_environment; add_tracker; } 2>&1 | tee -a ~/loralift/run/job.log

@@ -3,6 +3,7 @@
 Paths are the same inside as outside, so a spec means the same.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -71,8 +72,11 @@ def arguments(spec: ResolvedSpec, cell: Cell) -> list[str]:
 
 def _mounts(spec: ResolvedSpec, cell: Cell) -> Iterator[str]:
     yield quoted_mount(type="bind", source=cell.work, target=cell.work)
-    for path in outermost(_read(spec)):
+    read = outermost(_read(spec))
+    for path in read:
         yield quoted_mount(type="bind", source=path, target=path, readonly=True)
+    for source, target in _linked(read):
+        yield quoted_mount(type="bind", source=source, target=target, readonly=True)
     if cell.token is not None:
         yield quoted_mount(type="bind", source=cell.token, target=TOKEN_FILE, readonly=True)
 
@@ -94,15 +98,17 @@ def _read(spec: ResolvedSpec) -> Iterator[Path]:
     for name in named:
         if name is not None and name.startswith("/"):
             yield Path(name)
-            yield from _linked_to(Path(name))
 
 
-def _linked_to(folder: Path) -> Iterator[Path]:
-    """Where a folder's links lead: the Hub's cache keeps a model's files apart from its names."""
-    if folder.is_dir():
-        for path in folder.iterdir():
+def _linked(read: list[Path]) -> Iterator[tuple[Path, Path]]:
+    """The files that links in those folders lead to, each where its link says that it is: the Hub's
+    cache keeps a model's files apart from its names."""
+    for folder in filter(Path.is_dir, read):
+        for path in sorted(folder.iterdir()):
             if path.is_symlink():
-                yield path.resolve().parent
+                said = Path(os.path.normpath(folder / os.readlink(path)))
+                if not any(said.is_relative_to(other) for other in read):
+                    yield path.resolve(), said
 
 
 def outermost(paths: Iterable[Path]) -> list[Path]:

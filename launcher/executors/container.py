@@ -74,8 +74,8 @@ class ContainerExecutor(LocalExecutor):
         failed_early = False
         if not alive:
             state = self._state(work, known=started or read_result(work) is not None)
-            if state is not None and state.running and not started:
-                alive = True  # about to take the lock
+            if state is not None and state.running:
+                alive = True  # about to take the lock, or to end
             elif state is not None:
                 failed_early = not started and read_result(work) is None
                 self._bury(work, state)

@@ -89,8 +89,11 @@ class Engine:
         return State(running == "true", int(code))
 
     def user(self) -> list[str]:
-        """Flags with which what a container writes belongs to who started it."""
+        """Flags with which what a container writes belongs to who started it, and that one's
+        groups may be read by it too."""
         own = ["--user", f"{os.getuid()}:{os.getgid()}"]
+        if self.name == "docker":  # Podman keeps them with crun alone
+            own += [f"--group-add={group}" for group in os.getgroups() if group != os.getgid()]
         if os.getuid() == 0:
             return own
         if self.name == "podman":
@@ -113,9 +116,13 @@ class Engine:
         return None if any(p.suffix in (".json", ".yaml") for p in specs) else "a CDI description"
 
 
+# Docker's words and Podman's; where Docker's daemon is down it says "no such file or directory".
+_MISSING = ("no such container", "no such image", "no such object", "not known")
+
+
 def is_missing(error: EngineFailed) -> bool:
     """Whether it says that there is no such image or container."""
-    return any(word in str(error).lower() for word in ("no such", "not known"))
+    return any(word in str(error).lower() for word in _MISSING)
 
 
 def _said(name: str, verb: str, stderr: str, code: int) -> str:

@@ -31,6 +31,11 @@ def local_executor(spec: ResolvedSpec) -> Choice:
     if asked == PROCESS:
         return Choice(PROCESS, "as a process: so it was asked for")
     if asked != AUTO:
+        if not sys.platform.startswith("linux"):
+            raise BadInput(
+                f"--executor {asked}: only on Linux; elsewhere a container is another machine\n"
+                "--executor process"
+            )
         if spec.track is not None:
             raise BadInput(
                 f"--track {spec.track}: the image has no packages for it\n--executor process has"

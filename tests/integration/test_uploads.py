@@ -66,6 +66,25 @@ def test_a_big_file_goes_in_parts(
     assert list(begun(server, url)) == []
 
 
+def test_other_content_s_last_part_alone_is_no_beginning(
+    store: Store, server: SeaweedFS, url: str, tmp_path: Path
+) -> None:
+    """Parts go several at once, so the last and shortest may be the only one that arrived."""
+    one, other = big_file(tmp_path).read_bytes(), big_file(tmp_path)
+    client, key = server.client(), f"{url.removeprefix(f's3://{BUCKET}/')}/run/big"
+    at = {"Bucket": BUCKET, "Key": key}
+    digest = sha256_of(one)
+    at["UploadId"] = client.create_multipart_upload(
+        **at, ChecksumAlgorithm="SHA256", Metadata={"sha256": digest}
+    )["UploadId"]
+    last = s3_uploads.parts_of(len(one), digest)[-1]
+    body = one[last.start : last.end]
+    client.upload_part(**at, PartNumber=last.number, Body=body, ChecksumAlgorithm="SHA256")
+    put = store.put("run/big", other, None)
+    assert put.sha256 == sha256_of(other) != digest
+    assert store.find("run/big") == put
+
+
 def test_an_upload_goes_on_where_it_was_interrupted(
     store: Store, server: SeaweedFS, url: str, tmp_path: Path
 ) -> None:

@@ -130,6 +130,16 @@ def test_the_environment_is_made_once_and_a_half_made_one_again(machine, tmp_pat
     assert found.resolve().is_relative_to(home)
 
 
+def test_an_environment_that_cannot_be_had_ends_set_up_and_is_not_ready(machine, tmp_path):
+    home = small_environment(machine, tmp_path)
+    lock = machine.home / "loralift" / "requirements.lock"
+    lock.write_text("torch==2.0\ngone==1.0\n")
+    home = home.with_name(hashlib.sha256(lock.read_bytes()).hexdigest()[:16])
+    assert machine.stage("setup").wait(300) != 0
+    assert "gone==1.0" in (machine.run / layout.LOG).read_text()
+    assert not (home / "ready").exists()
+
+
 def test_an_image_s_environment_is_taken_where_it_is_of_this_lock(machine, tmp_path):
     """As an image carries it: in a folder named by the lock's hash, with a file `ready`."""
     kept, image = small_environment(machine, tmp_path), tmp_path / "image"

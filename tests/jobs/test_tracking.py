@@ -98,6 +98,14 @@ def test_one_that_fails_midway_is_told_nothing_more(tmp_path, monkeypatch):
     assert asked == [1]
 
 
+def test_a_password_in_an_address_is_said_by_no_problem(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:word@flow.example/api")
+    found = Tracking("mlflow", tmp_path)
+    found._say("API request to https://me:word@flow.example/api failed")
+    assert found.ended().problem == "API request to https://flow.example/api failed"
+    assert "word" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("tracker", "given", "where"),
     [

@@ -1,6 +1,7 @@
 """What a lineage binds, and how each thing that was swapped shows."""
 
 import hashlib
+import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,17 @@ def test_what_is_not_there_yet_or_never_was_bound_is_no_departure(run: Path) -> 
     (run / layout.ADAPTER / layout.LINEAGE).unlink()
     (run / layout.LINEAGE).unlink()
     assert departures(run / layout.ADAPTER) == []
+
+
+def test_an_attempt_that_ended_before_it_saved_takes_nothing_from_the_one_before(
+    run: Path,
+) -> None:
+    """It has written a lineage of its own, which binds no files."""
+    content = json.loads((run / layout.LINEAGE).read_bytes())
+    (run / layout.LINEAGE).write_text(json.dumps(content | {"files": {}, "versions": {}}))
+    assert departures(run / layout.ADAPTER) == []
+    _longer(run / layout.ADAPTER / "tokenizer.json")
+    assert departures(run / layout.ADAPTER) == ["tokenizer.json has changed"]
 
 
 def test_the_runs_lineage_binds_an_adapter_that_has_lost_its_own(run: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from jobs.spec import Data, Model, ResolvedSpec
 from launcher.executors.confinement import Cell, arguments, needs_network, outermost
-from launcher.executors.engines import Engine, quoted_mount
+from launcher.executors.engines import Engine, EngineFailed, is_missing, quoted_mount
 
 SPEC = ResolvedSpec(
     model=Model(id="/models/base"),
@@ -80,7 +80,35 @@ def test_a_model_folder_of_links_brings_what_they_lead_to(tmp_path: Path) -> Non
     (snapshot / "config.json").symlink_to("../../blobs/1234")
     spec = msgspec.structs.replace(SPEC, model=Model(id=str(snapshot)))
     mounts = [word for word in arguments(spec, CELL) if word.startswith("--mount")]
-    assert f"--mount=type=bind,source={blobs},target={blobs},readonly" in mounts
+    blob = blobs / "1234"
+    assert f"--mount=type=bind,source={blob},target={blob},readonly" in mounts
+    assert not any(f"source={folder}," in word for folder in (tmp_path, blobs) for word in mounts)
+
+
+def test_what_a_link_leads_to_stands_where_the_link_says(tmp_path: Path) -> None:
+    """The cache below a folder that is a link itself, as /home often is."""
+    (tmp_path / "disk" / "blobs").mkdir(parents=True)
+    (tmp_path / "disk" / "blobs" / "1234").touch()
+    (tmp_path / "home").symlink_to("disk")
+    snapshot = tmp_path / "home" / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "config.json").symlink_to("../blobs/1234")
+    spec = msgspec.structs.replace(SPEC, model=Model(id=str(snapshot)))
+    source, target = tmp_path / "disk" / "blobs" / "1234", tmp_path / "home" / "blobs" / "1234"
+    assert f"--mount=type=bind,source={source},target={target},readonly" in arguments(spec, CELL)
+
+
+@pytest.mark.parametrize(
+    ("said", "missing"),
+    [
+        ("docker image: Error: No such image: loralift-train:1", True),
+        ("podman container: no such container", True),
+        ("podman image: loralift-train:1: image not known", True),
+        ("docker image: dial unix /var/run/docker.sock: no such file or directory", False),
+    ],
+)
+def test_a_daemon_that_is_down_is_no_missing_image(said: str, missing: bool) -> None:
+    assert is_missing(EngineFailed(said)) is missing
 
 
 def test_what_lies_below_another_mount_is_not_mounted_again() -> None:
