@@ -3,6 +3,7 @@
 import functools
 import os
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 from jobs.spec import DeviceKind, ResolvedSpec
@@ -15,6 +16,7 @@ EXECUTOR_VARIABLE = "LORALIFT_EXECUTOR"  # as --executor sets it
 PROCESS = "process"
 AUTO = "auto"
 CHOICES = (AUTO, PROCESS, *ENGINES)
+SELINUX = Path("/sys/fs/selinux/enforce")  # 1 where it enforces
 
 
 class Choice(NamedTuple):
@@ -49,6 +51,8 @@ def local_executor(spec: ResolvedSpec) -> Choice:
         )
     if spec.track is not None:
         return Choice(PROCESS, f"as a process: the image has no packages for {spec.track}")
+    if SELINUX.exists() and SELINUX.read_text().strip() == "1":
+        return Choice(PROCESS, "as a process: SELinux keeps containers from the run's folder")
     if needs_network(spec):
         return Choice(PROCESS, "as a process: a container would fetch the model for each run anew")
     return _engine_or_process(spec.device)

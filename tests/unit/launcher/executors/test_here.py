@@ -94,6 +94,16 @@ def test_what_a_container_would_do_worse_is_a_process(install: Install) -> None:
     assert chosen(track="wandb").why == "as a process: the image has no packages for wandb"
 
 
+def test_where_selinux_enforces_it_is_a_process(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("docker", HAS_IMAGE)
+    monkeypatch.setattr(here, "SELINUX", tmp_path / "enforce")
+    assert chosen().name == "docker"
+    here.SELINUX.write_text("1")
+    assert chosen() == ("process", "as a process: SELinux keeps containers from the run's folder")
+
+
 def test_a_tracker_is_not_left_out_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(EXECUTOR_VARIABLE, "docker")
     with pytest.raises(BadInput, match="--track wandb: the image has no packages for it"):
