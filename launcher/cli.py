@@ -145,8 +145,9 @@ def _go_on_with(run_id: str, as_json: bool, detach: bool, hub: Hub | None, yes: 
         api.require_publishable(hub.repository, hub.licence)
     if climbing.waits(run_id):
         last = climbing.last_of(run_id)
+        stood = climbing.decision(last)
         api.collect(last)  # what it measured is known to the next plan
-        went_on = climb_on(last, yes)
+        went_on = climb_on(last, yes, stood)
         if isinstance(went_on, str):
             see_through(went_on, as_json, detach, hub, yes)
         else:

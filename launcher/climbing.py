@@ -14,10 +14,11 @@ import msgspec
 from launcher import api
 from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits
 from launcher.ladder import best, next_step
+from launcher.ledger import Decided
 from launcher.running import climbs
 from launcher.running.climbs import Climb
 from launcher.running.reconciling import ledger, open_machines
-from launcher.running.runs import Resumption, resume, resumption, submit
+from launcher.running.runs import Resumption, require_not_stopped, resume, resumption, submit
 from launcher.types import MICROUSD, Budget, Plan, Refused, Run, Step, Story
 
 Say = Callable[[str], None]
@@ -31,6 +32,7 @@ class Next(NamedTuple):
     step: Step
     plan: Plan | None = None  # of climb and smaller
     resumption: Resumption | None = None  # of again
+    stood: Decided | None = None  # a stop that it goes on in spite of
 
     @property
     def goes_on(self) -> bool:
@@ -75,17 +77,23 @@ def last_of(run_id: str) -> str:
     return climbs.climb_of(ledger(), run_id).last.run_id
 
 
+def decision(run_id: str) -> Decided | None:
+    """What has been decided to come of the run."""
+    return ledger().decided(run_id)
+
+
 def at_it(run_id: str) -> AbstractContextManager[bool]:
     """To be held by who sees the run's climb through, new or not; false where another does."""
     book = ledger()
     return climbs.at_it(climbs.climb_of(book, run_id).first if book.find(run_id) else run_id)
 
 
-def next_of(run_id: str, say: Say) -> Next:
-    """What comes after the climb's last run, which is over.
+def next_of(run_id: str, say: Say, stood: Decided | None = None) -> Next:
+    """What comes after the climb's last run, which is over; in spite of the stop that `stood` when
+    somebody asked for it to go on.
 
-    Raises BadInput where the job cannot be planned any more, OutsideFailed where nobody could say
-    what is to be had: to be asked again.
+    Raises BadInput where the job cannot be planned any more, or another has stopped the climb;
+    OutsideFailed where nobody could say what is to be had: to be asked again.
     """
     book = ledger()
     climb = climbs.climb_of(book, run_id)
@@ -94,6 +102,7 @@ def next_of(run_id: str, say: Say) -> Next:
     if not climb.over:
         raise BadInput(f"run {climb.last.run_id} is not over; `launch logs {climb.last.run_id} -f`")
     assert climb.plan.ladder is not None, "a climb has a ladder"
+    require_not_stopped(book, climb.last.run_id, stood)
     so_far = [climbs.tried(book, climb, run) for run in climb.runs]
     budget = climbs.left(book, climb)
     refused: list[Refused] = []
@@ -103,7 +112,7 @@ def next_of(run_id: str, say: Say) -> Next:
             return Next(climb, step)
         found = _looked_at(climb, step, budget, say)
         if isinstance(found, Next):
-            return found
+            return found._replace(stood=stood)
         refused.append(found)
 
 
@@ -150,9 +159,12 @@ def _needs(climb: Climb, step: Step, budget: Budget) -> int | None:
 
 
 def go_on(ready: Next, say: Say) -> str:
-    """Take the step; the id of the run that is under way then. Raises as `submit` does."""
-    book = ledger()
-    climbs.decide(book, ready.climb.last.run_id, ready.step)
+    """Take the step; the id of the run that is under way then. Raises as `submit` does, and
+    BadInput where somebody has stopped the climb meanwhile."""
+    book, last = ledger(), ready.climb.last.run_id
+    with book.alone():
+        require_not_stopped(book, last, ready.stood)
+        climbs.decide(book, last, ready.step)
     if ready.resumption is not None:
         return resume(ready.resumption, say)
     assert ready.plan is not None, "a step that goes on has a plan or a run"

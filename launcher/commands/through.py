@@ -12,6 +12,7 @@ from launcher.errors import GATE_FAILED_EXIT, LaunchError, NothingFits
 
 if TYPE_CHECKING:
     from launcher.climbing import Next
+    from launcher.ledger import Decided
     from launcher.types import Step, View
     from results.hub import Published
 
@@ -166,13 +167,13 @@ def finish(last: str, over: "Step | None", as_json: bool, hub: Hub | None) -> No
         say(published.line)
 
 
-def climb_on(run_id: str, yes: bool) -> "str | Step | None":
-    """The run that goes on after this one, which is home; or why none does; None where the run does
-    not climb."""
+def climb_on(run_id: str, yes: bool, stood: "Decided | None" = None) -> "str | Step | None":
+    """The run that goes on after this one, which is home, whatever `stood` says; or why none does;
+    None where the run does not climb."""
     from launcher import climbing
 
     try:
-        ready = climbing.next_of(run_id, say)
+        ready = climbing.next_of(run_id, say, stood)
         if not ready.climb.climbs:
             return None
         if not ready.goes_on:

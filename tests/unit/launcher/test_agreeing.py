@@ -55,7 +55,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         found.append("run-1-2")
         return "run-1-2"
 
-    monkeypatch.setattr(climbing, "next_of", lambda run_id, say: next_one(rented()))
+    monkeypatch.setattr(climbing, "next_of", lambda run_id, say, stood: next_one(rented()))
     monkeypatch.setattr(climbing, "stop", stop)
     monkeypatch.setattr(climbing, "go_on", go_on)
     return found
@@ -86,7 +86,7 @@ def test_yes_has_agreed(taken, monkeypatch) -> None:
 
 def test_what_costs_nothing_is_not_asked_about(taken, monkeypatch) -> None:
     free = planned([local("RTX4090", 20)], Budget())
-    monkeypatch.setattr(climbing, "next_of", lambda run_id, say: next_one(free))
+    monkeypatch.setattr(climbing, "next_of", lambda run_id, say, stood: next_one(free))
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert through.climb_on("run-1", yes=False) == "run-1-2"
 

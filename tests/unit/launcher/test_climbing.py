@@ -18,11 +18,12 @@ from launcher.ledger import Ledger, MachineChanged, Measured, StateChanged
 from launcher.recipes import Flags
 from launcher.running import runs
 from launcher.running.budgets import Project, account, left
-from launcher.running.climbs import carried_on
+from launcher.running.climbs import carried_on, decide
 from launcher.running.clock import spent, utc_now
+from launcher.running.next_offer import Place
 from launcher.running.reconciling import ledger
 from launcher.times import stamp
-from launcher.types import Measurement, Origin, Plan
+from launcher.types import Measurement, Origin, Plan, Step
 from tests.unit.launcher.plans import dollars
 
 CAP = 4.0
@@ -47,6 +48,9 @@ class Rented:
 
     def submit(self, handle: str, order: Order, say: Callable[[str], None]) -> None:
         self.orders.append(order)
+
+    def clear(self, handle: str) -> None:
+        pass
 
     def look(self, handle: str) -> Sight:
         return Sight(alive=True, started=True, result=None, billed=True)
@@ -260,3 +264,53 @@ def test_a_climb_that_waits_is_cancelled_by_any_of_its_runs(runner: Rented) -> N
     assert ledger().undecided() == []
     with pytest.raises(BadInput, match="has ended already"):
         climbing.cancel("climb")
+
+
+def test_a_climb_that_is_cancelled_between_two_rungs_rents_nothing(runner: Rented) -> None:
+    first()
+    end("climb", 0.87, 0.1)
+    ready = climbing.next_of("climb", lambda _: None)
+    climbing.cancel("climb")
+    with pytest.raises(BadInput, match="nothing comes after run climb: cancelled"):
+        climbing.go_on(ready, lambda _: None)
+    with pytest.raises(BadInput, match="nothing comes after run climb: cancelled"):
+        climb_on()  # nor does who followed the run and had not looked yet
+    assert ledger().find("climb-2") is None
+    assert ledger().undecided() == []
+
+
+def test_a_climb_that_is_cancelled_as_its_rung_is_submitted_rents_nothing(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first()
+    end("climb", 0.87, 0.1)
+    monkeypatch.setattr(Rented, "require_ready", lambda self: climbing.cancel("climb"))
+    with pytest.raises(BadInput, match="nothing comes after run climb: cancelled"):
+        climb_on()
+    assert ledger().find("climb-2") is None
+    assert ledger().undecided() == []
+
+
+def test_who_knows_of_the_stop_goes_on_in_spite_of_it(runner: Rented) -> None:
+    first()
+    end("climb", 0.87, 0.1)
+    climbing.cancel("climb")
+    stood = climbing.decision("climb")
+    ready = climbing.next_of("climb", lambda _: None, stood)
+    assert climbing.go_on(ready, lambda _: None) == "climb-2"
+
+
+def test_a_run_that_was_stopped_meanwhile_is_not_resumed(runner: Rented) -> None:
+    made, book = first(), ledger()
+    assert made.chosen is not None
+    end("climb", 0.0, 0.1, "PREEMPTED")
+    climbing.cancel("climb")
+    stood = climbing.decision("climb")
+    ready = runs.Resumption(book.run("climb"), made, Place(0, made.chosen), [], 0.0, stood)
+    decide(book, "climb", Step(move="stop", why="not wanted"))
+    with pytest.raises(BadInput, match="nothing comes after run climb: not wanted"):
+        runs.resume(ready, lambda _: None)
+    assert len(runner.orders) == 1
+    runs.resume(ready._replace(stood=climbing.decision("climb")), lambda _: None)
+    assert len(runner.orders) == 2
+    assert climbing.decision("climb") is None  # it was of the start before
