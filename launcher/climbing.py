@@ -17,8 +17,15 @@ from launcher.ladder import best, next_step
 from launcher.ledger import Decided
 from launcher.running import climbs
 from launcher.running.climbs import Climb
-from launcher.running.reconciling import ledger, open_machines
-from launcher.running.runs import Resumption, require_not_stopped, resume, resumption, submit
+from launcher.running.reconciling import ledger, open_machines, reconcile
+from launcher.running.runs import (
+    Resumption,
+    require_not_stopped,
+    resume,
+    resumption,
+    stopped,
+    submit,
+)
 from launcher.types import MICROUSD, Budget, Plan, Refused, Run, Step, Story
 
 Say = Callable[[str], None]
@@ -92,8 +99,8 @@ def next_of(run_id: str, say: Say, stood: Decided | None = None) -> Next:
     """What comes after the climb's last run, which is over; in spite of the stop that `stood` when
     somebody asked for it to go on.
 
-    Raises BadInput where the job cannot be planned any more, or another has stopped the climb;
-    OutsideFailed where nobody could say what is to be had: to be asked again.
+    Raises BadInput where the job cannot be planned any more, OutsideFailed where nobody could say
+    what is to be had: to be asked again.
     """
     book = ledger()
     climb = climbs.climb_of(book, run_id)
@@ -102,7 +109,9 @@ def next_of(run_id: str, say: Say, stood: Decided | None = None) -> Next:
     if not climb.over:
         raise BadInput(f"run {climb.last.run_id} is not over; `launch logs {climb.last.run_id} -f`")
     assert climb.plan.ladder is not None, "a climb has a ladder"
-    require_not_stopped(book, climb.last.run_id, stood)
+    why = stopped(book, climb.last.run_id, stood)
+    if why is not None:
+        return Next(climb, Step(move="stop", why=why))
     so_far = [climbs.tried(book, climb, run) for run in climb.runs]
     budget = climbs.left(book, climb)
     refused: list[Refused] = []
@@ -186,13 +195,14 @@ def cancel(run_id: str) -> Run:
     """End the run's climb: the run of it that is under way, or the step that it waits for. Raises
     BadInput where there is neither."""
     book = ledger()
-    climb = climbs.climb_of(book, run_id)
-    last = climb.last.run_id
-    waiting = climb.over and any(run.run_id == last for run in book.undecided())
-    run = climb.last if waiting else api.cancel(last)
-    if climb.climbs:
-        climbs.decide(book, last, Step(move="stop", why="cancelled"))
-    return run
+    reconcile(book, climbs.climb_of(book, run_id).last)  # it may have ended unseen
+    with book.alone():
+        climb = climbs.climb_of(book, run_id)
+        last = climb.last
+        waiting = last in book.undecided()
+        if climb.climbs and (waiting or not last.ended):
+            climbs.decide(book, last.run_id, Step(move="stop", why="cancelled"))
+    return last if waiting else api.cancel(last.run_id)
 
 
 def interrupted(run_id: str, error: LaunchError) -> Step:

@@ -11,7 +11,7 @@ import pytest
 from jobs import layout
 from jobs.spec import GateResult, Result, encode
 from launcher import api, climbing, paths
-from launcher.errors import BadInput, NothingFits
+from launcher.errors import BadInput, NothingFits, OutsideFailed
 from launcher.estimate.calibration import card_name
 from launcher.executors.base import Order, Sight
 from launcher.ledger import Ledger, MachineChanged, Measured, StateChanged
@@ -48,6 +48,9 @@ class Rented:
 
     def submit(self, handle: str, order: Order, say: Callable[[str], None]) -> None:
         self.orders.append(order)
+
+    def account(self, handle: str) -> int | None:
+        return None
 
     def clear(self, handle: str) -> None:
         pass
@@ -92,6 +95,17 @@ def end(run_id: str, value: float, hours: float, reason: str | None = "GATE_FAIL
         MachineChanged(attempt=1, state="GONE"),
         StateChanged(attempt=1, state=state, reason=reason),
     )
+
+
+def ended_unseen(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's job has left failed gates and its machine has gone; the ledger has not heard."""
+    gate = GateResult(metric="m", min=0.9, max=None, value=0.87, passed=False)
+    result = Result(run_id=run_id, status="success", gates=(gate,))
+    folder = paths.work_folder(run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / layout.RESULT).write_bytes(encode(result))
+    seen = Sight(alive=False, started=True, result=result, billed=False)
+    monkeypatch.setattr(Rented, "look", lambda self, handle: seen)
 
 
 def cost(book: Ledger, run_id: str) -> int:
@@ -273,8 +287,8 @@ def test_a_climb_that_is_cancelled_between_two_rungs_rents_nothing(runner: Rente
     climbing.cancel("climb")
     with pytest.raises(BadInput, match="nothing comes after run climb: cancelled"):
         climbing.go_on(ready, lambda _: None)
-    with pytest.raises(BadInput, match="nothing comes after run climb: cancelled"):
-        climb_on()  # nor does who followed the run and had not looked yet
+    late = climbing.next_of("climb", lambda _: None)  # who follows it and had not looked yet
+    assert (late.step.move, late.step.why) == ("stop", "cancelled")
     assert ledger().find("climb-2") is None
     assert ledger().undecided() == []
 
@@ -314,3 +328,27 @@ def test_a_run_that_was_stopped_meanwhile_is_not_resumed(runner: Rented) -> None
     runs.resume(ready._replace(stood=climbing.decision("climb")), lambda _: None)
     assert len(runner.orders) == 2
     assert climbing.decision("climb") is None  # it was of the start before
+
+
+def test_a_climb_whose_run_ended_unseen_is_cancelled(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first()
+    ended_unseen("climb", monkeypatch)
+    assert climbing.cancel("climb").reason == "GATE_FAILED"
+    assert ledger().undecided() == []
+    assert list(carried_on(ledger())) == []
+
+
+def test_a_run_that_cannot_be_cancelled_now_leads_nowhere_all_the_same(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(run_id: str) -> None:
+        raise OutsideFailed("the API server is away")
+
+    first()
+    monkeypatch.setattr(api, "cancel", failing)
+    with pytest.raises(OutsideFailed):
+        climbing.cancel("climb")
+    end("climb", 0.87, 0.1)
+    assert ledger().undecided() == []
