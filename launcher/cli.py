@@ -195,14 +195,17 @@ def _shown(made: "Plan", show: str) -> str:
 
 
 def _confirm(made: "Plan", climbing: bool) -> None:
-    """`climbing`: nobody will be there to be asked about the rungs after it."""
+    """`climbing`: nobody will be there to be asked about what comes after it."""
     from results.receipt import dollars
 
     chosen, cap = made.chosen, made.budget.max_cost_microusd
     assert chosen is not None, "asked only where something was chosen"
     what = f"up to {dollars(chosen.worst_microusd)} on {chosen.offer.provider}"
-    if climbing and cap is not None and made.ladder is not None and len(made.ladder.rungs) > 1:
-        what += f", and up to {dollars(cap)} in all if gates fail"
+    if climbing and cap is not None and made.ladder is not None:
+        what += (
+            f", and up to {dollars(cap)} in all if gates fail, memory runs out or the machine is "
+            "taken back"
+        )
     _ask_to_spend(f"Spend {what}?")
 
 
