@@ -138,13 +138,18 @@ def train(
 
 
 def _go_on_with(run_id: str, as_json: bool, detach: bool, hub: Hub | None, yes: bool) -> None:
-    """The run's climb, where its last run leads to another; else that run, which ended early."""
+    """The run's climb: its last run while it is under way, the next one where it leads to another;
+    else that run, which ended early."""
     from launcher import api, climbing
 
     if hub is not None:
         api.require_publishable(hub.repository, hub.licence)
-    if climbing.waits(run_id):
-        last = climbing.last_of(run_id)
+    last = climbing.last_of(run_id)
+    view = api.status(last)  # it may have ended unseen
+    if not view.run.ended and not view.unseen:
+        see_through(last, as_json, detach, hub, yes)
+        return
+    if climbing.waits(last):
         stood = climbing.decision(last)
         api.collect(last)  # what it measured is known to the next plan
         went_on = climb_on(last, yes, stood)
@@ -153,14 +158,13 @@ def _go_on_with(run_id: str, as_json: bool, detach: bool, hub: Hub | None, yes: 
         else:
             finish(last, went_on, as_json, hub)
         return
-    run_id = climbing.last_of(run_id)
-    if detach and api.minutes_unfetched(run_id) is not None:
-        raise BadInput(f"--detach: run {run_id} has no s3:// store; stay with it")
-    ready = api.resumption(run_id, say)
+    if detach and api.minutes_unfetched(last) is not None:
+        raise BadInput(f"--detach: run {last} has no s3:// store; stay with it")
+    ready = api.resumption(last, say)
     if ready.place.candidate.worst_microusd and not yes:
         _confirm_going_on(ready)
     api.resume(ready, say)
-    see_through(run_id, as_json, detach, hub, yes)
+    see_through(last, as_json, detach, hub, yes)
 
 
 def _refuse_what_is_not_there_yet(recipe: tuple[str, ...]) -> None:

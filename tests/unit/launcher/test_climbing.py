@@ -7,10 +7,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from jobs import layout
 from jobs.spec import GateResult, Result, encode
-from launcher import api, climbing, paths
+from launcher import api, cli, climbing, paths
 from launcher.errors import BadInput, NothingFits, OutsideFailed
 from launcher.estimate.calibration import card_name
 from launcher.executors.base import Order, Sight
@@ -27,6 +28,7 @@ from launcher.types import Measurement, Origin, Plan, Step
 from tests.unit.launcher.plans import dollars
 
 CAP = 4.0
+GO_ON = ["train", "--run-id", "climb", "--yes"]
 
 
 class Rented:
@@ -352,3 +354,27 @@ def test_a_run_that_cannot_be_cancelled_now_leads_nowhere_all_the_same(
         climbing.cancel("climb")
     end("climb", 0.87, 0.1)
     assert ledger().undecided() == []
+
+
+def test_a_climb_whose_run_ended_unseen_goes_on_at_the_first_word(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(cli, "see_through", lambda run_id, *_: seen.append(run_id))
+    monkeypatch.setattr(api, "collect", lambda run_id: None)
+    first()
+    ended_unseen("climb", monkeypatch)
+    CliRunner().invoke(cli.launch, GO_ON, catch_exceptions=False)
+    assert seen == ["climb-2"]
+    assert ledger().plan("climb-2").job.lora.r == 32
+
+
+def test_a_run_under_way_that_nobody_is_at_is_seen_through(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(cli, "see_through", lambda run_id, *_: seen.append(run_id))
+    first()
+    CliRunner().invoke(cli.launch, GO_ON, catch_exceptions=False)
+    assert seen == ["climb"]
+    assert len(runner.orders) == 1
