@@ -10,12 +10,18 @@ from launcher import __version__, commands
 from launcher.commands.group import DefaultCommand
 from launcher.commands.options import JSON_FLAG, Hub, flags, hub_of, job_flags, publish_flags
 from launcher.commands.output import say, write_json
-from launcher.commands.through import INTERRUPTED_EXIT, climb_on, finish, see_through
+from launcher.commands.through import (
+    INTERRUPTED_EXIT,
+    climb_on,
+    finish,
+    require_a_way_home,
+    see_through,
+)
 from launcher.errors import BadInput, LaunchError
 
 if TYPE_CHECKING:
     from launcher.running.runs import Resumption
-    from launcher.types import Candidate, Escalate, Plan
+    from launcher.types import Escalate, Plan
 
 
 @click.group(cls=DefaultCommand)
@@ -120,7 +126,7 @@ def train(
         api.require_licence(licence)
     made = api.ready(made, store or api.DEFAULT_STORE, repository, say)
     choice = api.require_choice(made)
-    _require_a_way_home(choice, detach, store or "")
+    require_a_way_home(choice, detach, store or "")
     agreed = yes  # to what the rungs after it cost, too
     if choice.worst_microusd and not yes:
         _confirm(made, climbing=detach and not no_escalate)
@@ -152,7 +158,7 @@ def _go_on_with(run_id: str, as_json: bool, detach: bool, hub: Hub | None, yes: 
     if climbing.waits(last):
         stood = climbing.decision(last)
         api.collect(last)  # what it measured is known to the next plan
-        went_on = climb_on(last, yes, stood)
+        went_on = climb_on(last, yes, stood, detach)
         if isinstance(went_on, str):
             see_through(went_on, as_json, detach, hub, yes)
         else:
@@ -170,18 +176,6 @@ def _go_on_with(run_id: str, as_json: bool, detach: bool, hub: Hub | None, yes: 
 def _refuse_what_is_not_there_yet(recipe: tuple[str, ...]) -> None:
     if len(recipe) > 1:
         raise BadInput("one recipe at a time: several under one cap are not in this version")
-
-
-def _require_a_way_home(choice: "Candidate", detach: bool, store: str) -> None:
-    """Results of a rented machine need somebody who fetches them, or a store that has them."""
-    if choice.offer.executor != "skypilot" or store.startswith("s3://"):
-        return
-    if detach or choice.offer.spot:
-        what = "--detach" if detach else "spot"
-        raise BadInput(
-            f"{what} on {choice.offer.provider}: the machine may go before anybody fetches its "
-            f"results\n--store s3://BUCKET/PREFIX keeps them; or leave {what} away"
-        )
 
 
 def _shown(made: "Plan", show: str) -> str:

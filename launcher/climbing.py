@@ -26,7 +26,7 @@ from launcher.running.runs import (
     stopped,
     submit,
 )
-from launcher.types import MICROUSD, Budget, Plan, Refused, Run, Step, Story
+from launcher.types import MICROUSD, Budget, Candidate, Plan, Refused, Run, Step, Story
 
 Say = Callable[[str], None]
 ANY_COST = 1_000_000 * MICROUSD  # what --max-cost takes at most
@@ -46,11 +46,14 @@ class Next(NamedTuple):
         return self.step.move not in ("done", "stop")
 
     @property
-    def worst_microusd(self) -> int:
+    def candidate(self) -> Candidate | None:
         if self.resumption is not None:
-            return self.resumption.place.candidate.worst_microusd
-        chosen = self.plan.chosen if self.plan is not None else None
-        return chosen.worst_microusd if chosen is not None else 0
+            return self.resumption.place.candidate
+        return self.plan.chosen if self.plan is not None else None
+
+    @property
+    def worst_microusd(self) -> int:
+        return self.candidate.worst_microusd if self.candidate is not None else 0
 
     @property
     def left_microusd(self) -> int | None:
@@ -61,10 +64,11 @@ class Next(NamedTuple):
 
     @property
     def provider(self) -> str:
-        if self.resumption is not None:
-            return self.resumption.place.candidate.offer.provider
-        chosen = self.plan.chosen if self.plan is not None else None
-        return chosen.offer.provider if chosen is not None else ""
+        return self.candidate.offer.provider if self.candidate is not None else ""
+
+    @property
+    def store(self) -> str:
+        return self.climb.last.bucket or self.climb.last.store
 
 
 def waits(run_id: str) -> bool:
@@ -133,18 +137,19 @@ def _looked_at(climb: Climb, step: Step, budget: Budget, say: Say) -> Next | Ref
         made = _planned(climb, step, budget)
         if made.chosen is None:
             return Refused(step=step, why=_why(made), needs_microusd=_needs(climb, step, budget))
-        store = climb.last.bucket or climb.last.store
-        return Next(climb, step, plan=api.ready(made, store, None, say))
+        found = Next(climb, step, plan=made)
+        return found._replace(plan=api.ready(made, found.store, None, say))
     except NothingFits as error:
-        needs = _needs(climb, step, budget)
-        return Refused(step=step, why=" ".join(str(error).split()), needs_microusd=needs)
+        needs, why = _needs(climb, step, budget), " ".join(str(error).split())
+        return Refused(step=step, why=why, needs_microusd=needs, cut_short=True)
 
 
 def _resumed(climb: Climb, step: Step, say: Say) -> Next | Refused:
     try:
         return Next(climb, step, resumption=resumption(climb.last.run_id, say))
     except (BadInput, NothingFits, NoCapacity) as error:
-        return Refused(step=step, why=" ".join(str(error).split()))
+        why, short = " ".join(str(error).split()), isinstance(error, NothingFits)
+        return Refused(step=step, why=why, cut_short=short)
 
 
 def _planned(climb: Climb, step: Step, budget: Budget) -> Plan:
@@ -180,8 +185,7 @@ def go_on(ready: Next, say: Say) -> str:
     origin = msgspec.structs.replace(
         ready.climb.origin, climb=ready.climb.first, rung=ready.step.rung
     )
-    store = ready.climb.last.bucket or ready.climb.last.store
-    return submit(ready.plan, store, say, origin)
+    return submit(ready.plan, ready.store, say, origin)
 
 
 def stop(ready: Next, why: str | None = None) -> Step:
@@ -212,7 +216,7 @@ def interrupted(run_id: str, error: LaunchError) -> Step:
     why = f"{' '.join(str(error).split())}; `launch --run-id {climb.first}` tries again"
     if open_machines(climb.last):
         why += f"\nthe machine of {climb.last.run_id} may be there, and cost money: launch guard"
-    step = Step(move="stop", why=why)
+    step = Step(move="stop", why=why, cut_short=isinstance(error, NothingFits))
     if isinstance(error, BadInput):
         climbs.decide(ledger(), climb.last.run_id, step)
     return step

@@ -196,10 +196,25 @@ def test_the_project_decides_too(runner: Rented) -> None:
     book = ledger()
     other = msgspec.structs.replace(ready.plan, run_id="other")
     runs.submit(other, "runs", lambda _: None, project=Project("filters", None))
-    with pytest.raises(NothingFits, match="the budget of project filters has"):
+    with pytest.raises(NothingFits, match="the budget of project filters has") as refusal:
         climbing.go_on(ready, lambda _: None)
     assert book.find("climb-2") is None
     assert [run.run_id for run in book.undecided()] == ["climb"]  # it may be tried again
+    assert climbing.interrupted("climb", refusal.value).cut_short
+
+
+def test_a_price_of_now_over_the_cap_cuts_the_climb_short(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dearer(*_: object) -> Plan:
+        raise NothingFits("RunPod asks twice its list's price now")
+
+    first()
+    end("climb", 0.87, 0.1)
+    monkeypatch.setattr(api, "ready", dearer)
+    found = climbing.next_of("climb", lambda _: None)
+    assert (found.step.move, found.step.cut_short) == ("stop", True)
+    assert "twice its list's price" in found.step.why
 
 
 def test_out_of_memory_is_not_tried_on_less(runner: Rented) -> None:
@@ -378,3 +393,15 @@ def test_a_run_under_way_that_nobody_is_at_is_seen_through(
     CliRunner().invoke(cli.launch, GO_ON, catch_exceptions=False)
     assert seen == ["climb"]
     assert len(runner.orders) == 1
+
+
+def test_who_leaves_a_climb_on_without_a_store_is_refused(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "collect", lambda run_id: None)
+    first()
+    end("climb", 0.87, 0.1)
+    refused = CliRunner().invoke(cli.launch, [*GO_ON, "--detach"])
+    assert isinstance(refused.exception, BadInput)
+    assert "the machine may go before anybody fetches its results" in str(refused.exception)
+    assert [run.run_id for run in ledger().undecided()] == ["climb"]  # nothing is decided by that
