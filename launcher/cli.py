@@ -10,12 +10,18 @@ from launcher import __version__, commands
 from launcher.commands.group import DefaultCommand
 from launcher.commands.options import JSON_FLAG, Hub, flags, hub_of, job_flags, publish_flags
 from launcher.commands.output import say, write_json
-from launcher.commands.through import INTERRUPTED_EXIT, climb_on, finish, see_through
+from launcher.commands.through import (
+    INTERRUPTED_EXIT,
+    climb_on,
+    finish,
+    require_a_way_home,
+    see_through,
+)
 from launcher.errors import BadInput, LaunchError
 
 if TYPE_CHECKING:
     from launcher.running.runs import Resumption
-    from launcher.types import Candidate, Escalate, Plan
+    from launcher.types import Escalate, Plan
 
 
 @click.group(cls=DefaultCommand)
@@ -120,7 +126,7 @@ def train(
         api.require_licence(licence)
     made = api.ready(made, store or api.DEFAULT_STORE, repository, say)
     choice = api.require_choice(made)
-    _require_a_way_home(choice, detach, store or "")
+    require_a_way_home(choice, detach, store or "")
     agreed = yes  # to what the rungs after it cost, too
     if choice.worst_microusd and not yes:
         _confirm(made, climbing=detach and not no_escalate)
@@ -138,45 +144,38 @@ def train(
 
 
 def _go_on_with(run_id: str, as_json: bool, detach: bool, hub: Hub | None, yes: bool) -> None:
-    """The run's climb, where its last run leads to another; else that run, which ended early."""
+    """The run's climb: its last run while it is under way, the next one where it leads to another;
+    else that run, which ended early."""
     from launcher import api, climbing
 
     if hub is not None:
         api.require_publishable(hub.repository, hub.licence)
-    if climbing.waits(run_id):
-        last = climbing.last_of(run_id)
+    last = climbing.last_of(run_id)
+    view = api.status(last)  # it may have ended unseen
+    if not view.run.ended and not view.unseen:
+        see_through(last, as_json, detach, hub, yes)
+        return
+    if climbing.waits(last):
+        stood = climbing.decision(last)
         api.collect(last)  # what it measured is known to the next plan
-        went_on = climb_on(last, yes)
+        went_on = climb_on(last, yes, stood, detach)
         if isinstance(went_on, str):
             see_through(went_on, as_json, detach, hub, yes)
         else:
             finish(last, went_on, as_json, hub)
         return
-    run_id = climbing.last_of(run_id)
-    if detach and api.minutes_unfetched(run_id) is not None:
-        raise BadInput(f"--detach: run {run_id} has no s3:// store; stay with it")
-    ready = api.resumption(run_id, say)
+    if detach and api.minutes_unfetched(last) is not None:
+        raise BadInput(f"--detach: run {last} has no s3:// store; stay with it")
+    ready = api.resumption(last, say)
     if ready.place.candidate.worst_microusd and not yes:
         _confirm_going_on(ready)
     api.resume(ready, say)
-    see_through(run_id, as_json, detach, hub, yes)
+    see_through(last, as_json, detach, hub, yes)
 
 
 def _refuse_what_is_not_there_yet(recipe: tuple[str, ...]) -> None:
     if len(recipe) > 1:
         raise BadInput("one recipe at a time: several under one cap are not in this version")
-
-
-def _require_a_way_home(choice: "Candidate", detach: bool, store: str) -> None:
-    """Results of a rented machine need somebody who fetches them, or a store that has them."""
-    if choice.offer.executor != "skypilot" or store.startswith("s3://"):
-        return
-    if detach or choice.offer.spot:
-        what = "--detach" if detach else "spot"
-        raise BadInput(
-            f"{what} on {choice.offer.provider}: the machine may go before anybody fetches its "
-            f"results\n--store s3://BUCKET/PREFIX keeps them; or leave {what} away"
-        )
 
 
 def _shown(made: "Plan", show: str) -> str:
@@ -194,14 +193,17 @@ def _shown(made: "Plan", show: str) -> str:
 
 
 def _confirm(made: "Plan", climbing: bool) -> None:
-    """`climbing`: nobody will be there to be asked about the rungs after it."""
+    """`climbing`: nobody will be there to be asked about what comes after it."""
     from results.receipt import dollars
 
     chosen, cap = made.chosen, made.budget.max_cost_microusd
     assert chosen is not None, "asked only where something was chosen"
     what = f"up to {dollars(chosen.worst_microusd)} on {chosen.offer.provider}"
-    if climbing and cap is not None and made.ladder is not None and len(made.ladder.rungs) > 1:
-        what += f", and up to {dollars(cap)} in all if gates fail"
+    if climbing and cap is not None and made.ladder is not None:
+        what += (
+            f", and up to {dollars(cap)} in all if gates fail, memory runs out or the machine is "
+            "taken back"
+        )
     _ask_to_spend(f"Spend {what}?")
 
 

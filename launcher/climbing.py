@@ -14,11 +14,19 @@ import msgspec
 from launcher import api
 from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits
 from launcher.ladder import best, next_step
+from launcher.ledger import Decided
 from launcher.running import climbs
 from launcher.running.climbs import Climb
-from launcher.running.reconciling import ledger, open_machines
-from launcher.running.runs import Resumption, resume, resumption, submit
-from launcher.types import MICROUSD, Budget, Plan, Refused, Run, Step, Story
+from launcher.running.reconciling import ledger, open_machines, reconcile
+from launcher.running.runs import (
+    Resumption,
+    require_not_stopped,
+    resume,
+    resumption,
+    stopped,
+    submit,
+)
+from launcher.types import MICROUSD, Budget, Candidate, Plan, Refused, Run, Step, Story
 
 Say = Callable[[str], None]
 ANY_COST = 1_000_000 * MICROUSD  # what --max-cost takes at most
@@ -31,17 +39,21 @@ class Next(NamedTuple):
     step: Step
     plan: Plan | None = None  # of climb and smaller
     resumption: Resumption | None = None  # of again
+    stood: Decided | None = None  # a stop that it goes on in spite of
 
     @property
     def goes_on(self) -> bool:
         return self.step.move not in ("done", "stop")
 
     @property
-    def worst_microusd(self) -> int:
+    def candidate(self) -> Candidate | None:
         if self.resumption is not None:
-            return self.resumption.place.candidate.worst_microusd
-        chosen = self.plan.chosen if self.plan is not None else None
-        return chosen.worst_microusd if chosen is not None else 0
+            return self.resumption.place.candidate
+        return self.plan.chosen if self.plan is not None else None
+
+    @property
+    def worst_microusd(self) -> int:
+        return self.candidate.worst_microusd if self.candidate is not None else 0
 
     @property
     def left_microusd(self) -> int | None:
@@ -52,10 +64,11 @@ class Next(NamedTuple):
 
     @property
     def provider(self) -> str:
-        if self.resumption is not None:
-            return self.resumption.place.candidate.offer.provider
-        chosen = self.plan.chosen if self.plan is not None else None
-        return chosen.offer.provider if chosen is not None else ""
+        return self.candidate.offer.provider if self.candidate is not None else ""
+
+    @property
+    def store(self) -> str:
+        return self.climb.last.bucket or self.climb.last.store
 
 
 def waits(run_id: str) -> bool:
@@ -75,14 +88,20 @@ def last_of(run_id: str) -> str:
     return climbs.climb_of(ledger(), run_id).last.run_id
 
 
+def decision(run_id: str) -> Decided | None:
+    """What has been decided to come of the run."""
+    return ledger().decided(run_id)
+
+
 def at_it(run_id: str) -> AbstractContextManager[bool]:
     """To be held by who sees the run's climb through, new or not; false where another does."""
     book = ledger()
     return climbs.at_it(climbs.climb_of(book, run_id).first if book.find(run_id) else run_id)
 
 
-def next_of(run_id: str, say: Say) -> Next:
-    """What comes after the climb's last run, which is over.
+def next_of(run_id: str, say: Say, stood: Decided | None = None) -> Next:
+    """What comes after the climb's last run, which is over; in spite of the stop that `stood` when
+    somebody asked for it to go on.
 
     Raises BadInput where the job cannot be planned any more, OutsideFailed where nobody could say
     what is to be had: to be asked again.
@@ -94,6 +113,9 @@ def next_of(run_id: str, say: Say) -> Next:
     if not climb.over:
         raise BadInput(f"run {climb.last.run_id} is not over; `launch logs {climb.last.run_id} -f`")
     assert climb.plan.ladder is not None, "a climb has a ladder"
+    why = stopped(book, climb.last.run_id, stood)
+    if why is not None:
+        return Next(climb, Step(move="stop", why=why))
     so_far = [climbs.tried(book, climb, run) for run in climb.runs]
     budget = climbs.left(book, climb)
     refused: list[Refused] = []
@@ -103,7 +125,7 @@ def next_of(run_id: str, say: Say) -> Next:
             return Next(climb, step)
         found = _looked_at(climb, step, budget, say)
         if isinstance(found, Next):
-            return found
+            return found._replace(stood=stood)
         refused.append(found)
 
 
@@ -115,18 +137,19 @@ def _looked_at(climb: Climb, step: Step, budget: Budget, say: Say) -> Next | Ref
         made = _planned(climb, step, budget)
         if made.chosen is None:
             return Refused(step=step, why=_why(made), needs_microusd=_needs(climb, step, budget))
-        store = climb.last.bucket or climb.last.store
-        return Next(climb, step, plan=api.ready(made, store, None, say))
+        found = Next(climb, step, plan=made)
+        return found._replace(plan=api.ready(made, found.store, None, say))
     except NothingFits as error:
-        needs = _needs(climb, step, budget)
-        return Refused(step=step, why=" ".join(str(error).split()), needs_microusd=needs)
+        needs, why = _needs(climb, step, budget), " ".join(str(error).split())
+        return Refused(step=step, why=why, needs_microusd=needs, cut_short=True)
 
 
 def _resumed(climb: Climb, step: Step, say: Say) -> Next | Refused:
     try:
         return Next(climb, step, resumption=resumption(climb.last.run_id, say))
     except (BadInput, NothingFits, NoCapacity) as error:
-        return Refused(step=step, why=" ".join(str(error).split()))
+        why, short = " ".join(str(error).split()), isinstance(error, NothingFits)
+        return Refused(step=step, why=why, cut_short=short)
 
 
 def _planned(climb: Climb, step: Step, budget: Budget) -> Plan:
@@ -150,17 +173,19 @@ def _needs(climb: Climb, step: Step, budget: Budget) -> int | None:
 
 
 def go_on(ready: Next, say: Say) -> str:
-    """Take the step; the id of the run that is under way then. Raises as `submit` does."""
-    book = ledger()
-    climbs.decide(book, ready.climb.last.run_id, ready.step)
+    """Take the step; the id of the run that is under way then. Raises as `submit` does, and
+    BadInput where somebody has stopped the climb meanwhile."""
+    book, last = ledger(), ready.climb.last.run_id
+    with book.alone():
+        require_not_stopped(book, last, ready.stood)
+        climbs.decide(book, last, ready.step)
     if ready.resumption is not None:
         return resume(ready.resumption, say)
     assert ready.plan is not None, "a step that goes on has a plan or a run"
     origin = msgspec.structs.replace(
         ready.climb.origin, climb=ready.climb.first, rung=ready.step.rung
     )
-    store = ready.climb.last.bucket or ready.climb.last.store
-    return submit(ready.plan, store, say, origin)
+    return submit(ready.plan, ready.store, say, origin)
 
 
 def stop(ready: Next, why: str | None = None) -> Step:
@@ -174,13 +199,14 @@ def cancel(run_id: str) -> Run:
     """End the run's climb: the run of it that is under way, or the step that it waits for. Raises
     BadInput where there is neither."""
     book = ledger()
-    climb = climbs.climb_of(book, run_id)
-    last = climb.last.run_id
-    waiting = climb.over and any(run.run_id == last for run in book.undecided())
-    run = climb.last if waiting else api.cancel(last)
-    if climb.climbs:
-        climbs.decide(book, last, Step(move="stop", why="cancelled"))
-    return run
+    reconcile(book, climbs.climb_of(book, run_id).last)  # it may have ended unseen
+    with book.alone():
+        climb = climbs.climb_of(book, run_id)
+        last = climb.last
+        waiting = last in book.undecided()
+        if climb.climbs and (waiting or not last.ended):
+            climbs.decide(book, last.run_id, Step(move="stop", why="cancelled"))
+    return last if waiting else api.cancel(last.run_id)
 
 
 def interrupted(run_id: str, error: LaunchError) -> Step:
@@ -190,7 +216,7 @@ def interrupted(run_id: str, error: LaunchError) -> Step:
     why = f"{' '.join(str(error).split())}; `launch --run-id {climb.first}` tries again"
     if open_machines(climb.last):
         why += f"\nthe machine of {climb.last.run_id} may be there, and cost money: launch guard"
-    step = Step(move="stop", why=why)
+    step = Step(move="stop", why=why, cut_short=isinstance(error, NothingFits))
     if isinstance(error, BadInput):
         climbs.decide(ledger(), climb.last.run_id, step)
     return step

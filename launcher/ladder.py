@@ -208,7 +208,8 @@ def _stop(
         return Step(move="stop", why=why + f"a cap of {usd(total)} would pay it", cut_short=True)
     if refused:
         why = "; ".join(f"{ladder.rungs[r.step.rung].rung.name}: {r.why}" for r in refused)
-        return Step(move="stop", why=f"no way up fits: {why}")
+        short = any(one.cut_short for one in refused)
+        return Step(move="stop", why=f"no way up fits: {why}", cut_short=short)
     if last.reason == "GATE_FAILED":
         return Step(move="stop", why="the ladder has no rung for this")
     if last.reason in ("OUT_OF_MEMORY", "PREEMPTED", "NO_CAPACITY"):

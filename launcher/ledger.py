@@ -340,11 +340,13 @@ class Ledger:
         return [self.run(row[0]) for row in self._db.execute(query).fetchall()]
 
     def decided(self, run_id: str) -> Decided | None:
-        """What was last decided to come of the run."""
+        """What was last decided to come of the run, since it was last started."""
         query = (
-            "SELECT body FROM events WHERE run_id = ? AND kind = 'decided' ORDER BY id DESC LIMIT 1"
+            "SELECT body FROM events WHERE run_id = :run AND kind = 'decided' AND id > coalesce("
+            "(SELECT max(id) FROM events WHERE run_id = :run AND kind = 'attempt_started'), 0) "
+            "ORDER BY id DESC LIMIT 1"
         )
-        row = self._db.execute(query, (run_id,)).fetchone()
+        row = self._db.execute(query, {"run": run_id}).fetchone()
         return None if row is None else msgspec.json.decode(row[0], type=Decided)
 
     def find(self, run_id: str) -> Run | None:

@@ -8,11 +8,12 @@ import msgspec
 
 from launcher.commands.options import Hub
 from launcher.commands.output import say, transfers_shown, write_json
-from launcher.errors import GATE_FAILED_EXIT, LaunchError, NothingFits
+from launcher.errors import GATE_FAILED_EXIT, BadInput, LaunchError, NothingFits
 
 if TYPE_CHECKING:
     from launcher.climbing import Next
-    from launcher.types import Step, View
+    from launcher.ledger import Decided
+    from launcher.types import Candidate, Step, View
     from results.hub import Published
 
 INTERRUPTED_EXIT = 130
@@ -166,13 +167,32 @@ def finish(last: str, over: "Step | None", as_json: bool, hub: Hub | None) -> No
         say(published.line)
 
 
-def climb_on(run_id: str, yes: bool) -> "str | Step | None":
-    """The run that goes on after this one, which is home; or why none does; None where the run does
-    not climb."""
+def require_a_way_home(choice: "Candidate", detach: bool, store: str) -> None:
+    """Results of a rented machine need somebody who fetches them, or a store that has them."""
+    if choice.offer.executor != "skypilot" or store.startswith("s3://"):
+        return
+    if detach or choice.offer.spot:
+        what = "--detach" if detach else "spot"
+        raise BadInput(
+            f"{what} on {choice.offer.provider}: the machine may go before anybody fetches its "
+            f"results\n--store s3://BUCKET/PREFIX keeps them; or leave {what} away"
+        )
+
+
+def climb_on(
+    run_id: str, yes: bool, stood: "Decided | None" = None, detach: bool = False
+) -> "str | Step | None":
+    """The run that goes on after this one, which is home, whatever `stood` says; or why none does;
+    None where the run does not climb. Raises BadInput where `detach` would lose its results."""
     from launcher import climbing
 
     try:
-        ready = climbing.next_of(run_id, say)
+        ready = climbing.next_of(run_id, say, stood)
+    except LaunchError as error:
+        return climbing.interrupted(run_id, error)
+    if ready.goes_on and ready.candidate is not None and detach:
+        require_a_way_home(ready.candidate, detach, ready.store)
+    try:
         if not ready.climb.climbs:
             return None
         if not ready.goes_on:

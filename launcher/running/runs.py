@@ -16,6 +16,7 @@ from launcher.executors.here import local_executor
 from launcher.ledger import (
     AttemptStarted,
     BudgetSet,
+    Decided,
     Ledger,
     PassedOver,
     RunCreated,
@@ -86,10 +87,26 @@ def submit(
     origin, sets = _drawing(made, origin or Origin(), project)
     created = RunCreated(plan=made, store=str(home), bucket=bucket, origin=origin)
     with book.alone():
+        if origin.climb:
+            require_not_stopped(book, book.climb(origin.climb)[-1].run_id)
         book.append(made.run_id, stamp(utc_now()), created, *sets)
         _begin(book, made, origin, _attempt(1, made, Place(0, chosen), bucket))
     _start_somewhere(book, made, [made.candidates.index(c) for c in made.fallbacks], say)
     return made.run_id
+
+
+def require_not_stopped(book: Ledger, run_id: str, stood: Decided | None = None) -> None:
+    """To be asked in the transaction that writes what comes after the run. Raises BadInput where
+    somebody has decided that nothing does; `stood` is a stop that was known of."""
+    why = stopped(book, run_id, stood)
+    if why is not None:
+        raise BadInput(f"nothing comes after run {run_id}: {why}")
+
+
+def stopped(book: Ledger, run_id: str, stood: Decided | None = None) -> str | None:
+    """Why nothing comes after the run, where that was decided since `stood` was read."""
+    said = book.decided(run_id)
+    return said.why if said is not None and said.move == "stop" and said != stood else None
 
 
 def _drawing(
@@ -167,6 +184,7 @@ class Resumption(NamedTuple):
     place: Place
     order: list[int]  # where to go on when there is no capacity
     done: float  # the share of the training that is kept
+    stood: Decided | None = None  # what was decided to come of the run by then
 
     @property
     def left_microusd(self) -> int | None:
@@ -182,7 +200,7 @@ def resumption(run_id: str, say: Say) -> Resumption:
     nothing to go on with, NothingFits or NoCapacity where there is nowhere to.
     """
     book = ledger()
-    run = reconcile(book, book.run(run_id))
+    run, stood = reconcile(book, book.run(run_id)), book.decided(run_id)
     if not run.ended or open_machines(run):
         raise BadInput(f"run {run_id} is {run.state}; `launch logs {run_id} -f` follows it")
     if run.state == "SUCCEEDED":
@@ -196,7 +214,7 @@ def resumption(run_id: str, say: Say) -> Resumption:
     if found.place is None:
         raise _nowhere(run_id, found)
     _require_time(made, run, found.place.candidate)
-    return Resumption(run, made, found.place, order, done)
+    return Resumption(run, made, found.place, order, done, stood)
 
 
 def _where_to_go_on(made: Plan, run: Run, begun: bool) -> list[int]:
@@ -228,14 +246,17 @@ def _nowhere(run_id: str, found: Search) -> NothingFits | NoCapacity:
 
 
 def resume(ready: Resumption, say: Say) -> str:
-    """Start the run once more. Raises BadInput where somebody else has meanwhile."""
+    """Start the run once more. Raises BadInput where somebody else has, or has stopped it,
+    meanwhile."""
     book, run = ledger(), ready.run
     if book.run(run.run_id) != run:
         raise BadInput(f"run {run.run_id} has changed meanwhile; `launch status {run.run_id}`")
     # Before the ledger speaks of a new attempt, nothing of the old is left.
     last = run.attempts[-1]
     executor(last.executor).clear(last.handle)
-    _go_on(book, ready.plan, run, ready.place)
+    with book.alone():
+        require_not_stopped(book, run.run_id, ready.stood)
+        _go_on(book, ready.plan, run, ready.place)
     _start_somewhere(book, ready.plan, list(ready.order), say, ready.done)
     return run.run_id
 

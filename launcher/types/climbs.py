@@ -57,7 +57,8 @@ class Refused(Struct, frozen=True, kw_only=True):
 
     step: Step
     why: str
-    needs_microusd: int | None = None  # what it would take; None: no money helps
+    needs_microusd: int | None = None  # what it would take; None: no money helps, or unknown
+    cut_short: bool = False  # the cap, or a project's, does not hold it at the price of now
 
 
 class Story(Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ import io
 import sys
 from typing import Any
 
+import msgspec
 import pytest
 
 from launcher import cli, climbing
@@ -55,7 +56,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         found.append("run-1-2")
         return "run-1-2"
 
-    monkeypatch.setattr(climbing, "next_of", lambda run_id, say: next_one(rented()))
+    monkeypatch.setattr(climbing, "next_of", lambda run_id, say, stood: next_one(rented()))
     monkeypatch.setattr(climbing, "stop", stop)
     monkeypatch.setattr(climbing, "go_on", go_on)
     return found
@@ -86,18 +87,22 @@ def test_yes_has_agreed(taken, monkeypatch) -> None:
 
 def test_what_costs_nothing_is_not_asked_about(taken, monkeypatch) -> None:
     free = planned([local("RTX4090", 20)], Budget())
-    monkeypatch.setattr(climbing, "next_of", lambda run_id, say: next_one(free))
+    monkeypatch.setattr(climbing, "next_of", lambda run_id, say, stood: next_one(free))
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert through.climb_on("run-1", yes=False) == "run-1-2"
 
 
-def test_who_leaves_is_asked_for_the_whole_cap(monkeypatch, capsys) -> None:
-    made = replan(JUDGED, Budget(max_cost_microusd=dollars(10)))
-    found = ladder(made, Escalation(), replan)
-    made = Plan(**{f: getattr(made, f) for f in made.__struct_fields__ if f != "ladder"},
-                ladder=found)  # fmt: skip
+@pytest.mark.parametrize("gates", [True, False])
+def test_who_leaves_is_asked_for_the_whole_cap(gates: bool, monkeypatch, capsys) -> None:
+    """A job without gates, too: out of memory it is started again."""
+    job = msgspec.structs.replace(JUDGED, gates=()) if not gates else JUDGED
+    made = replan(job, Budget(max_cost_microusd=dollars(10)))
+    made = msgspec.structs.replace(made, ladder=ladder(made, Escalation(), replan))
     for leaves in (False, True):
         monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
         cli._confirm(made, climbing=leaves)
         said = capsys.readouterr().err
-        assert ("and up to $10.00 in all if gates fail?" in said) is leaves
+        whole = (
+            "and up to $10.00 in all if gates fail, memory runs out or the machine is taken back?"
+        )
+        assert (whole in said) is leaves

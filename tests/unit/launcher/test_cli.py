@@ -14,7 +14,7 @@ from launcher.commands.options import Hub, hub_of
 from launcher.errors import BadInput
 from launcher.running.next_offer import Place
 from launcher.running.runs import Resumption
-from launcher.types import Attempt, Budget, Plan, Run
+from launcher.types import Attempt, Budget, Plan, Run, View
 from tests.unit.launcher.plans import cloud, dollars, planned
 
 AT = "2026-11-21T00:00:00.000+00:00"
@@ -47,6 +47,10 @@ def resumed(ready: Resumption, monkeypatch: pytest.MonkeyPatch) -> list[Resumpti
     found: list[Resumption] = []
     monkeypatch.setattr(api, "exists", lambda run_id: True)
     monkeypatch.setattr(api, "resumption", lambda run_id, say: ready)
+    monkeypatch.setattr(api, "status", lambda run_id: View(
+        run=ready.run, plan=ready.plan, last=None, result=None, log_tail="", spent_microusd=0,
+        folder="",
+    ))  # fmt: skip
     monkeypatch.setattr(climbing, "at_it", lambda run_id: nullcontext(True))
     monkeypatch.setattr(climbing, "waits", lambda run_id: False)
     monkeypatch.setattr(climbing, "last_of", lambda run_id: run_id)

@@ -7,25 +7,28 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from jobs import layout
 from jobs.spec import GateResult, Result, encode
-from launcher import api, climbing, paths
-from launcher.errors import BadInput, NothingFits
+from launcher import api, cli, climbing, paths
+from launcher.errors import BadInput, NothingFits, OutsideFailed
 from launcher.estimate.calibration import card_name
 from launcher.executors.base import Order, Sight
 from launcher.ledger import Ledger, MachineChanged, Measured, StateChanged
 from launcher.recipes import Flags
 from launcher.running import runs
 from launcher.running.budgets import Project, account, left
-from launcher.running.climbs import carried_on
+from launcher.running.climbs import carried_on, decide
 from launcher.running.clock import spent, utc_now
+from launcher.running.next_offer import Place
 from launcher.running.reconciling import ledger
 from launcher.times import stamp
-from launcher.types import Measurement, Origin, Plan
+from launcher.types import Measurement, Origin, Plan, Step
 from tests.unit.launcher.plans import dollars
 
 CAP = 4.0
+GO_ON = ["train", "--run-id", "climb", "--yes"]
 
 
 class Rented:
@@ -47,6 +50,12 @@ class Rented:
 
     def submit(self, handle: str, order: Order, say: Callable[[str], None]) -> None:
         self.orders.append(order)
+
+    def account(self, handle: str) -> int | None:
+        return None
+
+    def clear(self, handle: str) -> None:
+        pass
 
     def look(self, handle: str) -> Sight:
         return Sight(alive=True, started=True, result=None, billed=True)
@@ -88,6 +97,17 @@ def end(run_id: str, value: float, hours: float, reason: str | None = "GATE_FAIL
         MachineChanged(attempt=1, state="GONE"),
         StateChanged(attempt=1, state=state, reason=reason),
     )
+
+
+def ended_unseen(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's job has left failed gates and its machine has gone; the ledger has not heard."""
+    gate = GateResult(metric="m", min=0.9, max=None, value=0.87, passed=False)
+    result = Result(run_id=run_id, status="success", gates=(gate,))
+    folder = paths.work_folder(run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / layout.RESULT).write_bytes(encode(result))
+    seen = Sight(alive=False, started=True, result=result, billed=False)
+    monkeypatch.setattr(Rented, "look", lambda self, handle: seen)
 
 
 def cost(book: Ledger, run_id: str) -> int:
@@ -176,10 +196,25 @@ def test_the_project_decides_too(runner: Rented) -> None:
     book = ledger()
     other = msgspec.structs.replace(ready.plan, run_id="other")
     runs.submit(other, "runs", lambda _: None, project=Project("filters", None))
-    with pytest.raises(NothingFits, match="the budget of project filters has"):
+    with pytest.raises(NothingFits, match="the budget of project filters has") as refusal:
         climbing.go_on(ready, lambda _: None)
     assert book.find("climb-2") is None
     assert [run.run_id for run in book.undecided()] == ["climb"]  # it may be tried again
+    assert climbing.interrupted("climb", refusal.value).cut_short
+
+
+def test_a_price_of_now_over_the_cap_cuts_the_climb_short(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dearer(*_: object) -> Plan:
+        raise NothingFits("RunPod asks twice its list's price now")
+
+    first()
+    end("climb", 0.87, 0.1)
+    monkeypatch.setattr(api, "ready", dearer)
+    found = climbing.next_of("climb", lambda _: None)
+    assert (found.step.move, found.step.cut_short) == ("stop", True)
+    assert "twice its list's price" in found.step.why
 
 
 def test_out_of_memory_is_not_tried_on_less(runner: Rented) -> None:
@@ -260,3 +295,113 @@ def test_a_climb_that_waits_is_cancelled_by_any_of_its_runs(runner: Rented) -> N
     assert ledger().undecided() == []
     with pytest.raises(BadInput, match="has ended already"):
         climbing.cancel("climb")
+
+
+def test_a_climb_that_is_cancelled_between_two_rungs_rents_nothing(runner: Rented) -> None:
+    first()
+    end("climb", 0.87, 0.1)
+    ready = climbing.next_of("climb", lambda _: None)
+    climbing.cancel("climb")
+    with pytest.raises(BadInput, match="nothing comes after run climb: cancelled"):
+        climbing.go_on(ready, lambda _: None)
+    late = climbing.next_of("climb", lambda _: None)  # who follows it and had not looked yet
+    assert (late.step.move, late.step.why) == ("stop", "cancelled")
+    assert ledger().find("climb-2") is None
+    assert ledger().undecided() == []
+
+
+def test_a_climb_that_is_cancelled_as_its_rung_is_submitted_rents_nothing(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first()
+    end("climb", 0.87, 0.1)
+    monkeypatch.setattr(Rented, "require_ready", lambda self: climbing.cancel("climb"))
+    with pytest.raises(BadInput, match="nothing comes after run climb: cancelled"):
+        climb_on()
+    assert ledger().find("climb-2") is None
+    assert ledger().undecided() == []
+
+
+def test_who_knows_of_the_stop_goes_on_in_spite_of_it(runner: Rented) -> None:
+    first()
+    end("climb", 0.87, 0.1)
+    climbing.cancel("climb")
+    stood = climbing.decision("climb")
+    ready = climbing.next_of("climb", lambda _: None, stood)
+    assert climbing.go_on(ready, lambda _: None) == "climb-2"
+
+
+def test_a_run_that_was_stopped_meanwhile_is_not_resumed(runner: Rented) -> None:
+    made, book = first(), ledger()
+    assert made.chosen is not None
+    end("climb", 0.0, 0.1, "PREEMPTED")
+    climbing.cancel("climb")
+    stood = climbing.decision("climb")
+    ready = runs.Resumption(book.run("climb"), made, Place(0, made.chosen), [], 0.0, stood)
+    decide(book, "climb", Step(move="stop", why="not wanted"))
+    with pytest.raises(BadInput, match="nothing comes after run climb: not wanted"):
+        runs.resume(ready, lambda _: None)
+    assert len(runner.orders) == 1
+    runs.resume(ready._replace(stood=climbing.decision("climb")), lambda _: None)
+    assert len(runner.orders) == 2
+    assert climbing.decision("climb") is None  # it was of the start before
+
+
+def test_a_climb_whose_run_ended_unseen_is_cancelled(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first()
+    ended_unseen("climb", monkeypatch)
+    assert climbing.cancel("climb").reason == "GATE_FAILED"
+    assert ledger().undecided() == []
+    assert list(carried_on(ledger())) == []
+
+
+def test_a_run_that_cannot_be_cancelled_now_leads_nowhere_all_the_same(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(run_id: str) -> None:
+        raise OutsideFailed("the API server is away")
+
+    first()
+    monkeypatch.setattr(api, "cancel", failing)
+    with pytest.raises(OutsideFailed):
+        climbing.cancel("climb")
+    end("climb", 0.87, 0.1)
+    assert ledger().undecided() == []
+
+
+def test_a_climb_whose_run_ended_unseen_goes_on_at_the_first_word(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(cli, "see_through", lambda run_id, *_: seen.append(run_id))
+    monkeypatch.setattr(api, "collect", lambda run_id: None)
+    first()
+    ended_unseen("climb", monkeypatch)
+    CliRunner().invoke(cli.launch, GO_ON, catch_exceptions=False)
+    assert seen == ["climb-2"]
+    assert ledger().plan("climb-2").job.lora.r == 32
+
+
+def test_a_run_under_way_that_nobody_is_at_is_seen_through(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(cli, "see_through", lambda run_id, *_: seen.append(run_id))
+    first()
+    CliRunner().invoke(cli.launch, GO_ON, catch_exceptions=False)
+    assert seen == ["climb"]
+    assert len(runner.orders) == 1
+
+
+def test_who_leaves_a_climb_on_without_a_store_is_refused(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "collect", lambda run_id: None)
+    first()
+    end("climb", 0.87, 0.1)
+    refused = CliRunner().invoke(cli.launch, [*GO_ON, "--detach"])
+    assert isinstance(refused.exception, BadInput)
+    assert "the machine may go before anybody fetches its results" in str(refused.exception)
+    assert [run.run_id for run in ledger().undecided()] == ["climb"]  # nothing is decided by that
