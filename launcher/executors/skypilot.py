@@ -43,6 +43,9 @@ LOST, HANDED_OVER = "LOST", "HANDED_OVER"
 # How long such a worker has: on Slurm 30 to 114 s lie between request and job (measured, November
 # 2026). Assumption for clouds.
 LOST_SECONDS = 180.0
+# How long a job that has left its result here may go on with uploads: what it made is then fetched
+# from its machine. Of one whose API server ended meanwhile SkyPilot may say RUNNING for ever.
+ANSWERED_SECONDS = 600.0
 WORKING = ("INIT", "PENDING", "SETTING_UP", "RUNNING")  # states of a job that has not ended
 IN_LINE = ("INIT", "PENDING")
 DOING = {**dict.fromkeys(IN_LINE, "queued"), "SETTING_UP": "setting up"}
@@ -188,11 +191,12 @@ class SkyPilotExecutor:
             result = read_result(work)
             return Sight(alive=False, started=False, result=result, billed=True, reached=False)
         self._mirror(cluster, work)
-        alive = job in WORKING
+        result = read_result(work)
+        answered = result is not None and _age_seconds(work / layout.RESULT) > ANSWERED_SECONDS
         return Sight(
-            alive=alive,
+            alive=job in WORKING and not answered,
             started=job not in DOING,
-            result=read_result(work),
+            result=result,
             billed=True,
             doing=DOING.get(job, ""),
             in_line=job in IN_LINE,
@@ -241,8 +245,10 @@ class SkyPilotExecutor:
     def bring(self, handle: str, until: datetime) -> None:
         cluster, work = name_of(handle), self.folder(handle)
         left = (until - datetime.now(UTC)).total_seconds()
-        # A machine must not go by itself while its files are on their way: rsync is no job.
-        self._asked("stay", cluster=cluster, minutes=max(1, int(left / 60)))
+        # A machine must not go by itself while its files are on their way: rsync is no job. One that
+        # is half gone can neither go by itself nor be told; its files may be there still.
+        with contextlib.suppress(OutsideFailed):
+            self._asked("stay", cluster=cluster, minutes=max(1, int(left / 60)))
         result = read_result(work)
         if result is not None and result.failure is None:  # a finished job's are of no use
             self._asked("run", cluster=cluster, command=f"rm -rf {_RUN}/{layout.CHECKPOINTS}")
@@ -279,7 +285,9 @@ class SkyPilotExecutor:
         for named, content in found.items():
             name, anew = named.removesuffix("!"), named.endswith("!")
             if name == layout.RESULT:
-                paths.write_aside(work / name, b64decode(content))
+                answer = b64decode(content)
+                if not (work / name).exists() or (work / name).read_bytes() != answer:
+                    paths.write_aside(work / name, answer)  # its time says since when it is here
                 continue
             with open(work / name, "ab") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -307,6 +315,10 @@ _ASIDE = f"{layout.STOP}{layout.TEMPORARY_SUFFIX}"
 def starting(doing: str) -> Sight:
     """Asked for, and not yet at work."""
     return Sight(alive=True, started=False, result=None, billed=True, doing=doing)
+
+
+def _age_seconds(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
 
 
 def _known(path: Path) -> tuple[int, str]:

@@ -123,10 +123,22 @@ def _seen_lately(runner: Executor, attempt: Attempt) -> bool:
     return utc_now().timestamp() - newest < OUT_OF_SIGHT_SECONDS
 
 
+def looked(runner: Executor, attempt: Attempt) -> Sight:
+    """A look. A machine that was being ended may be half gone, its SkyPilot already removed, where
+    an API server ended meanwhile: its job was over then. Raises OutsideFailed."""
+    try:
+        return runner.look(attempt.handle)
+    except OutsideFailed:
+        if attempt.machine != "ENDING":
+            raise
+        result = read_result(runner.folder(attempt.handle))
+        return Sight(alive=False, started=True, result=result, billed=True)
+
+
 def _looked(runner: Executor, attempt: Attempt, afar: bool) -> Sight:
     """A look; where there is no SkyPilot to see another machine's run, nothing was seen."""
     try:
-        return runner.look(attempt.handle)
+        return looked(runner, attempt)
     except OutsideFailed:
         if not afar:
             raise

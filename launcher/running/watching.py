@@ -16,7 +16,7 @@ from launcher.guard import enforce
 from launcher.ledger import Ledger
 from launcher.running.budgets import PROJECT
 from launcher.running.clock import spent, utc_now
-from launcher.running.reconciling import ledger, open_machines, reconcile
+from launcher.running.reconciling import ledger, looked, open_machines, reconcile
 from launcher.times import stamp
 from launcher.types import Account, Run, View
 from results.records import Tail, read_result, records
@@ -98,7 +98,7 @@ def follow(run_id: str) -> Iterator[Record | None]:
     doing, unseen_since = "", None
     while True:
         try:
-            sight = runner.look(last.handle)
+            sight = looked(runner, book.run(run_id).attempts[-1])
             yield from map(decode, lines.new())
             if sight.alive and sight.doing not in ("", doing):
                 doing = sight.doing

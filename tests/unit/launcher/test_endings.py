@@ -135,6 +135,22 @@ def test_results_are_here_before_the_run_is_said_to_have_ended(book: Ledger, run
     assert runner.asked[-2:] == [f"bring seen:{RUN}-1", f"release seen:{RUN}-1"]
 
 
+def test_a_machine_that_is_half_gone_is_ended_though_it_cannot_be_looked_at(
+    book: Ledger, runner: Seen, monkeypatch: pytest.MonkeyPatch
+):
+    """As where SkyPilot's server ended while it took the machine down."""
+
+    def unseen(handle: str) -> Sight:
+        raise OutsideFailed("no runtime there")
+
+    monkeypatch.setattr(runner, "look", unseen)
+    with pytest.raises(OutsideFailed, match="no runtime"):
+        reconcile(book, book.run(RUN))  # its job may be at work
+    book.append(RUN, stamp(utc_now()), MachineChanged(attempt=1, state="ENDING"))
+    assert ended(book)[1] == ("SUCCEEDED", None, "GONE")
+    assert runner.asked == [f"bring seen:{RUN}-1", f"release seen:{RUN}-1"]
+
+
 def test_a_machine_that_never_had_the_job_is_given_back_without_a_pull(book: Ledger, runner: Seen):
     runner.sight = Sight(alive=False, started=False, result=None, billed=True, reached=False)
     runner.unreachable = True

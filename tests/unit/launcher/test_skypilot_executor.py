@@ -4,10 +4,13 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from jobs import layout
+from jobs.spec import Result, encode
 from launcher.catalog.refresh import VARIABLE
 from launcher.errors import NoCapacity, OutsideFailed
 from launcher.executors.base import Order
@@ -232,6 +235,22 @@ def test_a_job_is_in_line_until_its_set_up_begins(executor, job, doing, in_line)
     sight = executor.look(executor.handle("my-run", 1))
     assert (sight.alive, sight.started, sight.doing) == (True, job == "RUNNING", doing)
     assert sight.in_line is in_line
+
+
+@pytest.mark.parametrize(("minutes", "alive"), [(9, True), (11, False)])
+def test_a_job_that_has_answered_long_ago_is_over_whatever_skypilot_says(executor, minutes, alive):
+    server = executor._calls = Server("RUNNING")
+    server.asked.append("requests")
+    executor._mirror = lambda cluster, work: None
+    handle = executor.handle("my-run", 1)
+    result = executor.folder(handle) / layout.RESULT
+    result.parent.mkdir(parents=True)
+    result.write_bytes(encode(Result(run_id="my-run", status="success")))
+    then = time.time() - 60 * minutes
+    os.utime(result, (then, then))
+    sight = executor.look(handle)
+    assert (sight.alive, sight.reached, sight.billed) == (alive, True, True)
+    assert sight.result is not None
 
 
 def test_skypilot_runs_in_a_folder_that_stays(calls):
