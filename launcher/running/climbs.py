@@ -146,23 +146,35 @@ def _told(book: Ledger, climb: Climb, run: Run) -> Story:
 
 def carried_on(book: Ledger) -> Iterator[str]:
     """Start a launcher for each climb that waits for its next step and that nobody is at: it sees
-    it through as one at a terminal would. A line of each."""
+    it through as one at a terminal would. A line of each, its trouble too: that is not the
+    others'."""
     for last in book.undecided():
-        if open_machines(last):
-            continue
-        with at_it(last.climb) as free:
-            waits = free and not _tried_lately(last.climb) and _leads_on(book, last)
-        if waits:
-            log = _launcher_for(last, book.origin(last.run_id))
-            yield f"{last.climb}: its climb goes on after {last.run_id}, {last.reason}; see {log}"
+        try:
+            said = _carried_on(book, last)
+        except Exception as error:
+            said = f"{last.climb}: {' '.join(str(error).split()) or repr(error)}"
+        if said is not None:
+            yield said
+
+
+def _carried_on(book: Ledger, last: Run) -> str | None:
+    if open_machines(last):
+        return None
+    with at_it(last.climb) as free:
+        waits = free and not _tried_lately(last.climb) and _leads_on(book, last)
+    if not waits:
+        return None
+    log = _launcher_for(last, book.origin(last.run_id))
+    return f"{last.climb}: its climb goes on after {last.run_id}, {last.reason}; see {log}"
 
 
 def _leads_on(book: Ledger, last: Run) -> bool:
     """Whether the ladder has anything after the run; where not, that is written down."""
     climb = climb_of(book, last.run_id)
-    if climb.plan.ladder is None:
-        return False
-    step = next_step(climb.plan.ladder, [tried(book, climb, run) for run in climb.runs], None, ())
+    step = Step(move="stop", why="the run does not climb")
+    if climb.plan.ladder is not None:
+        so_far = [tried(book, climb, run) for run in climb.runs]
+        step = next_step(climb.plan.ladder, so_far, None, ())
     if step.move in ("done", "stop"):
         decide(book, last.run_id, step)
         return False

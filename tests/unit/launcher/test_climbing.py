@@ -10,7 +10,7 @@ import pytest
 
 from jobs import layout
 from jobs.spec import GateResult, Result, encode
-from launcher import api, climbing, paths
+from launcher import api, climbing, guard, paths
 from launcher.errors import BadInput, NothingFits
 from launcher.estimate.calibration import card_name
 from launcher.executors.base import Order, Sight
@@ -260,3 +260,36 @@ def test_a_climb_that_waits_is_cancelled_by_any_of_its_runs(runner: Rented) -> N
     assert ledger().undecided() == []
     with pytest.raises(BadInput, match="has ended already"):
         climbing.cancel("climb")
+
+
+def test_one_climb_s_trouble_is_a_line_and_the_next_is_looked_at(runner: Rented) -> None:
+    made = first()
+    other = msgspec.structs.replace(made, run_id="other")
+    runs.submit(other, "runs", lambda _: None, Origin(escalate="yes"))
+    end("climb", 0.5, 0.1)
+    end("other", 0.95, 0.1, "LOST")
+    paths.climb_lock("climb").mkdir(parents=True)  # no lock can be taken
+    book = ledger()
+    (said,) = carried_on(book)
+    assert said.startswith("climb: ")
+    assert "Is a directory" in said
+    assert [run.run_id for run in book.undecided()] == ["climb"]
+
+
+def test_the_watch_goes_on_while_a_climb_waits(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another launcher is at it, for two rounds: its next rung would be held from here too."""
+    first()
+    end("climb", 0.5, 0.1)
+    book, rounds = ledger(), []
+
+    def slept(seconds: float) -> None:
+        rounds.append(seconds)
+        if len(rounds) == 2:
+            climbing.stop(climbing.next_of("climb", lambda _: None), "not wanted")
+
+    monkeypatch.setattr(guard.time, "sleep", slept)
+    with climbing.at_it("climb"):
+        assert list(guard.watch(book, carried_on)) == []
+    assert len(rounds) == 2
