@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from jobs import layout
 from jobs.spec import Strategy
 from launcher import paths
 from launcher.ladder import next_step
@@ -22,7 +23,7 @@ from launcher.running.reconciling import open_machines
 from launcher.running.watching import run_folder
 from launcher.times import stamp
 from launcher.types import Budget, Origin, Plan, Run, Rung, Step, Story, Tried
-from results.records import read_result
+from results.records import read_result, records
 
 # A launcher that the guard started sees its climb through; one that could not is followed by
 # another, but not at every round. Assumption: a provider's bad quarter of an hour.
@@ -102,8 +103,12 @@ def left(book: Ledger, climb: Climb) -> Budget:
 
 
 def _hours(run: Run) -> float:
-    """From the run's start to its end; waiting for an answer at a terminal is not counted."""
-    end = datetime.fromisoformat(run.ended_at) if run.ended_at else utc_now()
+    """From the run's start to its end; waiting for an answer at a terminal is not counted, nor the
+    time until somebody noticed the end."""
+    last = run.attempts[-1]
+    seen = [r.at for r in records(run_folder(run) / layout.METRICS) if r.at >= last.started_at]
+    ends = [at for at in (run.ended_at, last.gone_at, *seen[-1:]) if at]
+    end = min((datetime.fromisoformat(at) for at in ends), default=utc_now())
     return max(0.0, (end - datetime.fromisoformat(run.created_at)).total_seconds() / 3600)
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from jobs import layout
-from jobs.spec import GateResult, Result, encode
+from jobs.spec import GateResult, PhaseRecord, Result, encode
 from launcher import api, climbing, guard, paths
 from launcher.errors import BadInput, NothingFits
 from launcher.estimate.calibration import card_name
@@ -18,7 +18,8 @@ from launcher.ledger import Ledger, MachineChanged, Measured, StateChanged
 from launcher.recipes import Flags
 from launcher.running import runs
 from launcher.running.budgets import Project, account, left
-from launcher.running.climbs import carried_on
+from launcher.running.climbs import carried_on, climb_of
+from launcher.running.climbs import left as left_of
 from launcher.running.clock import spent, utc_now
 from launcher.running.reconciling import ledger
 from launcher.times import stamp
@@ -293,3 +294,23 @@ def test_the_watch_goes_on_while_a_climb_waits(
     with climbing.at_it("climb"):
         assert list(guard.watch(book, carried_on)) == []
     assert len(rounds) == 2
+
+
+def test_hours_that_nobody_looked_are_not_counted(runner: Rented) -> None:
+    """The job was done after an hour; the machine's end was noticed seven hours later."""
+    made = first()
+    end("climb", 0.5, 8.0)
+    book, now = ledger(), utc_now()
+    began, done = (stamp(now - timedelta(hours=hours)) for hours in (8, 7))
+    with book._transaction():
+        book._db.execute("UPDATE runs SET created_at = ? WHERE run_id = 'climb'", (began,))
+    climb = climb_of(book, "climb")
+    assert left_of(book, climb).max_hours == pytest.approx(made.budget.max_hours - 8, abs=0.01)
+    record = PhaseRecord(at=done, phase="done")
+    (paths.work_folder("climb") / layout.METRICS).write_bytes(msgspec.json.encode(record) + b"\n")
+    assert left_of(book, climb).max_hours == pytest.approx(made.budget.max_hours - 1, abs=0.01)
+    gone = stamp(now - timedelta(hours=7.5))
+    with book._transaction():
+        book._db.execute("UPDATE machines SET gone_at = ? WHERE run_id = 'climb'", (gone,))
+    climb = climb_of(book, "climb")
+    assert left_of(book, climb).max_hours == pytest.approx(made.budget.max_hours - 0.5, abs=0.01)
