@@ -1,6 +1,7 @@
 """A climb over rented machines: plans, ledger and budgets are real; the executor has no machine,
 and what SkyPilot would answer is told."""
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from launcher.running.climbs import left as left_of
 from launcher.running.clock import spent, utc_now
 from launcher.running.reconciling import ledger
 from launcher.times import stamp
-from launcher.types import Measurement, Origin, Plan
+from launcher.types import Measurement, Origin, Plan, Rung
 from tests.unit.launcher.plans import dollars
 
 CAP = 4.0
@@ -63,10 +64,14 @@ def runner(apart: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Rent
     return found
 
 
-def first(project: Project | None = None, *sets: str) -> Plan:
+def planned(*sets: str) -> Plan:
     gate = "gates=[{metric: m, min: 0.9}]"
     flags = Flags(strategy="qlora", max_cost=CAP, providers=("runpod", "aws"), sets=(gate, *sets))
-    made = api.plan(None, flags, run_id="climb", now=utc_now())
+    return api.plan(None, flags, run_id="climb", now=utc_now())
+
+
+def first(project: Project | None = None, *sets: str) -> Plan:
+    made = planned(*sets)
     runs.submit(made, "runs", lambda _: None, Origin(escalate="yes"), project)
     return made
 
@@ -314,3 +319,32 @@ def test_hours_that_nobody_looked_are_not_counted(runner: Rented) -> None:
         book._db.execute("UPDATE machines SET gone_at = ? WHERE run_id = 'climb'", (gone,))
     climb = climb_of(book, "climb")
     assert left_of(book, climb).max_hours == pytest.approx(made.budget.max_hours - 0.5, abs=0.01)
+
+
+def test_a_rung_that_cannot_go_on_from_the_parent_is_passed_over(
+    runner: Rented, tmp_path: Path
+) -> None:
+    """The ladder was planned before the parent was looked at for each rung: now it is."""
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    settings = {"r": 16, "lora_alpha": 32, "task_type": "CAUSAL_LM", "peft_type": "LORA"}
+    (parent / "adapter_config.json").write_text(json.dumps(settings))
+    (parent / "adapter_model.safetensors").write_bytes(b"weights")
+    slower = Rung(strategy="qlora", set={"train.learning_rate": 1e-5})
+    made = planned(f"resume_from={parent}")
+    assert made.ladder is not None
+    wider = Rung(strategy="qlora", set={"lora.r": 32})
+    one = made.ladder.rungs[0]
+    rungs = (one, *(msgspec.structs.replace(one, rung=rung) for rung in (wider, slower)))
+    ladder = msgspec.structs.replace(made.ladder, rungs=rungs)
+    made = msgspec.structs.replace(made, ladder=ladder)
+    runs.submit(made, "runs", lambda _: None, Origin(escalate="yes"))
+    end("climb", 0.87, 0.1)
+    found = climbing.next_of("climb", lambda _: None)
+    assert (found.step.move, found.step.rung) == ("climb", 2)
+    assert found.plan is not None
+    assert found.plan.job.train.learning_rate == 1e-5
+
+    refused = api.plan_rung(made, wider, made.budget, "climb-2", now=utc_now())
+    assert refused.chosen is None
+    assert "lora.r: the parent has 16, this run 32" in refused.candidates[0].reason
