@@ -26,7 +26,7 @@ from launcher.errors import BadInput, OutsideFailed
 from launcher.estimate import estimate, shapes
 from launcher.estimate.calibration import calibrate
 from launcher.executors.environment import PYTHON_VARIABLE
-from launcher.inputs import continuing, hub_data, scanning, tokens
+from launcher.inputs import continuing, hub_data, scanning, tokens, unchanged
 from launcher.inputs.judging import scan_judging
 from launcher.ladder import job_of, ladder
 from launcher.ledger import measurements
@@ -321,11 +321,7 @@ def plan_rung(
         job=job, budget=budget, recipe=first.recipe, settings=(*first.settings, *changes)
     )
     made = _planning(request, run_id, now, least_bytes)(job, budget)
-    if made.data.sha256 != first.data.sha256:
-        raise BadInput(
-            f"{made.data.train_path} has changed since {first.run_id} was trained on it: its next "
-            "rung would not be held against the same\nlaunch the recipe anew"
-        )
+    unchanged.require_same_files(first, made, rung)
     try:
         continuing.require_continuable(made)
     except BadInput as error:

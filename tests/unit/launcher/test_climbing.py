@@ -210,6 +210,36 @@ def test_other_data_is_no_rung_of_the_same(runner: Rented, tmp_path: Path) -> No
         climbing.next_of("climb", lambda _: None)
 
 
+@pytest.mark.parametrize(
+    ("key", "before", "after"),
+    [
+        ("data.validation", "60 rows", "40 rows"),
+        ("data.test", "60 rows", "40 rows"),
+        ("data.replay", "60 rows", "40 rows"),
+        ("eval.golden", "60 rows", "40 rows"),
+        ("eval.schema", '{"type": "object"}', '{"type": "array"}'),
+        ("eval.metrics", "def half(row): return 0.5", "def half(row): return 1.0"),
+    ],
+)
+def test_what_a_rung_is_judged_by_stays(
+    runner: Rented, tmp_path: Path, key: str, before: str, after: str
+) -> None:
+    def content(of: str) -> str:
+        rows = (paths.job_code() / "sample" / "train.jsonl").read_text().splitlines(keepends=True)
+        return "".join(rows[: int(of.split()[0])]) if of.endswith("rows") else of
+
+    file = tmp_path / {"eval.schema": "a.json", "eval.metrics": "own.py"}.get(key, "rows.jsonl")
+    file.write_text(content(before))
+    first(None, f"{key}=[{file}:half]" if key == "eval.metrics" else f"{key}={file}")
+    end("climb", 0.5, 0.1)
+    assert climbing.next_of("climb", lambda _: None).goes_on
+    file.write_text(content(after))
+    with pytest.raises(
+        BadInput, match=rf"{file.name} \({key}.*has changed since climb was trained"
+    ):
+        climbing.next_of("climb", lambda _: None)
+
+
 def test_a_decision_stands_until_the_run_is_started_again(runner: Rented) -> None:
     first()
     end("climb", 0.5, 0.1)
