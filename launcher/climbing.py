@@ -130,7 +130,7 @@ def _resumed(climb: Climb, step: Step, say: Say) -> Next | Refused:
 
 
 def _planned(climb: Climb, step: Step, budget: Budget) -> Plan:
-    run_id = f"{climb.first}-{len(climb.runs) + 1}"
+    run_id = climbs.next_id(ledger(), climb)
     rung, now = climbs.rung_of(climb, step), api.utc_now()
     return api.plan_rung(climb.plan, rung, budget, run_id, least_bytes=step.least_bytes, now=now)
 

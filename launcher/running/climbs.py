@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -15,8 +16,10 @@ from msgspec import Struct
 from jobs import layout
 from jobs.spec import Strategy
 from launcher import paths
+from launcher.errors import BadInput
 from launcher.ladder import next_step
 from launcher.ledger import Decided, Ledger
+from launcher.running import history
 from launcher.running.budgets import least_left
 from launcher.running.clock import spent, utc_now
 from launcher.running.reconciling import open_machines
@@ -110,6 +113,25 @@ def _hours(run: Run) -> float:
     ends = [at for at in (run.ended_at, last.gone_at, *seen[-1:]) if at]
     end = min((datetime.fromisoformat(at) for at in ends), default=utc_now())
     return max(0.0, (end - datetime.fromisoformat(run.created_at)).total_seconds() / 3600)
+
+
+def next_id(book: Ledger, climb: Climb) -> str:
+    """FIRST-2, FIRST-3 …: the first that no run has, in the ledger, the folder or the bucket.
+    Raises OutsideFailed where the bucket cannot be looked at."""
+    numbers = count(len(climb.runs) + 1)
+    ids = (f"{climb.first}-{number}" for number in numbers)
+    return next(run_id for run_id in ids if _is_free(book, climb.last, run_id))
+
+
+def _is_free(book: Ledger, last: Run, run_id: str) -> bool:
+    if book.find(run_id) is not None or (Path(last.store) / run_id).exists():
+        return False
+    try:
+        if last.bucket:
+            history.require_free(last.bucket, run_id)
+    except BadInput:
+        return False
+    return True
 
 
 def rung_of(climb: Climb, step: Step) -> Rung:

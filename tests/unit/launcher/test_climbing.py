@@ -378,3 +378,12 @@ def test_a_rung_that_cannot_go_on_from_the_parent_is_passed_over(
     refused = api.plan_rung(made, wider, made.budget, "climb-2", now=utc_now())
     assert refused.chosen is None
     assert "lora.r: the parent has 16, this run 32" in refused.candidates[0].reason
+
+
+def test_a_rung_takes_a_name_that_nobody_has(runner: Rented, tmp_path: Path) -> None:
+    made = first()
+    runs.submit(msgspec.structs.replace(made, run_id="climb-2"), "runs", lambda _: None)
+    (tmp_path / "runs" / "climb-3").mkdir(parents=True)
+    end("climb", 0.5, 0.1)
+    assert climb_on() == "climb-4"
+    assert [run.run_id for run in ledger().climb("climb")] == ["climb", "climb-4"]
