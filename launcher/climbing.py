@@ -13,6 +13,7 @@ import msgspec
 
 from launcher import api
 from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits
+from launcher.executors.here import ask_again
 from launcher.ladder import best, next_step
 from launcher.running import climbs
 from launcher.running.climbs import Climb
@@ -94,6 +95,7 @@ def next_of(run_id: str, say: Say) -> Next:
     if not climb.over:
         raise BadInput(f"run {climb.last.run_id} is not over; `launch logs {climb.last.run_id} -f`")
     assert climb.plan.ladder is not None, "a climb has a ladder"
+    ask_again(climb.origin)
     so_far = [climbs.tried(book, climb, run) for run in climb.runs]
     budget = climbs.left(book, climb)
     refused: list[Refused] = []

@@ -2,6 +2,7 @@
 and what SkyPilot would answer is told."""
 
 import json
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,8 @@ from launcher import api, climbing, guard, paths
 from launcher.errors import BadInput, NothingFits
 from launcher.estimate.calibration import card_name
 from launcher.executors.base import Order, Sight
+from launcher.executors.environment import PYTHON_VARIABLE
+from launcher.executors.here import EXECUTOR_VARIABLE
 from launcher.ledger import Ledger, MachineChanged, Measured, StateChanged
 from launcher.recipes import Flags
 from launcher.running import runs
@@ -387,3 +390,28 @@ def test_a_rung_takes_a_name_that_nobody_has(runner: Rented, tmp_path: Path) -> 
     end("climb", 0.5, 0.1)
     assert climb_on() == "climb-4"
     assert [run.run_id for run in ledger().climb("climb")] == ["climb", "climb-4"]
+
+
+def test_executor_and_python_are_those_of_the_first_run(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The guard's launcher and a second terminal have neither in their environment."""
+    python = tmp_path / "env" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    monkeypatch.setenv(EXECUTOR_VARIABLE, "process")
+    monkeypatch.setenv(PYTHON_VARIABLE, "env/python")  # of this folder
+    first()
+    end("climb", 0.5, 0.1)
+    origin = ledger().origin("climb")
+    assert (origin.executor, origin.python) == ("process", str(python))
+    monkeypatch.delenv(EXECUTOR_VARIABLE)
+    monkeypatch.delenv(PYTHON_VARIABLE)
+    assert climb_on() == "climb-2"
+    assert (os.environ[EXECUTOR_VARIABLE], os.environ[PYTHON_VARIABLE]) == ("process", str(python))
+    assert ledger().origin("climb-2").python == str(python)
+    monkeypatch.setenv(EXECUTOR_VARIABLE, "docker")  # asked for now
+    end("climb-2", 0.5, 0.1)
+    climbing.next_of("climb", lambda _: None)
+    assert os.environ[EXECUTOR_VARIABLE] == "docker"
