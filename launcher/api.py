@@ -26,7 +26,7 @@ from launcher.errors import BadInput, OutsideFailed
 from launcher.estimate import estimate, shapes
 from launcher.estimate.calibration import calibrate
 from launcher.executors.environment import PYTHON_VARIABLE
-from launcher.inputs import continuing, hub_data, scanning, tokens
+from launcher.inputs import continuing, hub_data, scanning, tokens, unchanged
 from launcher.inputs.judging import scan_judging
 from launcher.ladder import job_of, ladder
 from launcher.ledger import measurements
@@ -305,7 +305,8 @@ def _machine(now: datetime, collect_minutes: int) -> tuple[Survey, Estimator]:
 def plan_rung(
     first: Plan, rung: Rung, budget: Budget, run_id: str, *, least_bytes: int = 0, now: datetime
 ) -> Plan:
-    """The first plan's job on another rung, at today's prices, on devices of so much memory.
+    """The first plan's job on another rung, at today's prices, on devices of so much memory. One
+    that cannot go on from what the job resumes from fits nowhere.
 
     Raises BadInput where it is no longer the same data, or the job cannot be changed so.
     """
@@ -320,12 +321,17 @@ def plan_rung(
         job=job, budget=budget, recipe=first.recipe, settings=(*first.settings, *changes)
     )
     made = _planning(request, run_id, now, least_bytes)(job, budget)
-    if made.data.sha256 != first.data.sha256:
-        raise BadInput(
-            f"{made.data.train_path} has changed since {first.run_id} was trained on it: its next "
-            "rung would not be held against the same\nlaunch the recipe anew"
-        )
+    unchanged.require_same_files(first, made, rung)
+    try:
+        continuing.require_continuable(made)
+    except BadInput as error:
+        return _nowhere(made, " ".join(str(error).split()))
     return made
+
+
+def _nowhere(made: Plan, why: str) -> Plan:
+    rejected = (msgspec.structs.replace(c, verdict="rejected", reason=why) for c in made.candidates)
+    return msgspec.structs.replace(made, candidates=tuple(rejected))
 
 
 def _planning(

@@ -13,6 +13,7 @@ import msgspec
 
 from launcher import api
 from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits
+from launcher.executors.here import ask_again
 from launcher.ladder import best, next_step
 from launcher.ledger import Decided
 from launcher.running import climbs
@@ -116,6 +117,7 @@ def next_of(run_id: str, say: Say, stood: Decided | None = None) -> Next:
     why = stopped(book, climb.last.run_id, stood)
     if why is not None:
         return Next(climb, Step(move="stop", why=why))
+    ask_again(climb.origin)
     so_far = [climbs.tried(book, climb, run) for run in climb.runs]
     budget = climbs.left(book, climb)
     refused: list[Refused] = []
@@ -153,7 +155,7 @@ def _resumed(climb: Climb, step: Step, say: Say) -> Next | Refused:
 
 
 def _planned(climb: Climb, step: Step, budget: Budget) -> Plan:
-    run_id = f"{climb.first}-{len(climb.runs) + 1}"
+    run_id = climbs.next_id(ledger(), climb)
     rung, now = climbs.rung_of(climb, step), api.utc_now()
     return api.plan_rung(climb.plan, rung, budget, run_id, least_bytes=step.least_bytes, now=now)
 

@@ -81,13 +81,14 @@ def _looked_at(book: Ledger, run: Run) -> str:
 
 
 def watch(book: Ledger, then: Callable[[Ledger], Iterator[str]]) -> Iterator[str]:
-    """Rounds, one a minute, and what comes after each, until nothing may cost money any more and
-    nothing came."""
+    """Rounds, one a minute, and what comes after each, until nothing may cost money any more,
+    nothing came, and no climb waits to go on: its next rung is to be held too."""
     while True:
         yield from round_of(book)
         came = list(then(book))
         yield from came
-        if not came and not any(open_machines(run) for run in book.runs()):
+        open_now = any(open_machines(run) for run in book.runs())
+        if not came and not open_now and not book.undecided():
             return
         time.sleep(ROUND_SECONDS)
 

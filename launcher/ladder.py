@@ -9,7 +9,7 @@ from math import inf
 
 import msgspec
 
-from jobs.spec import GateResult, JobSpec, Strategy
+from jobs.spec import GateResult, JobSpec, Strategy, adapter_shape
 from launcher.errors import BadInput
 from launcher.inputs.validate import convert
 from launcher.inputs.yaml_tree import put
@@ -95,12 +95,16 @@ def _nearly(gate: GateResult, near_miss: float) -> bool:
 
 def _later(escalation: Escalation, job: JobSpec, first: Rung) -> Iterator[tuple[Rung, JobSpec]]:
     """The rungs from the first one's strategy on; one that changes nothing, or makes the adapter
-    smaller, is none."""
+    smaller, is none, nor is one whose adapter or base the job's `resume_from` does not have."""
     seen = [job_of(job, first)]
     begun = False
     for rung in escalation.rungs:
         begun = begun or rung.strategy == first.strategy
+        if job.resume_from is not None and rung.strategy != first.strategy:
+            continue
         climbed = job_of(job, rung)
+        if job.resume_from is not None and adapter_shape(climbed.lora) != adapter_shape(job.lora):
+            continue
         if begun and climbed not in seen and climbed.lora.r >= job.lora.r:
             seen.append(climbed)
             yield rung, climbed

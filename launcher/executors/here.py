@@ -2,15 +2,19 @@
 
 import functools
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from jobs.spec import DeviceKind, ResolvedSpec
 from launcher.errors import BadInput
 from launcher.executors.confinement import needs_network
 from launcher.executors.engines import ENGINES, Engine, EngineFailed
 from launcher.executors.environment import PYTHON_VARIABLE
+from launcher.types import Origin
 
 EXECUTOR_VARIABLE = "LORALIFT_EXECUTOR"  # as --executor sets it
 PROCESS = "process"
@@ -22,6 +26,26 @@ SELINUX = Path("/sys/fs/selinux/enforce")  # 1 where it enforces
 class Choice(NamedTuple):
     name: str
     why: str  # one line
+
+
+def remembered(origin: Origin) -> Origin:
+    """The origin with what is asked for now, for who goes on in another process and folder."""
+    python = os.environ.get(PYTHON_VARIABLE, "")
+    found = shutil.which(python) if python else None
+    return msgspec.structs.replace(
+        origin,
+        executor=os.environ.get(EXECUTOR_VARIABLE, ""),
+        python=os.path.abspath(found) if found is not None else python,
+    )
+
+
+def ask_again(origin: Origin) -> None:
+    """Ask, in this process's environment, for what the run was started with, where nothing else
+    is asked for."""
+    asked = {EXECUTOR_VARIABLE: origin.executor, PYTHON_VARIABLE: origin.python}
+    for variable, value in asked.items():
+        if value:
+            os.environ.setdefault(variable, value)
 
 
 def local_executor(spec: ResolvedSpec) -> Choice:

@@ -245,7 +245,7 @@ class SkyPilotExecutor:
     def bring(self, handle: str, until: datetime) -> None:
         cluster, work = name_of(handle), self.folder(handle)
         left = (until - datetime.now(UTC)).total_seconds()
-        # A machine must not go by itself while its files are on their way: rsync is no job. One that
+        # It must not go by itself while its files are on their way: rsync is no job. A machine that
         # is half gone can neither go by itself nor be told; its files may be there still.
         with contextlib.suppress(OutsideFailed):
             self._asked("stay", cluster=cluster, minutes=max(1, int(left / 60)))

@@ -147,7 +147,9 @@ def _here(
             home = str(Path(DEFAULT_STORE).absolute()) if remote else store.url
             bucket = store.url if remote else event.bucket
             # it is climbed on where it was launched, and paid from the budgets of there
-            origin = msgspec.structs.replace(event.origin, escalate="no", budgets=())
+            origin = msgspec.structs.replace(
+                event.origin, escalate="no", budgets=(), executor="", python=""
+            )
             event = msgspec.structs.replace(event, store=home, bucket=bucket, origin=origin)
         if isinstance(event, AttemptStarted):
             handle = executor(event.executor).handle(run_id, event.attempt)

@@ -7,22 +7,26 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from jobs import layout
 from jobs.spec import Strategy
 from launcher import paths
+from launcher.errors import BadInput
 from launcher.ladder import next_step
 from launcher.ledger import Decided, Ledger
+from launcher.running import history
 from launcher.running.budgets import least_left
 from launcher.running.clock import spent, utc_now
 from launcher.running.reconciling import open_machines
 from launcher.running.watching import run_folder
 from launcher.times import stamp
 from launcher.types import Budget, Origin, Plan, Run, Rung, Step, Story, Tried
-from results.records import read_result
+from results.records import read_result, records
 
 # A launcher that the guard started sees its climb through; one that could not is followed by
 # another, but not at every round. Assumption: a provider's bad quarter of an hour.
@@ -102,9 +106,32 @@ def left(book: Ledger, climb: Climb) -> Budget:
 
 
 def _hours(run: Run) -> float:
-    """From the run's start to its end; waiting for an answer at a terminal is not counted."""
-    end = datetime.fromisoformat(run.ended_at) if run.ended_at else utc_now()
+    """From the run's start to its end; waiting for an answer at a terminal is not counted, nor the
+    time until somebody noticed the end."""
+    last = run.attempts[-1]
+    seen = [r.at for r in records(run_folder(run) / layout.METRICS) if r.at >= last.started_at]
+    ends = [at for at in (run.ended_at, last.gone_at, *seen[-1:]) if at]
+    end = min((datetime.fromisoformat(at) for at in ends), default=utc_now())
     return max(0.0, (end - datetime.fromisoformat(run.created_at)).total_seconds() / 3600)
+
+
+def next_id(book: Ledger, climb: Climb) -> str:
+    """FIRST-2, FIRST-3 …: the first that no run has, in the ledger, the folder or the bucket.
+    Raises OutsideFailed where the bucket cannot be looked at."""
+    numbers = count(len(climb.runs) + 1)
+    ids = (f"{climb.first}-{number}" for number in numbers)
+    return next(run_id for run_id in ids if _is_free(book, climb.last, run_id))
+
+
+def _is_free(book: Ledger, last: Run, run_id: str) -> bool:
+    if book.find(run_id) is not None or (Path(last.store) / run_id).exists():
+        return False
+    try:
+        if last.bucket:
+            history.require_free(last.bucket, run_id)
+    except BadInput:
+        return False
+    return True
 
 
 def rung_of(climb: Climb, step: Step) -> Rung:
@@ -146,23 +173,35 @@ def _told(book: Ledger, climb: Climb, run: Run) -> Story:
 
 def carried_on(book: Ledger) -> Iterator[str]:
     """Start a launcher for each climb that waits for its next step and that nobody is at: it sees
-    it through as one at a terminal would. A line of each."""
+    it through as one at a terminal would. A line of each, its trouble too: that is not the
+    others'."""
     for last in book.undecided():
-        if open_machines(last):
-            continue
-        with at_it(last.climb) as free:
-            waits = free and not _tried_lately(last.climb) and _leads_on(book, last)
-        if waits:
-            log = _launcher_for(last, book.origin(last.run_id))
-            yield f"{last.climb}: its climb goes on after {last.run_id}, {last.reason}; see {log}"
+        try:
+            said = _carried_on(book, last)
+        except Exception as error:
+            said = f"{last.climb}: {' '.join(str(error).split()) or repr(error)}"
+        if said is not None:
+            yield said
+
+
+def _carried_on(book: Ledger, last: Run) -> str | None:
+    if open_machines(last):
+        return None
+    with at_it(last.climb) as free:
+        waits = free and not _tried_lately(last.climb) and _leads_on(book, last)
+    if not waits:
+        return None
+    log = _launcher_for(last, book.origin(last.run_id))
+    return f"{last.climb}: its climb goes on after {last.run_id}, {last.reason}; see {log}"
 
 
 def _leads_on(book: Ledger, last: Run) -> bool:
     """Whether the ladder has anything after the run; where not, that is written down."""
     climb = climb_of(book, last.run_id)
-    if climb.plan.ladder is None:
-        return False
-    step = next_step(climb.plan.ladder, [tried(book, climb, run) for run in climb.runs], None, ())
+    step = Step(move="stop", why="the run does not climb")
+    if climb.plan.ladder is not None:
+        so_far = [tried(book, climb, run) for run in climb.runs]
+        step = next_step(climb.plan.ladder, so_far, None, ())
     if step.move in ("done", "stop"):
         decide(book, last.run_id, step)
         return False

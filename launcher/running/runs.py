@@ -12,7 +12,7 @@ from launcher.catalog.providers import LOCAL
 from launcher.errors import BadInput, NoCapacity, NothingFits
 from launcher.executors import chosen_executor, executor
 from launcher.executors.base import Say
-from launcher.executors.here import local_executor
+from launcher.executors.here import ask_again, local_executor, remembered
 from launcher.ledger import (
     AttemptStarted,
     BudgetSet,
@@ -84,7 +84,7 @@ def submit(
         history.require_free(bucket, made.run_id)
     budget = msgspec.structs.replace(made.budget, to_bucket=bool(bucket))
     made = msgspec.structs.replace(made, budget=budget)
-    origin, sets = _drawing(made, origin or Origin(), project)
+    origin, sets = _drawing(made, remembered(origin or Origin()), project)
     created = RunCreated(plan=made, store=str(home), bucket=bucket, origin=origin)
     with book.alone():
         if origin.climb:
@@ -201,6 +201,7 @@ def resumption(run_id: str, say: Say) -> Resumption:
     """
     book = ledger()
     run, stood = reconcile(book, book.run(run_id)), book.decided(run_id)
+    ask_again(book.origin(run_id))
     if not run.ended or open_machines(run):
         raise BadInput(f"run {run_id} is {run.state}; `launch logs {run_id} -f` follows it")
     if run.state == "SUCCEEDED":

@@ -23,6 +23,9 @@ class Origin(Struct, frozen=True, kw_only=True):
     rung: int = 0
     escalate: Escalate = "no"
     budgets: tuple[str, ...] = ()  # their names in the ledger
+    # What --executor and --python asked for; "": nothing
+    executor: str = ""
+    python: str = ""
 
 
 class Tried(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,8 @@
 """A climb over rented machines: plans, ledger and budgets are real; the executor has no machine,
 and what SkyPilot would answer is told."""
 
+import json
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -10,21 +12,24 @@ import pytest
 from click.testing import CliRunner
 
 from jobs import layout
-from jobs.spec import GateResult, Result, encode
-from launcher import api, cli, climbing, paths
+from jobs.spec import GateResult, PhaseRecord, Result, encode
+from launcher import api, cli, climbing, guard, paths
 from launcher.errors import BadInput, NothingFits, OutsideFailed
 from launcher.estimate.calibration import card_name
 from launcher.executors.base import Order, Sight
+from launcher.executors.environment import PYTHON_VARIABLE
+from launcher.executors.here import EXECUTOR_VARIABLE
 from launcher.ledger import Ledger, MachineChanged, Measured, StateChanged
 from launcher.recipes import Flags
 from launcher.running import runs
 from launcher.running.budgets import Project, account, left
-from launcher.running.climbs import carried_on, decide
+from launcher.running.climbs import carried_on, climb_of, decide
+from launcher.running.climbs import left as left_of
 from launcher.running.clock import spent, utc_now
 from launcher.running.next_offer import Place
 from launcher.running.reconciling import ledger
 from launcher.times import stamp
-from launcher.types import Measurement, Origin, Plan, Step
+from launcher.types import Measurement, Origin, Plan, Rung, Step
 from tests.unit.launcher.plans import dollars
 
 CAP = 4.0
@@ -71,10 +76,14 @@ def runner(apart: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Rent
     return found
 
 
-def first(project: Project | None = None, *sets: str) -> Plan:
+def planned(*sets: str) -> Plan:
     gate = "gates=[{metric: m, min: 0.9}]"
     flags = Flags(strategy="qlora", max_cost=CAP, providers=("runpod", "aws"), sets=(gate, *sets))
-    made = api.plan(None, flags, run_id="climb", now=utc_now())
+    return api.plan(None, flags, run_id="climb", now=utc_now())
+
+
+def first(project: Project | None = None, *sets: str) -> Plan:
+    made = planned(*sets)
     runs.submit(made, "runs", lambda _: None, Origin(escalate="yes"), project)
     return made
 
@@ -236,6 +245,36 @@ def test_other_data_is_no_rung_of_the_same(runner: Rented, tmp_path: Path) -> No
     end("climb", 0.5, 0.1)
     rows.write_text("".join(source.read_text().splitlines(keepends=True)[:800]))
     with pytest.raises(BadInput, match="has changed since climb was trained on it"):
+        climbing.next_of("climb", lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "after"),
+    [
+        ("data.validation", "60 rows", "40 rows"),
+        ("data.test", "60 rows", "40 rows"),
+        ("data.replay", "60 rows", "40 rows"),
+        ("eval.golden", "60 rows", "40 rows"),
+        ("eval.schema", '{"type": "object"}', '{"type": "array"}'),
+        ("eval.metrics", "def half(row): return 0.5", "def half(row): return 1.0"),
+    ],
+)
+def test_what_a_rung_is_judged_by_stays(
+    runner: Rented, tmp_path: Path, key: str, before: str, after: str
+) -> None:
+    def content(of: str) -> str:
+        rows = (paths.job_code() / "sample" / "train.jsonl").read_text().splitlines(keepends=True)
+        return "".join(rows[: int(of.split()[0])]) if of.endswith("rows") else of
+
+    file = tmp_path / {"eval.schema": "a.json", "eval.metrics": "own.py"}.get(key, "rows.jsonl")
+    file.write_text(content(before))
+    first(None, f"{key}=[{file}:half]" if key == "eval.metrics" else f"{key}={file}")
+    end("climb", 0.5, 0.1)
+    assert climbing.next_of("climb", lambda _: None).goes_on
+    file.write_text(content(after))
+    with pytest.raises(
+        BadInput, match=rf"{file.name} \({key}.*has changed since climb was trained"
+    ):
         climbing.next_of("climb", lambda _: None)
 
 
@@ -405,3 +444,119 @@ def test_who_leaves_a_climb_on_without_a_store_is_refused(
     assert isinstance(refused.exception, BadInput)
     assert "the machine may go before anybody fetches its results" in str(refused.exception)
     assert [run.run_id for run in ledger().undecided()] == ["climb"]  # nothing is decided by that
+
+
+def test_one_climb_s_trouble_is_a_line_and_the_next_is_looked_at(runner: Rented) -> None:
+    made = first()
+    other = msgspec.structs.replace(made, run_id="other")
+    runs.submit(other, "runs", lambda _: None, Origin(escalate="yes"))
+    end("climb", 0.5, 0.1)
+    end("other", 0.95, 0.1, "LOST")
+    paths.climb_lock("climb").mkdir(parents=True)  # no lock can be taken
+    book = ledger()
+    (said,) = carried_on(book)
+    assert said.startswith("climb: ")
+    assert "Is a directory" in said
+    assert [run.run_id for run in book.undecided()] == ["climb"]
+
+
+def test_the_watch_goes_on_while_a_climb_waits(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another launcher is at it, for two rounds: its next rung would be held from here too."""
+    first()
+    end("climb", 0.5, 0.1)
+    book, rounds = ledger(), []
+
+    def slept(seconds: float) -> None:
+        rounds.append(seconds)
+        if len(rounds) == 2:
+            climbing.stop(climbing.next_of("climb", lambda _: None), "not wanted")
+
+    monkeypatch.setattr(guard.time, "sleep", slept)
+    with climbing.at_it("climb"):
+        assert list(guard.watch(book, carried_on)) == []
+    assert len(rounds) == 2
+
+
+def test_hours_that_nobody_looked_are_not_counted(runner: Rented) -> None:
+    """The job was done after an hour; the machine's end was noticed seven hours later."""
+    made = first()
+    end("climb", 0.5, 8.0)
+    book, now = ledger(), utc_now()
+    began, done = (stamp(now - timedelta(hours=hours)) for hours in (8, 7))
+    with book._transaction():
+        book._db.execute("UPDATE runs SET created_at = ? WHERE run_id = 'climb'", (began,))
+    climb = climb_of(book, "climb")
+    assert left_of(book, climb).max_hours == pytest.approx(made.budget.max_hours - 8, abs=0.01)
+    record = PhaseRecord(at=done, phase="done")
+    (paths.work_folder("climb") / layout.METRICS).write_bytes(msgspec.json.encode(record) + b"\n")
+    assert left_of(book, climb).max_hours == pytest.approx(made.budget.max_hours - 1, abs=0.01)
+    gone = stamp(now - timedelta(hours=7.5))
+    with book._transaction():
+        book._db.execute("UPDATE machines SET gone_at = ? WHERE run_id = 'climb'", (gone,))
+    climb = climb_of(book, "climb")
+    assert left_of(book, climb).max_hours == pytest.approx(made.budget.max_hours - 0.5, abs=0.01)
+
+
+def test_a_rung_that_cannot_go_on_from_the_parent_is_passed_over(
+    runner: Rented, tmp_path: Path
+) -> None:
+    """The ladder was planned before the parent was looked at for each rung: now it is."""
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    settings = {"r": 16, "lora_alpha": 32, "task_type": "CAUSAL_LM", "peft_type": "LORA"}
+    (parent / "adapter_config.json").write_text(json.dumps(settings))
+    (parent / "adapter_model.safetensors").write_bytes(b"weights")
+    slower = Rung(strategy="qlora", set={"train.learning_rate": 1e-5})
+    made = planned(f"resume_from={parent}")
+    assert made.ladder is not None
+    wider = Rung(strategy="qlora", set={"lora.r": 32})
+    one = made.ladder.rungs[0]
+    rungs = (one, *(msgspec.structs.replace(one, rung=rung) for rung in (wider, slower)))
+    ladder = msgspec.structs.replace(made.ladder, rungs=rungs)
+    made = msgspec.structs.replace(made, ladder=ladder)
+    runs.submit(made, "runs", lambda _: None, Origin(escalate="yes"))
+    end("climb", 0.87, 0.1)
+    found = climbing.next_of("climb", lambda _: None)
+    assert (found.step.move, found.step.rung) == ("climb", 2)
+    assert found.plan is not None
+    assert found.plan.job.train.learning_rate == 1e-5
+
+    refused = api.plan_rung(made, wider, made.budget, "climb-2", now=utc_now())
+    assert refused.chosen is None
+    assert "lora.r: the parent has 16, this run 32" in refused.candidates[0].reason
+
+
+def test_a_rung_takes_a_name_that_nobody_has(runner: Rented, tmp_path: Path) -> None:
+    made = first()
+    runs.submit(msgspec.structs.replace(made, run_id="climb-2"), "runs", lambda _: None)
+    (tmp_path / "runs" / "climb-3").mkdir(parents=True)
+    end("climb", 0.5, 0.1)
+    assert climb_on() == "climb-4"
+    assert [run.run_id for run in ledger().climb("climb")] == ["climb", "climb-4"]
+
+
+def test_executor_and_python_are_those_of_the_first_run(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The guard's launcher and a second terminal have neither in their environment."""
+    python = tmp_path / "env" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    monkeypatch.setenv(EXECUTOR_VARIABLE, "process")
+    monkeypatch.setenv(PYTHON_VARIABLE, "env/python")  # of this folder
+    first()
+    end("climb", 0.5, 0.1)
+    origin = ledger().origin("climb")
+    assert (origin.executor, origin.python) == ("process", str(python))
+    monkeypatch.delenv(EXECUTOR_VARIABLE)
+    monkeypatch.delenv(PYTHON_VARIABLE)
+    assert climb_on() == "climb-2"
+    assert (os.environ[EXECUTOR_VARIABLE], os.environ[PYTHON_VARIABLE]) == ("process", str(python))
+    assert ledger().origin("climb-2").python == str(python)
+    monkeypatch.setenv(EXECUTOR_VARIABLE, "docker")  # asked for now
+    end("climb-2", 0.5, 0.1)
+    climbing.next_of("climb", lambda _: None)
+    assert os.environ[EXECUTOR_VARIABLE] == "docker"

@@ -77,6 +77,15 @@ def test_a_rung_that_changes_nothing_is_none():
     assert names(climbed(made(job))) == [("qlora", None), ("lora", None)]
 
 
+def test_what_goes_on_from_an_adapter_keeps_its_shape_and_its_base():
+    job = msgspec.structs.replace(JUDGED, resume_from="hub:me/adapter")
+    slower = Rung(strategy="qlora", set={"train.learning_rate": 1e-5})
+    fewer = Rung(strategy="qlora", set={"lora.targets": ["q_proj"]})
+    full = Rung(strategy="full")
+    found = climbed(made(job), Escalation(rungs=(*RUNGS, fewer, full, slower)))
+    assert [one.rung for one in found.rungs[1:]] == [slower]
+
+
 def test_where_no_gate_can_fail_nothing_is_above():
     assert names(climbed(made(msgspec.structs.replace(JUDGED, gates=())))) == [("qlora", None)]
 

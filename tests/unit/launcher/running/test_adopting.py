@@ -65,7 +65,7 @@ def plan(small_plan: Plan) -> Plan:
     )
 
 
-THERE = Origin(escalate="yes", budgets=("project/p",))
+THERE = Origin(escalate="yes", budgets=("project/p",), executor="docker", python="/there/python")
 
 
 def begin(book: Ledger, plan: Plan, run_id: str, store: Path, executor: str = "process") -> Path:

@@ -1,5 +1,6 @@
 """Where a run goes when it cannot stay: the ledger is real; executor and prices are as told."""
 
+import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from launcher import paths
 from launcher.checking import rentable
 from launcher.errors import BadInput, NoCapacity, NothingFits, OutsideFailed
 from launcher.executors.base import Order, Sight
+from launcher.executors.here import EXECUTOR_VARIABLE
 from launcher.ledger import AttemptStarted, Ledger, MachineChanged, PassedOver, StateChanged
 from launcher.running import runs, starting
 from launcher.running.clock import clock_of, utc_now
@@ -211,6 +213,16 @@ def test_a_resume_is_looked_at_and_priced_before_anything_is_started(
     runs.resume(ready, lambda _: None)
     assert [a.microusd_per_hour for a in book.run(RUN).attempts] == [dollars(0.5), dollars(0.8)]
     assert runner.cleared == ["told:run-1-1"]
+
+
+def test_a_resume_asks_for_the_executor_that_the_run_was_started_with(
+    runner: Told, prices, made: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(EXECUTOR_VARIABLE, "process")
+    ended(made, 1.0)
+    monkeypatch.delenv(EXECUTOR_VARIABLE)
+    runs.resumption(RUN, lambda _: None)
+    assert os.environ[EXECUTOR_VARIABLE] == "process"
 
 
 def test_what_a_checkpoint_keeps_need_not_be_paid_for_again(
