@@ -19,14 +19,8 @@ from launcher.ledger import Decided
 from launcher.running import climbs
 from launcher.running.climbs import Climb
 from launcher.running.reconciling import ledger, open_machines, reconcile
-from launcher.running.runs import (
-    Resumption,
-    require_not_stopped,
-    resume,
-    resumption,
-    stopped,
-    submit,
-)
+from launcher.running.runs import Resumption, resume, resumption, submit
+from launcher.running.stops import require_not_stopped, stopped
 from launcher.types import MICROUSD, Budget, Candidate, Plan, Refused, Run, Step, Story
 
 Say = Callable[[str], None]

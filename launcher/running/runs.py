@@ -31,6 +31,7 @@ from launcher.running.next_offer import Place, Search, next_place
 from launcher.running.reconciling import finish, ledger, open_machines, reconcile
 from launcher.running.saved import share_saved
 from launcher.running.starting import BUCKET_SECRETS, start
+from launcher.running.stops import require_not_stopped
 from launcher.times import stamp
 from launcher.types import Candidate, Origin, Plan, Run
 from results.collect import require_free_place
@@ -93,20 +94,6 @@ def submit(
         _begin(book, made, origin, _attempt(1, made, Place(0, chosen), bucket))
     _start_somewhere(book, made, [made.candidates.index(c) for c in made.fallbacks], say)
     return made.run_id
-
-
-def require_not_stopped(book: Ledger, run_id: str, stood: Decided | None = None) -> None:
-    """To be asked in the transaction that writes what comes after the run. Raises BadInput where
-    somebody has decided that nothing does; `stood` is a stop that was known of."""
-    why = stopped(book, run_id, stood)
-    if why is not None:
-        raise BadInput(f"nothing comes after run {run_id}: {why}")
-
-
-def stopped(book: Ledger, run_id: str, stood: Decided | None = None) -> str | None:
-    """Why nothing comes after the run, where that was decided since `stood` was read."""
-    said = book.decided(run_id)
-    return said.why if said is not None and said.move == "stop" and said != stood else None
 
 
 def _drawing(
