@@ -2,6 +2,7 @@
 waits, and the rented machine does what its test tells it."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -352,21 +353,22 @@ def test_an_interrupt_ends_the_machine_first(world, proved):
 
 def test_the_script_kills_the_watchdog_and_halts_what_else_is_of_the_run():
     """On real processes; those of another run, and of none, go on."""
+    ours = f"halted-{os.getpid()}"  # other tests may run on this machine
     sleeping = [sys.executable, "-c", "import time; time.sleep(120)"]
 
     def start(run_id: str, *words: str) -> "subprocess.Popen[bytes]":
         spec = json.dumps({"run_id": run_id, "seed": 1}, separators=(",", ":"))
         return subprocess.Popen([*sleeping, *words], env={"LORALIFT_SPEC": spec})
 
-    watchdog = start("halted-1", "-m", "jobs.watchdog")
-    other = start("halted-10", "-m", "jobs.watchdog")
+    watchdog = start(ours, "-m", "jobs.watchdog")
+    other = start(f"{ours}0", "-m", "jobs.watchdog")
     processes = [watchdog, other]
     try:
-        assert asked_to_halt("halted-1") == ""  # its job has not begun
+        assert asked_to_halt(ours) == ""  # its job has not begun
         assert watchdog.poll() is None
-        job = start("halted-1", "-m", "jobs.distributed")
+        job = start(ours, "-m", "jobs.distributed")
         processes.append(job)
-        found = json.loads(asked_to_halt("halted-1"))
+        found = json.loads(asked_to_halt(ours))
         assert found == {"killed": f" {watchdog.pid}", "halted": f" {job.pid}", "moving": ""}
         assert watchdog.wait(10) == -9
         assert "T (stopped)" in Path(f"/proc/{job.pid}/status").read_text()
