@@ -19,12 +19,12 @@ import yaml
 from jobs import layout
 from launcher.executors import environment
 from results.collect import verify
+from tests.integration.buckets import CLIENT, SERVER
 from tests.integration.command import ROOT
 from tests.integration.environments import kept_environment
 from tests.integration.slurm import machine
 from tests.integration.slurm.cluster import SlurmCluster
 from tests.integration.slurm.records import Held
-from tests.integration.test_stores import CLIENT, SERVER
 from tests.servers import seaweedfs
 from tests.servers.seaweedfs import BUCKET, SeaweedFS
 

@@ -23,6 +23,7 @@ from jobs import layout
 from jobs.spec import Result
 from launcher.executors import environment
 from results.collect import verify
+from tests.integration.buckets import CLIENT, SERVER
 from tests.integration.environments import kept_environment
 from tests.integration.slurm.cluster import SlurmCluster
 from tests.integration.slurm.launching import (
@@ -32,7 +33,6 @@ from tests.integration.slurm.launching import (
     secret,
     until,
 )
-from tests.integration.test_stores import CLIENT, SERVER
 from tests.servers import seaweedfs
 from tests.servers.seaweedfs import BUCKET
 
