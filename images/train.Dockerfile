@@ -29,11 +29,12 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     touch "$home/ready"
 
 FROM environment AS code
+ARG CUDA
 COPY jobs /opt/loralift/code/jobs
 COPY results /opt/loralift/code/results
 RUN --mount=type=bind,source=images/check_stack.py,target=/tmp/check_stack.py \
     /opt/loralift/venv/bin/python -m compileall -q /opt/loralift/code \
-    && /opt/loralift/venv/bin/python -P /tmp/check_stack.py /opt/loralift/requirements.lock
+    && /opt/loralift/venv/bin/python -P /tmp/check_stack.py /opt/loralift/requirements.lock "$CUDA"
 
 # Debian, root, and what SkyPilot 0.14.1 installs on RunPod (sky/provision/runpod/utils.py) or asks of
 # a machine: found there, it costs no paid minute.
@@ -51,12 +52,13 @@ COPY --from=environment /opt/loralift /opt/loralift
 COPY --from=code /opt/loralift/code /opt/loralift/code
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     PYTHONPATH=/opt/loralift/code PYTHONNOUSERSITE=1 PYTHONUNBUFFERED=1
-ARG WIRE_VERSION LOCK_SHA256 CONTENT VERSION REVISION
+ARG WIRE_VERSION LOCK_SHA256 CUDA CONTENT VERSION REVISION
 LABEL org.opencontainers.image.title="loralift-train" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       loralift.wire_version="${WIRE_VERSION}" \
       loralift.lock_sha256="${LOCK_SHA256}" \
+      loralift.cuda="${CUDA}" \
       loralift.content="${CONTENT}"
 # None: RunPod appends to it the shell with which SkyPilot starts sshd.
 ENTRYPOINT []
@@ -68,12 +70,13 @@ COPY --from=environment /opt/loralift /opt/loralift
 COPY --from=code /opt/loralift/code /opt/loralift/code
 ENV HOME=/tmp NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     PYTHONPATH=/opt/loralift/code PYTHONNOUSERSITE=1 PYTHONUNBUFFERED=1
-ARG WIRE_VERSION LOCK_SHA256 CONTENT VERSION REVISION
+ARG WIRE_VERSION LOCK_SHA256 CUDA CONTENT VERSION REVISION
 LABEL org.opencontainers.image.title="loralift-train" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       loralift.wire_version="${WIRE_VERSION}" \
       loralift.lock_sha256="${LOCK_SHA256}" \
+      loralift.cuda="${CUDA}" \
       loralift.content="${CONTENT}"
 USER 65534:65534
 ENTRYPOINT ["/opt/loralift/venv/bin/python", "-P", "-m", "jobs.train"]

@@ -49,16 +49,25 @@ def push(reference: str, target: Any, engine: str | None) -> None:
 
 @images.command()
 @click.argument("reference", required=False)
+@TARGET
 @ENGINE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_context
-def check(context: click.Context, reference: str | None, engine: str | None, as_json: bool) -> None:
-    """Whether an image fits this version: its code, lock, architecture, driver and size."""
+def check(
+    context: click.Context, reference: str | None, target: Any, engine: str | None, as_json: bool
+) -> None:
+    """Whether an image fits this version: its code, lock, architecture, driver and size.
+
+    REFERENCE is asked of its registry, by skopeo, and nothing is pulled; without one, this
+    machine's own image is looked at.
+    """
     from launcher import building
     from launcher.display.tables import table
-    from launcher.executors import image
 
-    found = building.check(reference or image.reference(), engine)
+    if reference is not None:
+        found = building.check_in_registry(reference)
+    else:
+        found = building.check(target, engine)
     if as_json:
         write_json({"checks": found})
     else:

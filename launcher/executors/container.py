@@ -14,17 +14,18 @@ from pathlib import Path
 from jobs import layout
 from jobs.spec import Failure
 from launcher.catalog import host
-from launcher.errors import BadInput, OutsideFailed
+from launcher.errors import NotHere, OutsideFailed
 from launcher.executors import image
-from launcher.executors.base import Order, Say, Sight
+from launcher.executors.base import GRACE_SECONDS, Order, Say, Sight
 from launcher.executors.claims import hold, wait
 from launcher.executors.confinement import Cell, arguments, needs_network
 from launcher.executors.engines import Engine, EngineFailed, State, is_missing
-from launcher.executors.local import GRACE_SECONDS, LocalExecutor, lay_out
+from launcher.executors.local import LocalExecutor, lay_out
 from launcher.types import Offer
 from results.records import is_at_work, read_result
 
-START_SECONDS = 120.0  # for the engine to set a container up, on a slow disk. Assumption
+# For the engine to set a container up, or to take it away, on a slow disk. Assumption.
+START_SECONDS = 120.0
 LOCK_SECONDS = 60.0  # for its first process to hold the run's lock. Assumption
 _TOKEN = "HF_TOKEN"
 
@@ -40,18 +41,19 @@ class ContainerExecutor(LocalExecutor):
         named = image.reference()
         labels = self._engine.labels(named)
         if labels is None:
-            raise BadInput(
+            raise NotHere(
                 f"{self.scheme} has no image {named}: `launch images build` makes it\n"
                 "or --executor process"
             )
         mistake = image.mistake_in(labels)
         if mistake is not None:
-            raise BadInput(f"{named}: {mistake}; `launch images build` makes it anew")
+            raise NotHere(f"{named}: {mistake}; `launch images build` makes it anew")
 
     def submit(self, handle: str, order: Order, say: Say) -> None:
         work = self.folder(handle)
         work.mkdir(parents=True, exist_ok=True)
         with hold(work, seconds=1.0):
+            order.require_wanted()
             self.clear(handle)
             lay_out(work, order.spec)
             self._run(handle, order)
@@ -161,7 +163,7 @@ class ContainerExecutor(LocalExecutor):
 
     def _remove(self, work: Path) -> None:
         with contextlib.suppress(EngineFailed):
-            self._engine.ask("rm", "--force", name_for(work))
+            self._engine.ask("rm", "--force", name_for(work), seconds=START_SECONDS)
         _token_file(work).unlink(missing_ok=True)
 
     def _signal(self, work: Path, what: signal.Signals) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from jobs.spec import WIRE_VERSION
 from launcher import __version__, paths
+from launcher.planning.resolve import CUDA
 
 Target = Literal["local", "cloud"]
 NAME = "loralift-train"
@@ -15,6 +16,8 @@ DOCKERFILE = "images/train.Dockerfile"
 # Labels, beside those of OCI.
 WIRE_LABEL = "loralift.wire_version"
 CONTENT_LABEL = "loralift.content"
+LOCK_LABEL = "loralift.lock_sha256"
+CUDA_LABEL = "loralift.cuda"  # that the lock's torch is built for
 _LOCK = "images/requirements.lock"
 
 
@@ -39,6 +42,10 @@ def content() -> str:
     return digest.hexdigest()[:16]
 
 
+def lock_sha256() -> str:
+    return hashlib.sha256(context()[_LOCK].read_bytes()).hexdigest()
+
+
 def reference(target: Target = "local") -> str:
     """The image's name on this machine."""
     return f"{NAME}:{content()}{'' if target == 'local' else f'-{target}'}"
@@ -48,7 +55,8 @@ def build_arguments(base: str | None, revision: str) -> dict[str, str]:
     """What the Dockerfile's ARGs are given."""
     given = {
         "WIRE_VERSION": str(WIRE_VERSION),
-        "LOCK_SHA256": hashlib.sha256(context()[_LOCK].read_bytes()).hexdigest(),
+        "LOCK_SHA256": lock_sha256(),
+        "CUDA": CUDA,
         "CONTENT": content(),
         "VERSION": __version__,
         "REVISION": revision,

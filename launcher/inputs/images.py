@@ -31,3 +31,9 @@ def digest_of(reference: str) -> str | None:
     """The sha256:… that a reference ends with, if it does."""
     found = _REFERENCE.fullmatch(reference)
     return found["digest"] if found is not None else None
+
+
+def without_tag(reference: str) -> str:
+    """The name alone: neither :TAG nor @DIGEST."""
+    name = reference.partition("@")[0]
+    return name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name

@@ -62,7 +62,7 @@ class SeaweedFS:
         )
 
     def start(self) -> None:
-        """Returns when a signed request is answered; what an earlier start kept is there."""
+        """Returns when what is written can be read; what an earlier start kept is there."""
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
         actions = ["Read", "Write", "List", "Tagging"]
         credentials = [{"accessKey": self.key, "secretKey": self.secret}]
@@ -106,7 +106,9 @@ class SeaweedFS:
         client, deadline = self.client(), time.monotonic() + SECONDS_TO_START
         while True:
             try:
-                client.put_object(Bucket=BUCKET, Key="ready", Body=b"")
+                # an object of no bytes asks nothing of the part that keeps them, the last to start
+                client.put_object(Bucket=BUCKET, Key="ready", Body=b"ready")
+                client.get_object(Bucket=BUCKET, Key="ready")["Body"].read()
                 client.delete_object(Bucket=BUCKET, Key="ready")
                 return
             except (BotoCoreError, ClientError) as error:

@@ -8,7 +8,6 @@ import json
 import subprocess
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from launcher.executors import image
 from tests.integration.containers import engines
 from tests.integration.containers.engines import Docker, Podman
 from tests.integration.containers.launching import ContainerCommand
-from tests.integration.slurm.machine import free_port, until
+from tests.servers import registry
 
 BASE = "debian-minbase:1"
 # What SkyPilot 0.14.1 installs on RunPod where it is missing, and run.sh's and its own commands.
@@ -99,34 +98,18 @@ def test_cloud_has_what_skypilot_asks_for(docker: Docker, base: Path, place: Pat
 
 def test_a_pushed_image_is_pinned_by_its_digest(docker: Docker, base: Path, place: Path) -> None:
     built(docker, base, place, "cloud")
-    port = free_port()
-    settings = place / "registry.yml"
-    settings.write_text(
-        "version: 0.1\n"
-        f"storage: {{filesystem: {{rootdirectory: {place}/registry}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
-    )
-    serve = ["docker-registry", "serve", str(settings)]
-    with subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as registry:
-        try:
-            until("the registry", lambda: answers(port), 30)
-            launch = ContainerCommand(place, docker.variables)
-            named = f"127.0.0.1:{port}/me/train:1"
-            done = launch("images", "push", named, "--target", "cloud", timeout=1200)
-            assert done.returncode == 0, done.stderr
-            pinned = done.stdout.strip()
-            assert pinned.startswith(f"127.0.0.1:{port}/me/train@sha256:")
-            docker.ask("rmi", "--force", named, pinned)
-            docker.ask("pull", "--quiet", pinned)
-            checked = launch("images", "check", pinned)
-            assert checked.returncode == 0, checked.stdout
-        finally:
-            registry.terminate()
-
-
-def answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+    with registry.running(place / "registry") as server:
+        launch = ContainerCommand(place, docker.variables | server.environment)
+        done = launch(
+            "images", "push", f"{server.host}/me/train:1", "--target", "cloud", timeout=1200
+        )
+        assert done.returncode == 0, done.stderr
+        pinned = done.stdout.strip()
+        assert pinned.startswith(f"{server.host}/me/train@sha256:")
+        checked = launch("images", "check", pinned)
+        print(checked.stdout)
+        assert checked.returncode == 0, checked.stdout
+        states = [line.split()[1] for line in checked.stdout.splitlines()[2:]]
+        assert states == ["ok"] * 5
+        docker.ask("rmi", "--force", f"{server.host}/me/train:1", pinned)
+        docker.ask("pull", "--quiet", pinned)

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,20 +70,12 @@ def podman(place: Path, docker: Docker) -> Iterator[Podman]:
     engine = Podman(folder, engines.kept() / "podman")
     try:
         if not engine.ask("images", "--quiet", image.reference()):
-            _carry_over(docker, engine)
+            load = ["/usr/bin/podman", "load", "--quiet"]
+            engines.carry_over(docker, load, engine.variables, folder)
         engines.forget_other_images(engine)
         yield engine
     finally:
         engine.stop()
-
-
-def _carry_over(docker: Docker, podman: Podman) -> None:
-    save = docker.command("save", image.reference())
-    load = ["/usr/bin/podman", "load", "--quiet"]
-    environ = {**os.environ, **docker.variables, **podman.variables}
-    with subprocess.Popen(save, env=environ, stdout=subprocess.PIPE) as saving:
-        done = subprocess.run(load, stdin=saving.stdout, env=environ, capture_output=True)
-    assert (saving.returncode, done.returncode) == (0, 0), done.stderr[-2000:]
 
 
 @pytest.fixture(scope="session", params=["docker", "podman"])

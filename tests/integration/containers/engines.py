@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ NEEDED = {
     "/usr/sbin/dockerd": "docker.io",
     "/usr/bin/podman": "podman",
     "/usr/sbin/runc": "runc",
+    "/usr/bin/newuidmap": "uidmap",
 }
 BASE = "debian-packed:2"
 HOOK = "nvidia-container-runtime-hook"
@@ -56,9 +57,9 @@ class Docker:
         self._daemon: subprocess.Popen[bytes] | None = None
         self.variables = {"DOCKER_HOST": f"unix://{folder}/sock", "PATH": f"/usr/bin:{_path()}"}
 
-    def start(self, *first_on_path: Path) -> None:
+    def start(self, *first_on_path: Path, options: Sequence[str] = ()) -> None:
         """Returns when it answers. With what it may start first on its PATH."""
-        options = [f"--data-root={self._home}", f"--exec-root={self._folder}/exec"]
+        options = [*options, f"--data-root={self._home}", f"--exec-root={self._folder}/exec"]
         options += ["--pidfile", f"{self._folder}/pid", "--host", self.variables["DOCKER_HOST"]]
         options += ["--iptables=false", "--ip6tables=false", "--bridge=none"]
         options += ["--default-ulimit", "nofile=20000:20000"]
@@ -82,7 +83,8 @@ class Docker:
         assert self._daemon is not None, "it was started"
         self._daemon.send_signal(signal.SIGTERM)
         self._daemon.wait(60)
-        unmount_below(self._folder)
+        for folder in (self._folder, self._home):  # a daemon mounts its own folder onto itself
+            unmount(folder)
 
     def kill(self) -> None:
         """The daemon alone, as a crash does: its containers go on."""
@@ -124,7 +126,7 @@ class Podman:
 
     def stop(self) -> None:
         self.ask("rm", "--all", "--force")
-        unmount_below(self._home)
+        unmount(self._home)
 
     def ask(self, *arguments: str) -> str:
         return ask(["/usr/bin/podman", *arguments], self.variables)
@@ -170,6 +172,22 @@ def index(folder: Path, settings: Path) -> Iterator[Path]:
             thread.join()
 
 
+def carry_over(docker: Docker, load: list[str], variables: Mapping[str, str], cwd: Path) -> None:
+    """This version's image from Docker to whom `load` asks, with those variables."""
+    save = docker.command("save", image.reference())
+    environ = {**os.environ, **docker.variables}
+    with subprocess.Popen(save, env=environ, stdout=subprocess.PIPE) as saving:
+        done = subprocess.run(
+            load,
+            cwd=cwd,
+            env={**os.environ, **variables},
+            stdin=saving.stdout,
+            capture_output=True,
+            text=True,
+        )
+    assert (saving.returncode, done.returncode) == (0, 0), done.stderr[-2000:]
+
+
 def forget_other_images(engine: Docker | Podman) -> None:
     """Of earlier versions: the storage is kept, and each is gigabytes."""
     named = engine.ask(
@@ -180,10 +198,10 @@ def forget_other_images(engine: Docker | Podman) -> None:
             engine.ask("rmi", "--force", name)
 
 
-def unmount_below(folder: Path) -> None:
-    """What a daemon that was ended left mounted there, the innermost first."""
+def unmount(folder: Path) -> None:
+    """What an engine that was ended left mounted there and below, the innermost first."""
     mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    for place in sorted(filter(lambda m: m.startswith(f"{folder}/"), mounted), reverse=True):
+    for place in sorted(filter(lambda m: f"{m}/".startswith(f"{folder}/"), mounted), reverse=True):
         subprocess.run(["umount", "--lazy", place], check=True)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jobs import layout
 from tests.integration.command import ROOT, Command
 
 SHORT = ("--set", "train.epochs=0.3", "--set", "eval.limit=2", "--set", "gates=[]")
@@ -77,3 +78,9 @@ def short_run(launch: Command, run_id: str, *flags: str) -> tuple[Path, dict, st
     assert done.returncode == 0, done.stderr[-3000:]
     answer = json.loads(done.stdout)
     return Path(answer["folder"]), answer["result"], done.stderr
+
+
+def losses(folder: Path) -> list[tuple]:
+    """Step, loss and norm of the gradients, of each step."""
+    lines = map(json.loads, (folder / layout.METRICS).read_text().splitlines())
+    return [(r["step"], r["loss"], r["grad_norm"]) for r in lines if r["event"] == "step"]

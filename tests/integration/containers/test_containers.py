@@ -21,14 +21,9 @@ from launcher.types import MIB
 from results.sums import sha256_of
 from tests.integration.command import ROOT
 from tests.integration.containers.engines import HOOK, Docker, Podman
-from tests.integration.containers.launching import ContainerCommand, short_run
+from tests.integration.containers.launching import ContainerCommand, losses, short_run
 
 CARDS = "NVIDIA A10|23028|0|8.6|0;NVIDIA A10|23028|0|8.6|0"
-
-
-def losses(folder: Path) -> list[tuple]:
-    lines = map(json.loads, (folder / layout.METRICS).read_text().splitlines())
-    return [(r["step"], r["loss"], r["grad_norm"]) for r in lines if r["event"] == "step"]
 
 
 def test_a_run_is_the_same_in_a_container_and_sees_its_folder_alone(
