@@ -15,6 +15,7 @@ from jobs.replies import read_reply
 from jobs.schema import Schema
 from jobs.sources import data_file
 from jobs.spec import ResolvedSpec
+from jobs.spec.metrics import ANSWERS, LOSSES, SCHEMA, of_answers
 
 # The user's functions are tried on this many rows before training: a spread needs more than one.
 ROWS_TRIED = 4
@@ -41,7 +42,7 @@ class Rules:
             counted["cited_ids_exist"] = there
             counted["hallucination_rate"] = [not known for known in there]
         if self.schema is not None:
-            counted[metrics.SCHEMA_NAME] = [self.schema.holds(answer) for answer in answers]
+            counted[SCHEMA] = [self.schema.holds(answer) for answer in answers]
         near = {name: wilson(sum(hits), len(hits)) for name, hits in counted.items() if hits}
         found = Measured(metrics.shares(counted), near)
         asked = [question.text for question in questions]
@@ -73,18 +74,17 @@ def rules_of(
         raise BadInput("eval.metrics: no row asks a question, so there is no answer to judge")
     tried = pairs[:ROWS_TRIED]
     names = own_metrics.names_after_trial(own, [r for _, r in tried], [q for q, _ in tried])
-    built_in = [*metrics.NAMES, *([metrics.SCHEMA_NAME] if schema is not None else [])]
-    require_metric(job.train.select_by, built_in, names)
+    require_metric(job.train.select_by, of_answers(job.eval), names)
     known = cited_anywhere([*references, *training_answers])
     return Rules(schema, own, known, job.seed), warnings
 
 
-def require_metric(name: str | None, built_in: list[str], own: list[str]) -> None:
+def require_metric(name: str | None, built_in: Sequence[str], own: list[str]) -> None:
     """Raises `BadInput` for a metric to choose by that no evaluation would give."""
     known = ["loss", *built_in, *own]
     if name is not None and name not in known:
         raise BadInput(f"train.select_by: {name}: not one of {', '.join(known)}")
     taken = {own_name.partition("/")[0] for own_name in own}
-    taken &= {"loss", "perplexity", *metrics.NAMES, metrics.SCHEMA_NAME}
+    taken &= {*LOSSES, *ANSWERS, SCHEMA}
     if taken:
         raise BadInput(f"eval.metrics: {', '.join(sorted(taken))}: a metric of that name exists")

@@ -11,27 +11,16 @@ from collections.abc import Mapping, Sequence
 
 from jobs.replies import read_reply
 from jobs.spec import Gate
+from jobs.spec.metrics import ANSWERS, LOSSES, SCHEMA
 
 # Each distinct training answer is scored on every validation row; beyond this many the rest,
 # which are rarer, are not tried.
 CONSTANTS_TRIED = 1000
 
-# What every answer is judged by, whatever else a recipe asks for.
-NAMES = (
-    "exact_match",
-    "json_parse_rate",
-    "json_citation_rate",
-    "citation_coverage",
-    "refusal_precision",
-    "refusal_recall",
-    "cited_ids_exist",
-    "hallucination_rate",
-)
-JSON_NAMES = NAMES[1:]
-SCHEMA_NAME = "schema_valid_rate"
+JSON_NAMES = ANSWERS[1:]
 
 # Errors; every other metric is a share of what is right.
-_LOWER = ("loss", "perplexity", "mae", "rmse", "hallucination_rate")
+_LOWER = (*LOSSES, "mae", "rmse", "hallucination_rate")
 
 
 def lower_is_better(metric: str, gates: Sequence[Gate] = ()) -> bool:
@@ -40,7 +29,7 @@ def lower_is_better(metric: str, gates: Sequence[Gate] = ()) -> bool:
     What a metric of the user's own means only a gate can tell: with a `max` and no `min`, smaller.
     """
     kind = metric.partition("/")[0]
-    if kind in (*NAMES, SCHEMA_NAME, *_LOWER):
+    if kind in (*ANSWERS, SCHEMA, *_LOWER):
         return kind in _LOWER
     bounds = [gate for gate in gates if gate.metric == metric]
     return any(gate.max is not None and gate.min is None for gate in bounds)
@@ -49,7 +38,7 @@ def lower_is_better(metric: str, gates: Sequence[Gate] = ()) -> bool:
 def worst(metric: str, gates: Sequence[Gate] = ()) -> float:
     """What stands for a metric that an evaluation in training could not take."""
     lower = lower_is_better(metric, gates)
-    if metric in (*NAMES, SCHEMA_NAME):
+    if metric in (*ANSWERS, SCHEMA):
         return 1.0 if lower else 0.0
     return sys.float_info.max if lower else -sys.float_info.max
 

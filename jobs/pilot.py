@@ -21,6 +21,7 @@ from jobs.attempt import Attempt
 from jobs.memory import free_memory
 from jobs.outcome import PilotFailed
 from jobs.spec import Pilot, PilotResult, ResolvedSpec, encode
+from jobs.spec.metrics import SCHEMA
 from jobs.stop import seconds_until
 from jobs.weights_aside import weights_aside
 
@@ -162,10 +163,7 @@ def hopeless(
             f"{settings.max_loss_ratio:g} of {than}: try another train.learning_rate, or look at "
             "the rows"
         )
-    judged_as_json = {gate.metric for gate in job.gates} & {
-        *metrics.JSON_NAMES,
-        metrics.SCHEMA_NAME,
-    }
+    judged_as_json = {gate.metric for gate in job.gates} & {*metrics.JSON_NAMES, SCHEMA}
     if (
         settings.answers_must_parse
         and judged_as_json

@@ -31,6 +31,7 @@ from jobs.replay import with_replay
 from jobs.samples import Sample, write_review, write_samples
 from jobs.sources import set_environment
 from jobs.spec import EvalRecord, Regression, ResolvedSpec, ScoresRow, scores_of
+from jobs.spec.metrics import TIER_RECALL, of_scores
 from jobs.versions import versions
 
 # The error on the training rows is taken on this many of them at most, drawn by the seed.
@@ -151,8 +152,8 @@ def task_of(a: Attempt) -> Regression:
 
 def require_metric(name: str | None, asked: Regression) -> None:
     """Raises `BadInput` for a metric that no evaluation would give."""
-    known = ["loss", "mae", "rmse", *(f"mae/{d}" for d in asked.dimensions)]
-    known += ["tier_accuracy", "minority_recall"] if asked.tiers else []
+    # The rows of an epoch may have none of a tier, and so no recall of it.
+    known = ["loss", *(name for name in of_scores(asked) if not name.startswith(TIER_RECALL))]
     if name is not None and name not in known:
         raise BadInput(f"train.select_by: {name}: not one of {', '.join(known)}")
 

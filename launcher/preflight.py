@@ -22,8 +22,9 @@ from launcher.checking.data_check import data_check
 from launcher.checking.fitness import fitness
 from launcher.checking.fresh_price import SECONDS as SKYPILOT_SECONDS
 from launcher.checking.fresh_price import Asking, fresh_price, not_enabled
-from launcher.errors import BadInput, NothingFits, OutsideFailed
+from launcher.errors import BadInput, NothingFits, OutsideFailed, one_line
 from launcher.executors import environment
+from launcher.inputs import registered
 from launcher.paths import is_remote
 from launcher.planning.refusals import gib
 from launcher.types import MICROUSD, Candidate, Plan
@@ -147,7 +148,7 @@ def _remote_store(url: str) -> Check:
     try:
         stores.require_writable(stores.open_store(url))
     except stores.StoreError as error:
-        found = " ".join(str(error).split())
+        found = one_line(error)
         return Check(name="store", state="failed", found=found, outside=True)
     return Check(name="store", state="ok", found=f"{url} is writable")
 
@@ -172,7 +173,29 @@ def _at_work(plan: Plan, candidate: Candidate, hub: str | None) -> Iterator[Ques
             hub_access.model, "parent", where, revision or None, "adapter_config.json"
         )
         yield Question("parent", seconds, adapter)
+    if candidate.offer.image:
+        from launcher.executors import registry
+
+        ask = partial(_image, candidate.offer.image)
+        yield Question("image", registry.SECONDS + _SLACK_SECONDS, ask)
     yield from _publishing(hub)
+
+
+def _image(reference: str) -> Check:
+    """Whether a machine can pull it. Its jobs and lock are not asked for: set-up brings its own."""
+    from launcher.checking import image_checks
+    from launcher.executors import registry
+
+    if not registry.is_askable():
+        why = f"whether its registry has {reference} is seen when the machine pulls it"
+        how = "with skopeo installed it is asked before"
+        return Check(name="image", state="skipped", found=why, next=how)
+    try:
+        found = registry.look(reference)
+    except registry.NotThere as error:
+        return Check(name="image", state="failed", found=one_line(error))
+    registered.keep(reference, found)
+    return image_checks.pullable(reference, found)
 
 
 def _publishing(hub: str | None) -> Iterator[Question]:
@@ -228,7 +251,7 @@ def _price(chosen: Candidate, asking: Asking) -> Check:
             return Check(name="price", state="skipped", found=found)
         now = fresh_price(chosen, asking)
     except OutsideFailed as error:
-        found = " ".join(str(error).split())
+        found = one_line(error)
         return Check(name="price", state="failed", found=found, outside=True)
     before, after = chosen.offer.microusd_per_hour / MICROUSD, now.microusd_per_hour / MICROUSD
     moved = f"${before:.3f} an hour" if before == after else f"${before:.3f} → ${after:.3f} an hour"

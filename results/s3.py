@@ -46,8 +46,6 @@ R = TypeVar("R")
 class S3Store:
     def __init__(self, url: str, progress: Progress) -> None:
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
-        if not bucket:
-            raise StoreError(f"store {url}: no bucket; write s3://BUCKET/PREFIX")
         self.url = url.rstrip("/")
         self._bucket = bucket
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""

@@ -8,7 +8,6 @@ import contextlib
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
@@ -224,6 +223,8 @@ def push(store: Store, run_id: str, home: Path, say: Say = lambda _: None) -> No
 
 def _each(do: Callable[[str], R], names: Iterable[str]) -> list[R]:
     """Several at once: a small file waits for its answers, and costs little else."""
+    from concurrent.futures import ThreadPoolExecutor  # a plan moves no files
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(do, names))
 

@@ -7,6 +7,7 @@ writers one is refused, and every read is held against a SHA-256.
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -97,21 +98,32 @@ class Store(Protocol):
         """Remove what unfinished uploads to such keys have left."""
 
 
+def mistake_in(url: str) -> str:
+    """Why a store's address can be none, in words; empty for a folder and for s3://BUCKET..."""
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme != "s3":
+        return f"{scheme}:// is none that is known; give a folder or s3://BUCKET/PREFIX"
+    if separator and not rest.partition("/")[0]:
+        return "no bucket; write s3://BUCKET/PREFIX"
+    if re.match(r"[a-z][a-z0-9+.-]*:/(?!/)", url, re.IGNORECASE):
+        return f"one slash; write s3://BUCKET/PREFIX, or ./{url} for a folder of that name"
+    return ""
+
+
 def open_store(url: str, progress: Progress | None = None) -> Store:
     """The store that a folder's path or an `s3://` address names. Nothing is asked of it yet.
 
     S3 takes its endpoint and its credentials from the environment (AWS_ENDPOINT_URL_S3 or
     AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE ...), as boto3 does.
     """
-    scheme, separator, _ = url.partition("://")
-    seen = progress or Unseen()
-    if not separator:
+    mistake, seen = mistake_in(url), progress or Unseen()
+    if mistake:
+        raise StoreError(f"store {url}: {mistake}")
+    if "://" not in url:
         return FolderStore(Path(url), seen)
-    if scheme == "s3":
-        from results.s3 import S3Store
+    from results.s3 import S3Store
 
-        return S3Store(url, seen)
-    raise StoreError(f"store {url}: {scheme}:// is none that is known; give a folder or s3://...")
+    return S3Store(url, seen)
 
 
 def require_writable(store: Store) -> None:

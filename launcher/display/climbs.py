@@ -29,9 +29,12 @@ def _total(story: Sequence[Story]) -> str:
 
 def cells(one: Story) -> tuple[str, ...]:
     reason = f" ({one.reason})" if one.reason else ""
-    gates = ", ".join(_gate(gate) for gate in one.gates)
-    spent = dollars(one.spent_microusd)
+    gates, spent = gates_text(one.gates), dollars(one.spent_microusd)
     return (one.rung, one.run_id, one.where, one.state + reason, gates, spent, one.decision)
+
+
+def gates_text(gates: Sequence[GateResult]) -> str:
+    return ", ".join(_gate(gate) for gate in gates)
 
 
 def _gate(gate: GateResult) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from launcher.display.plans import micro_batch
 from launcher.display.tables import table
+from launcher.display.warnings import warning_lines
 from launcher.planning.refusals import gib, usd
 from launcher.planning.selection import asked_for
 from launcher.types import Candidate, Estimate, Plan
@@ -43,6 +44,7 @@ def comparison_text(plans: Sequence[Plan]) -> str:
             rows.append([*row, "none", *[""] * 7])
             continue
         rows.append([*row, *_job(best, first)])
+    notes += warning_lines(plans)
     return table(rows, right=(1, 2, 6, 7, 8, 9, 10, 11)) + "".join(f"{note}\n" for note in notes)
 
 

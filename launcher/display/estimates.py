@@ -1,6 +1,7 @@
 """Every term of one estimate, for people."""
 
 from launcher.display.tables import table
+from launcher.display.warnings import warning_lines
 from launcher.planning.refusals import gib
 from launcher.types import GIB, Candidate, Estimate, Plan
 from results.receipt import duration
@@ -31,12 +32,11 @@ def estimate_text(plan: Plan, candidate: Candidate) -> str:
             f"; export needs {gib(estimate.export_bytes)} GiB more, and"
             f" {gib(estimate.export_ram_bytes)} GiB of RAM"
         )
-    warnings = [f"WARNING {w}" for w in plan.warnings]
     assumed = ["assumed: " + "; ".join(estimate.assumptions)] if estimate.assumptions else []
     return (
         "\n\n".join(
             [
-                "\n".join([head, *warnings]),
+                "\n".join([head, *warning_lines([plan])]),
                 table(memory, right=(1, 2)).rstrip(),
                 table(time, right=(1, 2, 3)).rstrip(),
                 *([table(_disk(estimate), right=(1, 2)).rstrip()] if estimate.disk else []),

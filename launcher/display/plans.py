@@ -3,6 +3,7 @@
 from jobs.spec import ResolvedSpec
 from launcher.display.estimates import signed
 from launcher.display.tables import count, table
+from launcher.display.warnings import warning_lines
 from launcher.estimate.calibration import basis
 from launcher.planning.refusals import gib, usd
 from launcher.types import GIB, MICROUSD, Budget, Candidate, DataFacts, Estimate, Ladder, Plan, Rung
@@ -71,8 +72,9 @@ def micro_batch(spec: ResolvedSpec) -> str:
     return f"{rows} ckpt" if train.activation_checkpointing else str(rows)
 
 
-def plan_text(plan: Plan) -> str:
-    """The plan as a page: what, on what data, who set which value, where, and the choice."""
+def plan_text(plan: Plan, climbs: bool = True) -> str:
+    """The plan as a page: what, on what data, who set which value, where, the choice, and where it
+    climbs what may come after it."""
     job, data = plan.job, plan.data
     cap = plan.budget.max_cost_microusd
     lines = [
@@ -97,11 +99,11 @@ def plan_text(plan: Plan) -> str:
         lines.append(
             f"  set     {s.key} = {s.value}  ({_source(s.source)}; instead of {s.instead_of})"
         )
-    lines += [f"  WARNING {warning}" for warning in plan.warnings]
+    lines += [f"  {line}" for line in warning_lines([plan])]
     parts = ["\n".join(lines), offers_table(plan).rstrip()]
     chosen = plan.chosen
     parts.append(_choice(chosen) if chosen is not None else "nothing fits")
-    if plan.ladder is not None and len(plan.ladder.rungs) > 1:
+    if climbs and plan.ladder is not None and len(plan.ladder.rungs) > 1:
         parts.append(_ladder(plan.ladder))
     return "\n\n".join(parts) + "\n"
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from launcher.display.climbs import climb_table
 from launcher.display.plans import candidate_row, offer_notes, rung_rows
-from launcher.ledger import Event, StateChanged
+from launcher.events import Event, StateChanged
 from launcher.planning.costs import bill_microusd
 from launcher.types import ENDED, Attempt, Candidate, Ladder, Plan, Run, Story
 from results.receipt import dollars, duration

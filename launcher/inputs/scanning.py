@@ -1,9 +1,11 @@
 """Every row of a job's data files, read once: what a plan needs to know, and what is wrong."""
 
-import hashlib
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from jobs.spec import JobSpec, full_text, supervised_text
 from jobs.spec import replayed as draws
@@ -12,6 +14,7 @@ from jobs.spec.splits import Arranged, Identity, arrange, identity, warnings_of
 from jobs.spec.tables import BadTable, unit_of
 from launcher.errors import BadInput
 from launcher.types import TOKENS_PER_CHARACTER, DataFacts
+from results.sums import sha256_of
 
 GROUPS = 64  # that the rows' lengths are told in
 
@@ -23,12 +26,27 @@ class _Item(NamedTuple):
     characters: int
 
 
+# What was found in which files by which settings, for this process: the plans of a sweep and of a
+# ladder's rungs are of the same rows.
+_known: dict[bytes, DataFacts] = {}
+
+
 def scan_data(job: JobSpec) -> DataFacts:
     """Read every row once: counts and characters for the plan, and what is wrong with which line.
 
     The sets are the job's own: both call `arrange`. Raises BadInput for a broken line, a row that
     can teach nothing, an empty file, and sets that judge nothing or leave nothing to train on.
     """
+    data = job.data
+    named = (data.train, data.validation, data.test, data.replay)
+    digests = {path: _digest(path) for path in named if path is not None}
+    key = msgspec.json.encode((data, job.seed, job.regression, digests))
+    if key not in _known:
+        _known[key] = _scanned(job, digests)
+    return _known[key]
+
+
+def _scanned(job: JobSpec, digests: dict[str, str]) -> DataFacts:
     data = job.data
     paths = {"train": data.train, "validation": data.validation, "test": data.test}
     scans = {name: _Scan(path, job) for name, path in paths.items() if path is not None}
@@ -37,7 +55,7 @@ def scan_data(job: JobSpec) -> DataFacts:
         found = arrange(given, lambda item: item.identity, data.held_out_shares, job.seed)
     except ValueError as error:
         raise BadInput(f"{data.train}: {error}") from None
-    return _facts(job, scans, found)
+    return _facts(job, scans, found, digests)
 
 
 def assumed_data(job: JobSpec, rows: int) -> DataFacts:
@@ -58,11 +76,13 @@ def assumed_data(job: JobSpec, rows: int) -> DataFacts:
     )
 
 
-def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> DataFacts:
-    digests = {name: scan.sha256 for name, scan in scans.items()}
+def _facts(
+    job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item], digests: dict[str, str]
+) -> DataFacts:
+    data = job.data
     train, validation = found.sets["train"], found.sets["validation"]
     test = found.sets.get("test", [])
-    replayed, replay_sha256 = _replay(job, len(train))
+    replayed = _replay(job, len(train))
     lengths = [item.characters for item in train] + replayed
     judging = [item.characters for item in (*validation, *test)]
     shapes: dict[str, int] = {}
@@ -70,8 +90,8 @@ def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> D
         for shape, count in scan.shapes.items():
             shapes[shape] = shapes.get(shape, 0) + count
     return DataFacts(
-        train_path=job.data.train,
-        validation_path=job.data.validation,
+        train_path=data.train,
+        validation_path=data.validation,
         train_rows=len(lengths),
         validation_rows=len(validation),
         train_characters=sum(lengths),
@@ -79,30 +99,30 @@ def _facts(job: JobSpec, scans: dict[str, "_Scan"], found: Arranged[_Item]) -> D
         longest_judged_characters=max(judging, default=0),
         row_characters=_grouped(lengths),
         validation_characters=_characters(validation),
-        sha256=digests["train"],
-        validation_sha256=digests.get("validation"),
+        sha256=digests[data.train],
+        validation_sha256=digests.get(data.validation or ""),
         test_rows=len(test),
         test_characters=_characters(test),
-        test_sha256=digests.get("test"),
+        test_sha256=digests.get(data.test or ""),
         shapes=shapes,
         repeated_rows=sum(count.rows for count in found.repeated.values()),
         left_out_rows=sum(count.rows for count in found.left_out.values()),
         warnings=warnings_of(found),
         replay_rows=len(replayed),
-        replay_sha256=replay_sha256,
+        replay_sha256=digests.get(data.replay or ""),
     )
 
 
-def _replay(job: JobSpec, new_rows: int) -> tuple[list[int], str | None]:
+def _replay(job: JobSpec, new_rows: int) -> list[int]:
     """Characters of the rows that the old file adds to the mix, at most: those whose question
     stands among the new ones are left out by the job, which reads both. Which of them are drawn is
     the job's to say; here they are taken evenly from the shortest to the longest."""
     if job.data.replay is None:
-        return [], None
+        return []
     old = _Scan(job.data.replay, job)
     lengths = sorted(item.characters for item in old.items)
     count = min(draws(new_rows, job.data.replay_share), len(lengths))
-    return [lengths[len(lengths) * (2 * i + 1) // (2 * count)] for i in range(count)], old.sha256
+    return [lengths[len(lengths) * (2 * i + 1) // (2 * count)] for i in range(count)]
 
 
 def _grouped(lengths: list[int]) -> tuple[float, ...]:
@@ -116,22 +136,31 @@ def _characters(items: Sequence[_Item]) -> int:
     return sum(item.characters for item in items)
 
 
+def _digest(path: str) -> str:
+    try:
+        return sha256_of(Path(path))
+    except OSError as error:
+        raise BadInput(_unreadable(path, error)) from None
+
+
+def _unreadable(path: str, error: OSError) -> str:
+    return f"{path}: {error.strerror or error}; give a file of rows"
+
+
 class _Scan:
-    """A file, read once more for its digest."""
+    """A file's rows."""
 
     def __init__(self, path: str, job: JobSpec) -> None:
         self.items: list[_Item] = []
         self.shapes: dict[str, int] = {}
         try:
-            with open(path, "rb") as file:
-                self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             unit = unit_of(path)
             for found in read_rows(path, job.regression):
                 self._take(found, unit)
         except BadTable as error:
             raise BadInput(f"{path}{error.place}: {error.why}") from None
         except OSError as error:
-            raise BadInput(f"{path}: {error.strerror or error}; give a file of rows") from None
+            raise BadInput(_unreadable(path, error)) from None
 
     def _take(self, found: Found, unit: str) -> None:
         if not supervised_text(found.row).strip():

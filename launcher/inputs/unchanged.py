@@ -1,19 +1,20 @@
-"""Whether a climb's next rung reads the same files as its first run did."""
+"""Whether a job that is planned again reads the same files as before."""
 
 from launcher.errors import BadInput
-from launcher.types import Plan, Rung
+from launcher.types import Plan
 
 
-def require_same_files(first: Plan, made: Plan, rung: Rung) -> None:
+def require_same_files(first: Plan, made: Plan, changed: tuple[str, ...]) -> None:
     """Raises BadInput, naming the file, where one has another digest than when `first` was
-    planned. Old rows are not what a rung is judged by: it may draw from others."""
+    planned. Old rows are not what a rung is judged by: it may draw from others, where its
+    `changed` keys of the recipe say so."""
     then, now = _files(first), _files(made)
     for key, (path, digest) in then.items():
-        if digest is None or now[key][1] == digest or (key == "data.replay" and key in rung.set):
+        if digest is None or now[key][1] == digest or (key == "data.replay" and key in changed):
             continue
         raise BadInput(
-            f"{path} ({key}) has changed since {first.run_id} was trained on it: its next "
-            "rung would not be held against the same\nlaunch the recipe anew"
+            f"{path} ({key}) has changed since {first.run_id} was planned on it: what is trained "
+            "now would not be held against the same\nlaunch the recipe anew"
         )
 
 

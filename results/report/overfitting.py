@@ -8,6 +8,8 @@ from results.report.words import fit_line
 
 # Where jobs/scores.py begins to say "high overfitting".
 HIGH_GAP = 0.5
+# Nats a token. Of two losses that are nearer than this, a share says nothing. Assumption.
+LEAST_GAP = 0.05
 # A validation loss that rises by less may be chance. Assumption.
 RISE = 0.05
 
@@ -40,12 +42,14 @@ def _of_losses(
     train = sum(around) / len(around) if around else trained[0].loss
     lowest = min(judged, key=lambda r: r.loss)
     text = f"Training loss {train:.3f}, validation loss {kept.loss:.3f} at step {kept.step}"
-    if kept.loss > lowest.loss * (1 + RISE):
+    if kept.loss > lowest.loss * (1 + RISE) and kept.loss - lowest.loss > LEAST_GAP:
         return (
             f"{text}: overfitting. The validation loss was lowest at step {lowest.step} "
             f"({lowest.loss:.3f}) and has risen since by {kept.loss / lowest.loss - 1:.0%}."
         )
-    gap = kept.loss / train - 1 if train else 0.0
+    gap, nats = kept.loss / train - 1 if train else 0.0, kept.loss - train
+    if abs(nats) <= LEAST_GAP:
+        return f"{text} ({nats:+.3f}): no sign of overfitting."
     if gap > HIGH_GAP:
         return f"{text}: high overfitting, {gap:.0%} above what it was trained on."
     return f"{text} ({gap:+.0%}): no sign of overfitting."

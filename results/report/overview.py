@@ -23,6 +23,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     run_id: str
     state: str
+    reason: str  # of that state; "": it says all
     started: str
     model: str
     strategy: str
@@ -40,12 +41,19 @@ def overview_page(runs: Sequence[Entry]) -> Page:
         title="All runs",
         facts=(
             ("Runs", str(len(runs))),
-            ("Succeeded", str(sum(run.state == "SUCCEEDED" for run in runs))),
+            ("Succeeded", _succeeded(runs)),
             ("Spent in all", dollars(total)),
             *((("Newest week", dollars(max(weeks.items())[1][1])),) if weeks else ()),
         ),
         sections=tuple(sections) if runs else (Section("Runs", (Text(text="No runs yet."),)),),
     )
+
+
+def _succeeded(runs: Sequence[Entry]) -> str:
+    """Those that trained to the end, whatever their gates then said."""
+    reasons = [run.reason for run in runs if run.state == "SUCCEEDED"]
+    failed = reasons.count("GATE_FAILED")
+    return f"{len(reasons)}" + (f", {failed} of them with a failed gate" if failed else "")
 
 
 def _weeks(runs: Sequence[Entry]) -> dict[str, tuple[int, int]]:
@@ -101,8 +109,7 @@ def _table(runs: Sequence[Entry]) -> Table:
         name: Cell = Link(run.run_id, run.page) if run.page else run.run_id
         spent = dollars(sum(each.microusd for each in run.spent))
         started = run.started[:16].replace("T", " ")
-        rows.append(
-            (name, run.state, started, run.model, run.strategy, run.where, run.gates, spent)
-        )
+        state = f"{run.state} ({run.reason})" if run.reason else run.state
+        rows.append((name, state, started, run.model, run.strategy, run.where, run.gates, spent))
     head = ("run", "state", "started, UTC", "model", "strategy", "where", "gates", "spent")
     return Table(caption="All runs, newest first", head=head, rows=tuple(rows), right=(7,))

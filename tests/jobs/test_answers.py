@@ -16,7 +16,8 @@ from jobs.own_metrics import OwnMetric
 from jobs.samples import Sample, harmless, write_review
 from jobs.schema import Schema
 from jobs.sft import seen_before
-from jobs.spec import ResolvedSpec
+from jobs.spec import Evaluation, ResolvedSpec
+from jobs.spec.metrics import of_answers
 
 
 def reply(citation, answer="a"):
@@ -64,6 +65,13 @@ def test_a_rows_own_sources_win_over_what_is_cited_elsewhere():
     asked = [question(reply("A"), sources=("A",)), question(reply("B"), sources=())]
     found = rules(known={"A", "B"}).measure(asked, [reply("B"), reply("B")])
     assert found.values["hallucination_rate"] == 1.0
+
+
+def test_every_metric_is_one_that_a_gate_may_name(tmp_path):
+    schema = Schema(write(tmp_path / "s.json", {}))
+    replies = [reply("A"), reply(None, None)]
+    found = rules(schema=schema, known={"A"}).measure([question(r) for r in replies], replies)
+    assert set(found.values) == set(of_answers(Evaluation(schema="s.json")))
 
 
 def test_who_cites_nothing_has_no_hallucination_rate():

@@ -3,6 +3,7 @@ import pytest
 
 from jobs import scores
 from jobs.spec import Regression, Tier
+from jobs.spec.metrics import of_scores
 
 ASKED = Regression(
     dimensions=("risk", "tone"),
@@ -19,6 +20,11 @@ def test_errors_are_in_the_units_of_the_scores():
     assert found["rmse"] == pytest.approx(np.sqrt(10 / 4))
     assert (found["mae/risk"], found["mae/tone"]) == (2.0, 0.0)
     assert found["rmse/risk"] == pytest.approx(np.sqrt(5.0))
+
+
+def test_every_metric_is_one_that_a_gate_may_name():
+    texts = np.array([[1.0, 1.0], [5.0, 5.0], [8.0, 8.0]])
+    assert set(scores.score(texts, texts, ASKED)) == set(of_scores(ASKED))
 
 
 def test_the_overall_score_is_weighted_and_cut_into_tiers():

@@ -14,7 +14,7 @@ def plans(*offers: object) -> list[Plan]:
 
 def test_each_strategy_beside_the_first_and_what_none_can_hold() -> None:
     text = comparison_text(plans(cloud("RTX4090", 0.74), cloud("A10G", 1.0), cloud("L4", 0.1)))
-    qlora, lora, full, note = (line.split() for line in text.splitlines()[2:])
+    qlora, lora, full, note, *_ = (line.split() for line in text.splitlines()[2:])
     assert qlora[:1] + lora[:1] + full[:1] == ["qlora", "lora", "full"]
     assert "+122%" in lora  # 20 GiB against 9
     assert "nothing" in full
@@ -37,3 +37,12 @@ def test_what_costs_nothing_is_not_compared_by_percent() -> None:
     text = comparison_text(plans(local("cpu", 64)))
     assert "inf" not in text
     assert "nan" not in text
+
+
+def test_a_warning_stands_once_below_the_table() -> None:
+    warned = [
+        msgspec.structs.replace(plan, warnings=("the price is old", *more))
+        for plan, more in zip(plans(cloud("RTX4090", 0.74)), ((), ("of lora",), ()), strict=True)
+    ]
+    lines = comparison_text(warned).splitlines()
+    assert lines[-2:] == ["WARNING the price is old", "WARNING of lora"]

@@ -3,7 +3,7 @@
 import msgspec
 
 from launcher.display.reports import told
-from launcher.ledger import StateChanged
+from launcher.events import StateChanged
 from launcher.types import Attempt, Ladder, Plan, Run, Rung, RungPlan
 from results.report.page import Table
 

@@ -1,12 +1,16 @@
 import gzip
 import json
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jobs.spec import Data, JobSpec, Model, Regression
+from jobs.spec.reading import Found
 from launcher.errors import BadInput
+from launcher.inputs import scanning
 from launcher.inputs.scanning import scan_data
 
 GOOD = '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "ab"}]}\n'
@@ -110,3 +114,24 @@ def test_replayed_rows_are_planned_for(tmp_path: Path) -> None:
     facts = scan_data(JobSpec(model=job.model, data=data))
     assert (facts.train_rows, facts.replay_rows) == (20, 4)  # 4 of 20 is the share
     assert facts.replay_sha256 is not None
+
+
+def test_the_same_files_are_read_once_and_changed_ones_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = scanning.read_rows
+
+    def counting(path: str, *rest: Regression | None) -> Iterator[Found]:
+        read.append(path)
+        yield from real(path, *rest)
+
+    monkeypatch.setattr(scanning, "read_rows", counting)
+    job = write(tmp_path, rows(20) + "\n")
+    first = scan_data(job)
+    longer = msgspec.structs.replace(job, train=msgspec.structs.replace(job.train, epochs=9.0))
+    assert scan_data(longer) == first
+    assert len(read) == 1
+    assert scan_data(msgspec.structs.replace(job, seed=7)).sha256 == first.sha256
+    assert scan_data(write(tmp_path, rows(21))).train_rows == first.train_rows + 1
+    assert len(read) == 3

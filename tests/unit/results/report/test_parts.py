@@ -1,36 +1,20 @@
-"""Curves, bars, verdicts, and pages of several runs."""
+"""Curves, bars and verdicts."""
 
-from pathlib import Path
-
-import msgspec
 import pytest
 
-from jobs import layout
-from jobs.spec import Data, GateResult, Model, ResolvedSpec, Result, encode
-from results.report import html, markdown
-from results.report.compare import Compared, compare_page
 from results.report.curves import loss_figure, rate_figure
 from results.report.overfitting import verdict
-from results.report.overview import Entry, Spend, overview_page
 from results.report.page import Bars, Lines, Table
 from results.report.quality import dimension_figure, overall_figure
-from results.report.run_page import read
 from results.report.thin import thinned
 from tests.unit.results.report.runs import (
     CURVE,
     DIMENSIONS,
-    RECEIPT,
     SFT,
     STUDENT,
-    a_run,
     step,
     validation,
 )
-
-SPEC = ResolvedSpec(
-    model=Model(id="a/b"), data=Data(train="/rows.jsonl"), run_id="run-1", strategy="qlora",
-    dtype="bf16", device="cuda", quantization=None, train_sha256="1" * 64,
-)  # fmt: skip
 
 
 def lines(figure) -> dict[str, tuple[tuple[float, float], ...]]:
@@ -80,6 +64,14 @@ def test_overfitting_is_told_from_the_curves(validations, said: str) -> None:
     assert bool(told) == bool(said)
 
 
+@pytest.mark.parametrize(
+    "validations", [(validation(8, 0.003),), (validation(4, 0.001), validation(8, 0.003))]
+)
+def test_a_run_that_knows_every_row_is_not_called_overfitted(validations) -> None:
+    told = verdict(SFT, (*(step(n, 0.001) for n in range(1, 9)), *validations))
+    assert told.endswith("validation loss 0.003 at step 8 (+0.002): no sign of overfitting.")
+
+
 def test_overfitting_that_was_measured_wins() -> None:
     told = verdict(STUDENT, CURVE)
     assert "mae on trained rows 0.230, on validation rows 0.390: +70%, high overfitting" in told
@@ -93,79 +85,3 @@ def test_a_thinned_table_keeps_ends_and_what_is_rare() -> None:
     assert {"37", "99"} <= set(names)
     assert len(names) == 6
     assert kept.caption == "c, 6 of 100 rows"
-
-
-def compared(folder: Path, run_id: str, spec: ResolvedSpec, result: Result) -> Compared:
-    folder.mkdir()
-    (a_run(folder, result) / layout.SPEC).write_bytes(encode(spec))
-    receipt = msgspec.structs.replace(RECEIPT, run_id=run_id)
-    return Compared(files=read(folder), receipt=receipt, gpu="RTX4090")
-
-
-def test_runs_side_by_side(tmp_path: Path) -> None:
-    other = msgspec.structs.replace(
-        SPEC, run_id="run-2", lora=msgspec.structs.replace(SPEC.lora, r=64)
-    )
-    missed = msgspec.structs.replace(
-        SFT,
-        metrics={"tuned": {"exact_match": 0.5}},
-        gates=(GateResult(metric="exact_match", min=0.9, max=None, value=0.5, passed=False),),
-    )
-    page = compare_page(
-        [
-            compared(tmp_path / "a", "run-1", SPEC, SFT),
-            compared(tmp_path / "b", "run-2", other, missed),
-        ]
-    )
-    tables = {b.caption: b for s in page.sections for b in s.blocks if isinstance(b, Table)}
-    settings = next(t for c, t in tables.items() if c.startswith("By the recipe"))
-    assert settings.rows == (("lora.r", "16", "64"),)
-    metrics = {row[0]: row[1:] for row in tables["The fine-tuned model of each run"].rows}
-    assert metrics["exact_match"] == ("0.97", "0.5")
-    ended = {row[0]: row[1:] for row in tables["How each run ended"].rows}
-    assert ended["GPU"] == ("RTX4090", "RTX4090")
-    assert ended["gates"] == (
-        "pass: exact_match 0.970, at least 0.9",
-        "FAIL: exact_match 0.500, at least 0.9",
-    )
-    assert "not judged on the same data" not in markdown.render(page)
-    assert "<h1><span>2 runs compared</span>" in html.render(page)
-
-
-def test_runs_on_other_rows_do_not_compare(tmp_path: Path) -> None:
-    other = msgspec.structs.replace(SPEC, train_sha256="2" * 64)
-    page = compare_page(
-        [
-            compared(tmp_path / "a", "run-1", SPEC, SFT),
-            compared(tmp_path / "b", "run-2", other, SFT),
-        ]
-    )
-    assert "not judged on the same data" in markdown.render(page)
-
-
-def entry(run_id: str, *spent: tuple[str, int], page: str = "") -> Entry:
-    return Entry(
-        run_id=run_id, state="SUCCEEDED", started="2026-11-20T10:00:00+00:00", model="b",
-        strategy="qlora", where="runpod RTX4090", gates="1 of 1 passed",
-        spent=tuple(Spend(at=at, microusd=cost) for at, cost in spent), page=page,
-    )  # fmt: skip
-
-
-def test_all_runs_with_the_spend_of_each_week() -> None:
-    page = overview_page(
-        [
-            entry("new", ("2026-11-16T00:00:00+00:00", 1_500_000), page="a b/report.html"),
-            entry("old", ("2026-11-15T23:59:59+00:00", 250_000), ("2026-11-01T12:00:00Z", 100_000)),
-        ]
-    )
-    weeks = page.figures[0].data.rows
-    assert weeks == (
-        ("2026-11-16", "1", "$1.50"),
-        ("2026-11-09", "1", "$0.25"),
-        ("2026-11-02", "0", "$0.00"),
-        ("2026-10-26", "1", "$0.10"),
-    )
-    assert dict(page.facts)["Spent in all"] == "$1.85"
-    assert '<a href="a b/report.html">new</a>' in html.render(page)
-    assert "[new](<a b/report.html>)" in markdown.render(page)
-    assert "No runs yet" in markdown.render(overview_page([]))

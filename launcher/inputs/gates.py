@@ -1,0 +1,48 @@
+"""Whether a job's gates can be held: each names a metric of the job's and a bound."""
+
+import math
+
+from jobs.spec import Gate, JobSpec
+from jobs.spec.metrics import ANSWERS, SCHEMA, is_own, metrics_of, own_functions
+
+
+def mistake_in(job: JobSpec) -> str | None:
+    """What is wrong with the first bad gate, in one line; None where nothing is.
+
+    A gate whose metric no evaluation gives fails whatever the model learns, and so would every
+    rung that the job is climbed to. A bound out of reach is the user's to set.
+    """
+    for number, gate in enumerate(job.gates):
+        mistake = _bounds(gate) or _metric(gate.metric, job)
+        if mistake:
+            return f"gates[{number}]{mistake}"
+    return None
+
+
+def _bounds(gate: Gate) -> str:
+    bounds = [bound for bound in (gate.min, gate.max) if bound is not None]
+    if not bounds:
+        return f": {gate.metric} has no bound; give min or max"
+    if any(math.isnan(bound) for bound in bounds):
+        return f": a bound of {gate.metric} is no number"
+    if gate.min is not None and gate.max is not None and gate.min > gate.max:
+        return f": min {gate.min:g} is above max {gate.max:g}, so nothing passes"
+    return ""
+
+
+def _metric(name: str, job: JobSpec) -> str:
+    known = metrics_of(job)
+    if name in known or is_own(name, job.eval):
+        return ""
+    if job.task == "sft" and name in (*ANSWERS, SCHEMA):
+        missing = "answers: set eval.generate" if not job.eval.generate else "eval.schema"
+        return f".metric: {name} needs {missing}"
+    return f".metric: this job has no metric {name}{_nearest(name, job, known)}"
+
+
+def _nearest(name: str, job: JobSpec, known: tuple[str, ...]) -> str:
+    import difflib  # only on the way to an error: it costs start-up time
+
+    choices = [*known, *own_functions(job.eval)]
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else f" (one of {', '.join(choices)})"
