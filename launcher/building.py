@@ -6,24 +6,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
 from launcher import paths
+from launcher.checking import image_checks
 from launcher.checking.checks import Check
-from launcher.checking.fitness import LEAST_DRIVER
 from launcher.errors import BadInput, OutsideFailed
-from launcher.executors import image
+from launcher.executors import image, registry
 from launcher.executors.engines import ENGINES, Engine
-from launcher.inputs.images import mistake_in
-from launcher.planning.resolve import CUDA
+from launcher.inputs import registered
+from launcher.inputs.images import mistake_in, without_tag
 from launcher.provenance import git_revision
 
 PUSH_SECONDS = 3600.0  # gigabytes over a home's line. Assumption
-# The rate of a provider that says none: Offer.download_mb_s.
-_MB_S = 50.0
 
 
 class BuildFlags(Struct, frozen=True, kw_only=True):
@@ -90,7 +87,7 @@ def push(reference: str, target: image.Target, engine_name: str | None) -> str:
         raise BadInput(f"{engine.name} has no {named}; `launch images build --target {target}`")
     engine.ask("tag", named, reference)
     engine.ask("push", reference, seconds=PUSH_SECONDS)
-    name = reference.rpartition(":")[0] if ":" in reference.rpartition("/")[2] else reference
+    name = without_tag(reference)
     said = engine.ask("image", "inspect", "--format", "{{json .RepoDigests}}", reference)
     for digest in json.loads(said) or ():
         if digest.startswith(f"{name}@"):
@@ -98,36 +95,29 @@ def push(reference: str, target: image.Target, engine_name: str | None) -> str:
     raise OutsideFailed(f"{engine.name} pushed {reference} and does not say its digest")
 
 
-def check(reference: str, engine_name: str | None) -> list[Check]:
-    """What can be said of an image that the engine has. Raises BadInput and OutsideFailed."""
-    engine = chosen_engine(engine_name)
-    labels = engine.labels(reference)
+def check(target: image.Target, engine_name: str | None) -> list[Check]:
+    """What can be said of this version's image as the engine has it. Raises BadInput and
+    OutsideFailed."""
+    engine, named = chosen_engine(engine_name), image.reference(target)
+    labels = engine.labels(named)
     if labels is None:
-        raise BadInput(f"{engine.name} has no image {reference}; {engine.name} pull {reference}")
+        raise BadInput(f"{engine.name} has no {named}; `launch images build --target {target}`")
     form = "{{.Architecture}} {{.Size}}"
-    architecture, size = engine.ask("image", "inspect", "--format", form, reference).split()
-    return list(judged(labels, architecture, int(size)))
+    architecture, size = engine.ask("image", "inspect", "--format", form, named).split()
+    return list(image_checks.of_here(labels, architecture, int(size)))
 
 
-def judged(labels: Mapping[str, str], architecture: str, size: int) -> Iterator[Check]:
-    """Pure: an image by its labels, architecture and bytes."""
-    wrong = image.mistake_in(labels)
-    again = "`launch images build`"
+def check_in_registry(reference: str) -> list[Check]:
+    """What can be said of an image as its registry has it; plans count its size from now on.
+
+    Raises BadInput and OutsideFailed.
+    """
+    wrong = mistake_in(reference)
     if wrong is not None:
-        yield Check(name="jobs", state="failed", found=wrong, next=again)
-    elif labels.get(image.CONTENT_LABEL) != image.content():
-        found = "the same wire_version, from other code or another lock"
-        yield Check(name="jobs", state="unknown", found=found, next=f"{again} makes this version's")
-    else:
-        yield Check(name="jobs", state="ok", found=f"this version's, {image.content()}")
-    fits = architecture == "amd64"
-    found = f"{architecture}; offers are of amd64 machines, but where they say otherwise"
-    yield Check(name="architecture", state="ok" if fits else "failed", found=found)
-    found = f"torch's CUDA {CUDA} needs driver {LEAST_DRIVER} or newer where it runs"
-    yield Check(name="driver", state="ok", found=found)
-    seconds = size / 1e6 / _MB_S
-    found = f"{size / 1e9:.1f} GB unpacked, at most {seconds:.0f} s to pull at {_MB_S:.0f} MB/s"
-    yield Check(name="size", state="ok", found=found)
+        raise BadInput(f"{reference}: {wrong}")
+    found = registry.look(reference)
+    registered.keep(reference, found)
+    return list(image_checks.of_registry(reference, found))
 
 
 def chosen_engine(name: str | None) -> Engine:

@@ -12,19 +12,18 @@ from typing import NamedTuple
 import msgspec
 
 from launcher import api
-from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits
+from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits, one_line
+from launcher.events import Decided
 from launcher.executors.here import ask_again
 from launcher.ladder import best, next_step
-from launcher.ledger import Decided
 from launcher.running import climbs
 from launcher.running.climbs import Climb
 from launcher.running.reconciling import ledger, open_machines, reconcile
 from launcher.running.runs import Resumption, resume, resumption, submit
-from launcher.running.stops import require_not_stopped, stopped
-from launcher.types import MICROUSD, Budget, Candidate, Plan, Refused, Run, Step, Story
+from launcher.running.stops import known_stop, require_not_stopped, stopped
+from launcher.types import MICROUSD, MOST_USD, Budget, Candidate, Plan, Refused, Run, Step, Story
 
 Say = Callable[[str], None]
-ANY_COST = 1_000_000 * MICROUSD  # what --max-cost takes at most
 
 
 class Next(NamedTuple):
@@ -84,8 +83,8 @@ def last_of(run_id: str) -> str:
 
 
 def decision(run_id: str) -> Decided | None:
-    """What has been decided to come of the run."""
-    return ledger().decided(run_id)
+    """What has been decided to come of the run, which who asks for it to go on knows of."""
+    return known_stop(ledger(), run_id)
 
 
 def at_it(run_id: str) -> AbstractContextManager[bool]:
@@ -136,7 +135,7 @@ def _looked_at(climb: Climb, step: Step, budget: Budget, say: Say) -> Next | Ref
         found = Next(climb, step, plan=made)
         return found._replace(plan=api.ready(made, found.store, None, say))
     except NothingFits as error:
-        needs, why = _needs(climb, step, budget), " ".join(str(error).split())
+        needs, why = _needs(climb, step, budget), one_line(error)
         return Refused(step=step, why=why, needs_microusd=needs, cut_short=True)
 
 
@@ -144,7 +143,7 @@ def _resumed(climb: Climb, step: Step, say: Say) -> Next | Refused:
     try:
         return Next(climb, step, resumption=resumption(climb.last.run_id, say))
     except (BadInput, NothingFits, NoCapacity) as error:
-        why, short = " ".join(str(error).split()), isinstance(error, NothingFits)
+        why, short = one_line(error), isinstance(error, NothingFits)
         return Refused(step=step, why=why, cut_short=short)
 
 
@@ -162,7 +161,7 @@ def _needs(climb: Climb, step: Step, budget: Budget) -> int | None:
     """What the step would take at worst if there were money enough; None: no money helps."""
     if budget.max_cost_microusd is None:
         return None
-    richer = msgspec.structs.replace(budget, max_cost_microusd=ANY_COST)
+    richer = msgspec.structs.replace(budget, max_cost_microusd=MOST_USD * MICROUSD)
     fitting = (c for c in _planned(climb, step, richer).candidates if c.verdict != "rejected")
     worst = min((c.worst_microusd for c in fitting), default=0)
     return worst if worst > budget.max_cost_microusd else None
@@ -192,15 +191,15 @@ def stop(ready: Next, why: str | None = None) -> Step:
 
 
 def cancel(run_id: str) -> Run:
-    """End the run's climb: the run of it that is under way, or the step that it waits for. Raises
-    BadInput where there is neither."""
+    """End the run's climb: the run of it that is under way, or the step that it waits for, also to
+    another offer. Raises BadInput where there is none of these."""
     book = ledger()
     reconcile(book, climbs.climb_of(book, run_id).last)  # it may have ended unseen
-    with book.alone():
-        climb = climbs.climb_of(book, run_id)
-        last = climb.last
-        waiting = last in book.undecided()
-        if climb.climbs and (waiting or not last.ended):
+    with at_it(run_id) as free, book.alone():
+        last = climbs.climb_of(book, run_id).last
+        moving = last.reason == "NO_CAPACITY" and not free  # to the next offer
+        waiting = moving or last in book.undecided()
+        if waiting or not last.ended:
             climbs.decide(book, last.run_id, Step(move="stop", why="cancelled"))
     return last if waiting else api.cancel(last.run_id)
 
@@ -209,7 +208,7 @@ def interrupted(run_id: str, error: LaunchError) -> Step:
     """A climb that cannot be gone on with now. It may be later, unless it is the job's own fault,
     which is written down."""
     climb = climbs.climb_of(ledger(), run_id)
-    why = f"{' '.join(str(error).split())}; `launch --run-id {climb.first}` tries again"
+    why = f"{one_line(error)}; `launch --run-id {climb.first}` tries again"
     if open_machines(climb.last):
         why += f"\nthe machine of {climb.last.run_id} may be there, and cost money: launch guard"
     step = Step(move="stop", why=why, cut_short=isinstance(error, NothingFits))

@@ -14,12 +14,21 @@ gate failed.
 GATE_FAILED_EXIT = 5
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, whatever lines it has; one that says nothing is named."""
+    return " ".join(str(error).split()) or repr(error)
+
+
 class LaunchError(Exception):
     exit_code = 1
 
 
 class BadInput(LaunchError):
     exit_code = 2
+
+
+class NotHere(BadInput):
+    """What this environment lacks, and another terminal's may have."""
 
 
 class NothingFits(LaunchError):

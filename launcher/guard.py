@@ -11,9 +11,11 @@ from datetime import timedelta
 
 from jobs.spec import Failure
 from launcher.catalog.providers import LOCAL
+from launcher.errors import one_line
+from launcher.events import MachineChanged, StateChanged
 from launcher.executors import executor
 from launcher.executors.base import Sight
-from launcher.ledger import Ledger, MachineChanged, StateChanged
+from launcher.ledger import Ledger
 from launcher.running.clock import ROUND_SECONDS, clock_of, utc_now
 from launcher.running.reconciling import open_machines, reconcile, released
 from launcher.times import stamp
@@ -63,17 +65,19 @@ def round_of(book: Ledger) -> Iterator[str]:
     """
     for what in (enforce, _looked_at):
         for run in book.runs():
-            said = _tried(book, run, what) if open_machines(run) else None
+            said = _tried(book, run.run_id, what)
             if said is not None:
                 yield said
 
 
-def _tried(book: Ledger, run: Run, what: Callable[[Ledger, Run], str | None]) -> str | None:
-    """One run's trouble is not the others'."""
+def _tried(book: Ledger, run_id: str, what: Callable[[Ledger, Run], str | None]) -> str | None:
+    """One run's trouble is not the others'; and the one before may have taken minutes, in which
+    this one's machine may have become another's."""
     try:
-        return what(book, run)
+        run = book.run(run_id)
+        return what(book, run) if open_machines(run) else None
     except Exception as error:
-        return f"{run.run_id}: {' '.join(str(error).split()) or repr(error)}"
+        return f"{run_id}: {one_line(error)}"
 
 
 def _looked_at(book: Ledger, run: Run) -> str:
@@ -82,13 +86,13 @@ def _looked_at(book: Ledger, run: Run) -> str:
 
 def watch(book: Ledger, then: Callable[[Ledger], Iterator[str]]) -> Iterator[str]:
     """Rounds, one a minute, and what comes after each, until nothing may cost money any more,
-    nothing came, and no climb waits to go on: its next rung is to be held too."""
+    nothing came, and no climb or portfolio waits to go on: what it starts is to be held too."""
     while True:
         yield from round_of(book)
         came = list(then(book))
         yield from came
         open_now = any(open_machines(run) for run in book.runs())
-        if not came and not open_now and not book.undecided():
+        if not (came or open_now or book.undecided() or book.going_on()):
             return
         time.sleep(ROUND_SECONDS)
 

@@ -22,6 +22,7 @@ from launcher.types import (
     Refused,
     Rung,
     RungPlan,
+    Standing,
     Step,
     Tried,
 )
@@ -230,6 +231,22 @@ def best(tried: Sequence[Tried]) -> int | None:
     return max(
         ended, key=lambda n: (*_rank(tried[n].gates), -tried[n].spent_microusd, -n), default=None
     )
+
+
+def best_of(standings: Sequence[Standing]) -> str:
+    """The best run of a sweep, by gates passed, the first gate's metric, loss and cost; "" where
+    none was trained to its end."""
+    ended = [one for one in standings if one.state == "SUCCEEDED"]
+    found = max(
+        ended,
+        key=lambda one: (
+            *_rank(one.gates),
+            -inf if one.loss is None else -one.loss,
+            -one.spent_microusd,
+        ),
+        default=None,
+    )
+    return found.run_id if found is not None else ""
 
 
 def _rank(gates: Sequence[GateResult]) -> tuple[int, float]:

@@ -8,121 +8,49 @@ anything is started, and a machine before it is asked for.
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from launcher.errors import BadInput, OutsideFailed
+from launcher.events import (
+    Adopted,
+    AttemptStarted,
+    BudgetSet,
+    Collected,
+    Decided,
+    Event,
+    MachineChanged,
+    Measured,
+    MemberSkipped,
+    PassedOver,
+    PortfolioBegun,
+    PortfolioEnded,
+    RunCreated,
+    StateChanged,
+)
 from launcher.migrations import MIGRATIONS
 from launcher.types import (
     ENDED,
     Attempt,
-    MachineState,
     Measurement,
-    Move,
+    Member,
     Origin,
     Plan,
-    Reason,
+    Portfolio,
     Run,
-    RunState,
-    Terms,
+    Skipped,
 )
 
 MEASUREMENTS_SINCE = 2  # the version that first has them
 
 
-class RunCreated(Struct, frozen=True, kw_only=True, tag_field="kind", tag="run_created"):
-    plan: Plan
-    store: str  # the folder on this machine
-    bucket: str = ""  # the s3:// address beside it, if any
-    origin: Origin = Origin()
-
-
-class BudgetSet(Struct, frozen=True, kw_only=True, tag_field="kind", tag="budget_set"):
-    """The run that it stands with made the budget, or gave it another cap."""
-
-    name: str
-    cap_microusd: int
-
-
-class Decided(Struct, frozen=True, kw_only=True, tag_field="kind", tag="decided"):
-    """What comes of a run that ended: the newest of them holds."""
-
-    move: Move
-    why: str
-
-
 class _Created(Struct):
-    """The same with its plan unread: another version would write it with other defaults."""
+    """RunCreated with its plan unread: another version would write it with other defaults."""
 
     plan: msgspec.Raw
-
-
-class AttemptStarted(Terms, frozen=True, kw_only=True, tag_field="kind", tag="attempt_started"):
-    """Written before the machine is asked for: from here on it may bill, on these terms."""
-
-    attempt: int
-    executor: str
-    handle: str
-    provider: str
-    instance: str
-    candidate: int = 0  # which of the plan's it is
-    price_as_of: str = ""  # ISO date of the price that it is started at
-
-
-class MachineChanged(Struct, frozen=True, kw_only=True, tag_field="kind", tag="machine_changed"):
-    attempt: int
-    state: MachineState
-    at: str | None = None  # when it did, where that is earlier than its being noticed
-    account_microusd: int | None = None  # GONE: what the provisioner reckons, where it does
-    egress_microusd: int | None = None  # GONE: of what left it, where that is less than expected
-
-
-class StateChanged(Struct, frozen=True, kw_only=True, tag_field="kind", tag="state_changed"):
-    attempt: int
-    state: RunState
-    reason: Reason | None = None
-    message: str | None = None
-
-
-class PassedOver(Struct, frozen=True, kw_only=True, tag_field="kind", tag="passed_over"):
-    """An offer that was to take a failed attempt's place and was not asked for."""
-
-    candidate: int  # which of the plan's it is
-    message: str  # why, with the numbers
-
-
-class Collected(Struct, frozen=True, kw_only=True, tag_field="kind", tag="collected"):
-    folder: str
-
-
-class Measured(Struct, frozen=True, kw_only=True, tag_field="kind", tag="measured"):
-    """Once an attempt, when it is collected."""
-
-    attempt: int
-    measurement: Measurement
-
-
-class Adopted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="adopted"):
-    """What comes before it was written by another ledger, whose machines this one did not see."""
-
-    store: str
-    attempts: int  # that it had by then
-
-
-Event = (
-    RunCreated
-    | BudgetSet
-    | Decided
-    | AttemptStarted
-    | MachineChanged
-    | StateChanged
-    | PassedOver
-    | Collected
-    | Measured
-    | Adopted
-)
 
 
 # A run that ended may start again as a new attempt; nothing else leaves an ended state.
@@ -153,8 +81,10 @@ class Ledger:
             ) from None
 
     def _migrate(self, path: Path) -> None:
+        if self._version() == len(MIGRATIONS):  # as nearly always: who only reads waits for nobody
+            return
         with self._transaction():
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            version = self._version()
             if version > len(MIGRATIONS):
                 raise OutsideFailed(
                     f"the ledger {path} was written by a newer version ({version}, this one "
@@ -164,6 +94,10 @@ class Ledger:
                 for statement in _statements(MIGRATIONS[number]):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {number + 1}")
+
+    def _version(self) -> int:
+        found: int = self._db.execute("PRAGMA user_version").fetchone()[0]
+        return found
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -296,6 +230,15 @@ class Ledger:
                 )
             case Collected(folder=folder):
                 run("UPDATE runs SET folder = ? WHERE run_id = ?", (folder, run_id))
+            case PortfolioBegun(portfolio=portfolio):
+                run("INSERT INTO portfolios (portfolio) VALUES (?)", (run_id,))
+                for member in portfolio.members:
+                    row = (member.run_id, run_id)
+                    run("INSERT INTO members (run_id, portfolio) VALUES (?, ?)", row)
+            case MemberSkipped(run_id=skipped):
+                run("UPDATE members SET skipped = 1 WHERE run_id = ?", (skipped,))
+            case PortfolioEnded(why=why):
+                run("UPDATE portfolios SET ended = 1, why = ? WHERE portfolio = ?", (why, run_id))
             case Measured(attempt=attempt, measurement=measurement):
                 row = (run_id, attempt, *msgspec.structs.astuple(measurement))
                 run(f"INSERT INTO measurements VALUES ({', '.join('?' * len(row))})", row)
@@ -349,6 +292,45 @@ class Ledger:
         row = self._db.execute(query, {"run": run_id}).fetchone()
         return None if row is None else msgspec.json.decode(row[0], type=Decided)
 
+    def portfolio(self, portfolio_id: str) -> Portfolio | None:
+        """The portfolio of that id, as it was begun."""
+        query = "SELECT body FROM events WHERE run_id = ? AND kind = 'portfolio_begun'"
+        row = self._db.execute(query, (portfolio_id,)).fetchone()
+        return None if row is None else _portfolio_begun(row[0]).portfolio
+
+    def portfolio_of(self, run_id: str) -> Portfolio | None:
+        """The portfolio that has the run as a member's first, begun or not."""
+        query = "SELECT portfolio FROM members WHERE run_id = ?"
+        row = self._db.execute(query, (run_id,)).fetchone()
+        return None if row is None else self.portfolio(row[0])
+
+    def going_on(self) -> list[str]:
+        """The ids of the portfolios that have not ended, in order."""
+        query = "SELECT portfolio FROM portfolios WHERE NOT ended ORDER BY rowid"
+        return [row[0] for row in self._db.execute(query).fetchall()]
+
+    def ended(self, portfolio_id: str) -> str | None:
+        """Why the portfolio begins no more members, "" where all were begun; None while it does."""
+        query = "SELECT why FROM portfolios WHERE portfolio = ? AND ended"
+        row = self._db.execute(query, (portfolio_id,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def skipped(self, portfolio_id: str) -> dict[str, Skipped]:
+        """The members that were not begun and are not going to be, by their first run."""
+        query = "SELECT body FROM events WHERE run_id = ? AND kind = 'member_skipped' ORDER BY id"
+        rows = self._db.execute(query, (portfolio_id,)).fetchall()
+        found = [msgspec.json.decode(row[0], type=MemberSkipped) for row in rows]
+        return {one.run_id: one.skipped for one in found}
+
+    def waiting(self, portfolio: Portfolio) -> list[Member]:
+        """The members that are still to be begun, in order."""
+        query = (
+            "SELECT run_id FROM members m WHERE portfolio = ? AND NOT skipped AND NOT EXISTS "
+            "(SELECT 1 FROM runs r WHERE r.run_id = m.run_id)"
+        )
+        found = {row[0] for row in self._db.execute(query, (portfolio.portfolio_id,)).fetchall()}
+        return [member for member in portfolio.members if member.run_id in found]
+
     def find(self, run_id: str) -> Run | None:
         row = self._db.execute(
             "SELECT run_id, created_at, store, state, reason, message, ended_at, folder, bucket, "
@@ -387,19 +369,20 @@ class Ledger:
         return self._created(run_id).plan
 
     def _created(self, run_id: str) -> RunCreated:
-        body = self._db.execute(
+        return _run_created(self._created_body(run_id))
+
+    def _created_body(self, run_id: str) -> str:
+        row = self._db.execute(
             "SELECT body FROM events WHERE run_id = ? AND kind = 'run_created'", (run_id,)
         ).fetchone()
-        if body is None:
+        if row is None:
             raise BadInput(f"no run {run_id} in the ledger; `launch runs` lists them")
-        return msgspec.json.decode(body[0], type=RunCreated)
+        return str(row[0])
 
     def plan_document(self, run_id: str) -> bytes:
         """plan.json: the plan byte for byte as it was submitted, indented for people."""
-        self.plan(run_id)  # or it says that there is none
-        query = "SELECT body FROM events WHERE run_id = ? AND kind = 'run_created'"
-        (body,) = self._db.execute(query, (run_id,)).fetchone()
-        return msgspec.json.format(msgspec.json.decode(body, type=_Created).plan, indent=2) + b"\n"
+        created = msgspec.json.decode(self._created_body(run_id), type=_Created)
+        return msgspec.json.format(created.plan, indent=2) + b"\n"
 
     def adopted(self, run_id: str) -> int:
         """How many of the run's attempts another ledger started: the first ones."""
@@ -412,6 +395,17 @@ class Ledger:
             "SELECT at, body FROM events WHERE run_id = ? ORDER BY id", (run_id,)
         ).fetchall()
         return [(at, msgspec.json.decode(body, type=Event)) for at, body in rows]
+
+
+# Both hold whole plans, stay as they are written, and are asked for at every look.
+@lru_cache(maxsize=64)
+def _run_created(body: str) -> RunCreated:
+    return msgspec.json.decode(body, type=RunCreated)
+
+
+@lru_cache(maxsize=8)
+def _portfolio_begun(body: str) -> PortfolioBegun:
+    return msgspec.json.decode(body, type=PortfolioBegun)
 
 
 def measurements(path: Path) -> list[Measurement]:

@@ -87,4 +87,16 @@ MIGRATIONS = (
         PRIMARY KEY (run_id, budget)
     );
     """,
+    """
+    CREATE TABLE portfolios (
+        portfolio TEXT PRIMARY KEY,
+        ended INTEGER NOT NULL DEFAULT 0,
+        why TEXT NOT NULL DEFAULT ''     -- stopped by somebody
+    );
+    CREATE TABLE members (
+        run_id TEXT PRIMARY KEY,    -- of its first run, begun or not
+        portfolio TEXT NOT NULL REFERENCES portfolios,
+        skipped INTEGER NOT NULL DEFAULT 0
+    );
+    """,
 )

@@ -54,6 +54,11 @@ def token_counts_folder() -> Path:
     return _xdg("XDG_CACHE_HOME", ".cache") / "tokens"
 
 
+def images_folder() -> Path:
+    """What registries said of images, by reference."""
+    return _xdg("XDG_CACHE_HOME", ".cache") / "images"
+
+
 def hub_data_folder(data_set: str, commit: str) -> Path:
     """Where a commit of a Hub data set is kept."""
     return _xdg("XDG_CACHE_HOME", ".cache") / "data" / data_set.replace("/", "--") / commit

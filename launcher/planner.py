@@ -31,7 +31,7 @@ from launcher.planning.refusals import (
     usd,
 )
 from launcher.planning.resolve import model_refusal, resolve, strategies
-from launcher.planning.selection import asked_for, require_known
+from launcher.planning.selection import asked_for, left_out, require_known
 from launcher.planning.variants import Settled, Variant, settle
 from launcher.types import (
     Budget,
@@ -120,8 +120,9 @@ def plan(
         for kind in _kinds(offers)
         if kind.cheapest.provider == LOCAL or asked_for(kind.cheapest, budget)
     ]
+    unasked = left_out(offers, budget)
     judged = [
-        _judge(kind, strategy, settled(kind.cheapest, strategy), budget, today)
+        _judge(kind, strategy, settled(kind.cheapest, strategy), budget, today, unasked)
         for kind in kinds
         for strategy in strategies(job)
     ]
@@ -192,8 +193,14 @@ def _bound_to(spec: ResolvedSpec, data: DataFacts) -> ResolvedSpec:
 
 
 def _judge(
-    kind: _Kind, strategy: Strategy, settled: Settled | str, budget: Budget, today: str
+    kind: _Kind,
+    strategy: Strategy,
+    settled: Settled | str,
+    budget: Budget,
+    today: str,
+    unasked: str,
 ) -> _Judged:
+    """`unasked`: why an offer is left out that --on or --gpu leaves out."""
     offer = kind.cheapest
     if isinstance(settled, str):
         return _Judged(_inexpressible(kind, f"{strategy}: {settled}"), NO_DEVICE)
@@ -204,7 +211,7 @@ def _judge(
         raise BadInput(f"{offer.provider} {offer.instance}: {error}") from None
     refusal = blocked(offer, estimate, budget) or over_limit(offer, estimate, worst, budget)
     if not asked_for(offer, budget):
-        refusal = Refusal(NOT_ASKED_FOR, "left out by --on or --gpu")
+        refusal = Refusal(NOT_ASKED_FOR, unasked)
     candidate = Candidate(
         offer=offer,
         dearer=kind.offers - 1,
@@ -298,7 +305,7 @@ def _why_possible(candidate: Candidate, chosen: Candidate | None, budget: Budget
     if dearer:
         return f"{usd(dearer)} more than the chosen"
     slower = candidate.estimate.hours_expected - chosen.estimate.hours_expected
-    return f"the same cost, {slower:.1f} h slower than the chosen"
+    return f"the same cost, {duration(slower)} slower than the chosen"
 
 
 def _warnings(candidates: tuple[Candidate, ...], budget: Budget, today: str) -> tuple[str, ...]:

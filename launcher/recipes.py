@@ -15,13 +15,21 @@ import msgspec
 import yaml
 from msgspec import Meta, Struct
 
-from jobs.spec import JobSpec, ResolvedSpec
+from jobs.spec import JobSpec, ResolvedSpec, Train
 from launcher import paths
 from launcher.errors import BadInput
-from launcher.inputs import dated, hub_data, images
+from launcher.inputs import dated, gates, hub_data, images
 from launcher.inputs.validate import convert, get
 from launcher.inputs.yaml_tree import Tree, leaves, put, read_tree, value_of
-from launcher.types import COLLECT_MINUTES, DATA_FILES, MICROUSD, Budget, Escalation, Setting
+from launcher.types import (
+    COLLECT_MINUTES,
+    DATA_FILES,
+    MICROUSD,
+    MOST_USD,
+    Budget,
+    Escalation,
+    Setting,
+)
 
 WORKING_FOLDER_RECIPE = "launch.yaml"
 
@@ -32,7 +40,7 @@ EIGHT_SCORES = tuple(f"score_{number}" for number in range(1, 9))
 class RecipeBudget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The recipe's `budget:`, in the units people write."""
 
-    max_cost: Annotated[float, Meta(ge=0.0, le=1e6)] | None = None  # US dollars, the whole run
+    max_cost: Annotated[float, Meta(ge=0.0, le=MOST_USD)] | None = None  # US dollars, the whole run
     max_hours: Annotated[float, Meta(gt=0.0, le=10_000.0)] = 8.0
     # This machine at work, watts at the wall / 1000 x dollars for a kWh; 0: not counted
     local_usd_per_hour: Annotated[float, Meta(ge=0.0, le=1000.0)] = 0.0
@@ -104,8 +112,8 @@ def load(recipe: str | None, flags: Flags, today: str | None = None) -> Request:
         return _saved_spec(Path(recipe), flags)
     path, label = _choose(recipe, flags)
     tree = read_tree(path)
-    if label != str(path):  # only the data and gates of the sample, see _choose
-        kept = ("data", "gates") if flags.rows is None else ()
+    if label != str(path):  # only the data and gates of the sample, see _choose: both or neither
+        kept = () if flags.data or flags.rows is not None else ("data", "gates")
         tree = {key: tree[key] for key in kept if key in tree}
     _expand_shorthands(tree)
     _absolute_paths(tree, path.parent)
@@ -127,7 +135,9 @@ def load(recipe: str | None, flags: Flags, today: str | None = None) -> Request:
     if assumed is None:
         _require_files(parsed, sources)
     _require_reference(parsed.image, sources, label)
+    _require_whole_passes(parsed.train, sources, label)
     job = msgspec.convert(parsed, JobSpec, from_attributes=True)
+    _require_gates(job, sources.get("gates", label))
     return Request(
         job=job,
         budget=_budget(parsed.budget, parsed.image),
@@ -173,6 +183,7 @@ def _saved_spec(path: Path, flags: Flags) -> Request:
     except msgspec.DecodeError as error:
         raise BadInput(f"{path}: not a saved spec: {error}") from None
     job = msgspec.convert(spec, JobSpec, from_attributes=True)
+    _require_gates(job, str(path))
     tree: Tree = {}
     settings = _lay_flags(tree, flags, {})
     budget = convert(tree.get("budget", {}), RecipeBudget, {}, "flags")
@@ -264,10 +275,29 @@ def _require_files(recipe: Recipe, sources: Mapping[str, str]) -> None:
         )
 
 
+def _require_gates(job: JobSpec, source: str) -> None:
+    mistake = gates.mistake_in(job)
+    if mistake is not None:
+        raise BadInput(f"{source}: {mistake}")
+
+
 def _require_reference(image: str | None, sources: Mapping[str, str], label: str) -> None:
     mistake = images.mistake_in(image) if image is not None else None
     if mistake is not None:
         raise BadInput(f"{sources.get('image', label)}: image: {mistake}, got {image!r}")
+
+
+def _require_whole_passes(train: Train, sources: Mapping[str, str], label: str) -> None:
+    """A step is so many passes of `micro_batch` rows on any machine, see jobs/arguments.py."""
+    rows, micro = train.effective_batch, train.micro_batch
+    if micro == "auto" or rows % min(micro, rows) == 0:
+        return
+    nearest = next(fewer for fewer in range(micro, 0, -1) if rows % fewer == 0)
+    where = sources.get("train.micro_batch", label)
+    raise BadInput(
+        f"{where}: train.micro_batch {micro} does not divide train.effective_batch {rows}; "
+        f"{nearest} does, and `auto` takes one that does"
+    )
 
 
 # --- flags over recipe ----------------------------------------------------------------------

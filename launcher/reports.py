@@ -72,7 +72,8 @@ def _entry(run: Run, made: Plan, out: Path | None) -> Entry:
     )
     return Entry(
         run_id=run.run_id,
-        state=run.state + (f" ({run.reason})" if run.reason and run.reason != run.state else ""),
+        state=run.state,
+        reason=run.reason if run.reason and run.reason != run.state else "",
         started=run.created_at,
         model=Path(made.model.id).name,
         strategy=made.job.strategy,

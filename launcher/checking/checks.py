@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from launcher.errors import LaunchError
+from launcher.errors import LaunchError, one_line
 
 # missing: optional, or made when first needed · skipped: there is nothing to look at, or no means
 # here · unknown: it was asked, and did not answer
@@ -46,7 +46,7 @@ def asked(questions: Sequence[Question]) -> list[Check]:
         try:
             answers[question.name] = question.ask()
         except LaunchError as error:
-            answers[question.name] = _unknown(question, " ".join(str(error).split()))
+            answers[question.name] = _unknown(question, one_line(error))
         except Exception as error:
             answers[question.name] = _unknown(question, f"{type(error).__name__}: {error}")
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from launcher.catalog.local import driver
 from launcher.catalog.providers import LOCAL, display_name
 from launcher.checking.checks import Check
-from launcher.inputs.images import is_pinned
 from launcher.planning.costs import disk_gib
 from launcher.planning.refusals import gib
 from launcher.planning.resolve import BF16_CAPABILITY, CUDA
@@ -30,8 +29,6 @@ def fitness(candidate: Candidate, own_python: bool) -> Iterator[Check]:
     if offer.provider != LOCAL:
         yield _disk(candidate)
         yield _capabilities(offer)
-        if offer.image:
-            yield _image(offer.image)
 
 
 def _precision(candidate: Candidate) -> Check:
@@ -78,13 +75,6 @@ def _capabilities(offer: Offer) -> Check:
     found = f"SkyPilot has no {' and no '.join(missing)} on {where}"
     why = "a machine that nobody takes down bills on" if "autodown" in missing else "try --no-spot"
     return Check(name="provider", state="failed", found=found, next=why)
-
-
-def _image(reference: str) -> Check:
-    """No registry is asked: the reference was found well-formed when it was read."""
-    found = f"whether its registry has {reference} is seen when the machine pulls it"
-    how = "" if is_pinned(reference) else "NAME@sha256:... keeps it from becoming another"
-    return Check(name="image", state="skipped", found=found, next=how)
 
 
 def _at_least(device: Device, capability: tuple[int, int]) -> bool:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from launcher.catalog.providers import LOCAL, display_name
 from launcher.checking.fitness import fitness
 from launcher.checking.fresh_price import Asking, fresh_price, still_holds
-from launcher.errors import BadInput, LaunchError, NothingFits, OutsideFailed
+from launcher.errors import BadInput, LaunchError, NothingFits, OutsideFailed, one_line
 from launcher.executors import environment
 from launcher.types import Budget, Candidate, Offer
 
@@ -31,7 +31,7 @@ def rentable(candidate: Candidate, budget: Budget, asking: Asking) -> Candidate 
         try:
             now = fresh_price(candidate, asking)
         except OutsideFailed as error:
-            return Refused(" ".join(str(error).split()), OutsideFailed)
+            return Refused(one_line(error), OutsideFailed)
     held = still_holds(candidate, now, budget, asking.today)
     return Refused(held, NothingFits) if isinstance(held, str) else held
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launcher.commands.options import JSON_FLAG
+from launcher.commands.options import JSON_FLAG, dollar_amount, store_address
 from launcher.commands.output import say, write_json
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ PARTS: tuple["PartName", ...] = ("receipt", "machine", "guard")
 
 @click.command()
 @click.option("--on", "provider", required=True, metavar="PROVIDER", help="Where to rent.")
-@click.option("--max-cost", type=float, required=True, metavar="USD", help="Cap on all parts.")
+@click.option(
+    "--max-cost", type=dollar_amount, required=True, metavar="USD", help="Cap on all parts."
+)
 @click.option("--gpu", metavar="NAME", help="On this GPU.  [default: the cheapest]")
 @click.option(
     "--part",
@@ -28,7 +30,11 @@ PARTS: tuple["PartName", ...] = ("receipt", "machine", "guard")
     help="Only this one; may be given again.  [default: all]",
 )
 @click.option(
-    "--store", default="runs", metavar="DIR", help="Where its receipt goes.  [default: runs]"
+    "--store",
+    type=store_address,
+    default="runs",
+    metavar="DIR",
+    help="Where its receipt goes.  [default: runs]",
 )
 @click.option("--yes", is_flag=True, help="Do not ask before spending.")
 @JSON_FLAG

@@ -11,9 +11,35 @@ from launcher.errors import BadInput
 if TYPE_CHECKING:
     from launcher.recipes import Flags
 
+
+def dollar_amount(text: str) -> float:
+    """Dollars from nothing to the most that a cap may be. Raises click.BadParameter."""
+    from launcher.types import MOST_USD
+
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = -1.0
+    if not 0 <= amount <= MOST_USD:  # nor NaN
+        raise click.BadParameter(f"{text}: expected dollars from 0 to {MOST_USD:,}")
+    return amount
+
+
+def store_address(text: str) -> str:
+    """A folder, or an address that some store can have. Raises click.BadParameter."""
+    from results.stores import mistake_in
+
+    mistake = mistake_in(text)
+    if mistake:
+        raise click.BadParameter(f"{text}: {mistake}")
+    return text
+
+
 JOB_FLAGS = (
     click.option("--strategy", metavar="auto|qlora|lora|full", help="How to train."),
-    click.option("--max-cost", type=float, metavar="USD", help="Cap on the whole run's dollars."),
+    click.option(
+        "--max-cost", type=dollar_amount, metavar="USD", help="Cap on the whole run's dollars."
+    ),
     click.option("--max-hours", type=float, metavar="H", help="Cap on the whole run's hours."),
     click.option("--model", metavar="ID|DIR", help="Base model: a Hub id or a folder."),
     click.option("--data", metavar="FILE|ID", help="Training rows: a file, or a Hub data set."),

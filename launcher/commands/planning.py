@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from launcher.commands.options import JSON_FLAG, flags, job_flags
+from launcher.commands.options import JSON_FLAG, dollar_amount, flags, job_flags, store_address
 from launcher.commands.output import say, write_json
 
 ASSUMED_ROWS = 1000
@@ -69,7 +69,9 @@ def estimate(
 @click.option("--gpu", metavar="NAME[:N]", help="Only this GPU.")
 @click.option("--region", "regions", multiple=True, metavar="NAME", help="Only there; us-* works.")
 @click.option("--spot", is_flag=True, help="Only what has a spot price.")
-@click.option("--max-hourly", type=float, metavar="USD", help="Only up to this price of an hour.")
+@click.option(
+    "--max-hourly", type=dollar_amount, metavar="USD", help="Only up to this price of an hour."
+)
 @click.option("--all", "every_region", is_flag=True, help="A line for each region.")
 @click.option("--dropped", is_flag=True, help="The rows of price lists that are not offered.")
 @click.option("--refresh", is_flag=True, help="Ask SkyPilot anew, and show what moved.")
@@ -130,7 +132,7 @@ def offers(
 @click.command()
 @click.argument("recipe", required=False)
 @job_flags
-@click.option("--store", metavar="DIR", help="Where the run would go.")
+@click.option("--store", type=store_address, metavar="DIR", help="Where the run would go.")
 @click.option("--hub", metavar="ORG/NAME", help="Where it would be published.")
 @JSON_FLAG
 def doctor(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from launcher.commands.options import JSON_FLAG
-from launcher.commands.output import transfers_shown, write_json
+from launcher.commands.options import JSON_FLAG, store_address
+from launcher.commands.output import say, transfers_shown, write_json
 
 
 @click.command()
@@ -17,8 +17,8 @@ def runs(project: str | None, as_json: bool) -> None:
     from launcher import api
     from launcher.display.runs import list_runs, project_text
 
+    found = api.runs(project)  # looked at first: then the ledger knows what they cost
     account = api.account(project) if project is not None else None
-    found = api.runs(account)
     if as_json:
         write_json({"runs": found} | ({} if account is None else {"project": account}))
         return
@@ -32,10 +32,15 @@ def runs(project: str | None, as_json: bool) -> None:
 @click.argument("run_id", metavar="RUN")
 @JSON_FLAG
 def status(run_id: str, as_json: bool) -> None:
-    """One run: its state, its last step, what it has cost."""
-    from launcher import api
+    """One run: its state, its last step, what it has cost. Of several under one cap: each."""
+    from launcher import api, portfolios
+    from launcher.display.portfolios import receipt_text
     from launcher.display.runs import status_text
 
+    if not api.exists(run_id) and portfolios.exists(run_id):
+        receipt = portfolios.looked_at(run_id)
+        write_json(receipt) if as_json else click.echo(receipt_text(receipt), nl=False)
+        return
     view = api.status(run_id)
     if as_json:
         write_json(view)
@@ -57,10 +62,15 @@ def logs(run_id: str, follow: bool) -> None:
 @click.command()
 @click.argument("run_id", metavar="RUN")
 def cancel(run_id: str) -> None:
-    """End a run: its job writes checkpoint and result first. Its climb is over with it."""
-    from launcher import api, climbing
+    """End a run: its job writes checkpoint and result first. Its climb is over with it; of several
+    under one cap, all that is under way, and nothing more is begun."""
+    from launcher import api, climbing, portfolios
+    from launcher.display.portfolios import receipt_text
     from results.receipt import dollars
 
+    if not api.exists(run_id) and portfolios.exists(run_id):
+        click.echo(receipt_text(portfolios.cancel(run_id)), nl=False)
+        return
     run = climbing.cancel(run_id)
     cost = dollars(api.spent(run, api.utc_now()))
     click.echo(f"{run.run_id} {run.state}, {cost}; launch --run-id {run_id} would go on with it")
@@ -72,8 +82,8 @@ def guard(watch: bool) -> None:
     """Hold every run's cap from here: fetch what has ended, end what it no longer pays for.
 
     For cron, or for any terminal: `* * * * * launch guard` holds the cap of every run whose
-    launcher is gone, and goes on with climbs: `--yes`, or the question before `--detach`, agreed to
-    what their rungs cost.
+    launcher is gone, and goes on with climbs and with several jobs under one cap: `--yes`, or the
+    question before them or before `--detach`, agreed to what they cost.
     """
     from launcher import api
 
@@ -83,7 +93,12 @@ def guard(watch: bool) -> None:
 
 @click.command()
 @click.argument("run_id", metavar="RUN")
-@click.option("--store", metavar="DIR", help="Somewhere else than the run was started with.")
+@click.option(
+    "--store",
+    type=store_address,
+    metavar="DIR",
+    help="Somewhere else than the run was started with.",
+)
 @transfers_shown()
 def collect(run_id: str, store: str | None) -> None:
     """Bring an ended run's files home."""
@@ -102,17 +117,20 @@ def collect(run_id: str, store: str | None) -> None:
 @click.argument("run_ids", metavar="RUN...", nargs=-1)
 @click.option("--compare", is_flag=True, help="Several runs side by side.")
 @click.option("--all", "every", is_flag=True, help="All runs, with what each week cost.")
-@click.option("--out", metavar="FILE", help="Write it there as one HTML file.")
+@click.option("--out", metavar="FILE", help="Write it there as one HTML file, and print none.")
 def report(run_ids: tuple[str, ...], compare: bool, every: bool, out: str | None) -> None:
     """A run's report, or several side by side: Markdown, or HTML."""
     from launcher import reports
 
     page = reports.asked_for(run_ids, compare=compare, every=every, out=out)
-    click.echo(page, nl=False)
+    if out is None:
+        click.echo(page, nl=False)
+    else:
+        say(f"report: {Path(out).absolute()}")
 
 
 @click.command()
-@click.argument("store", metavar="STORE")
+@click.argument("store", type=store_address, metavar="STORE")
 @JSON_FLAG
 def adopt(store: str, as_json: bool) -> None:
     """Take the runs of a store into this machine's ledger.

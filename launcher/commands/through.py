@@ -8,11 +8,12 @@ import msgspec
 
 from launcher.commands.options import Hub
 from launcher.commands.output import say, transfers_shown, write_json
-from launcher.errors import GATE_FAILED_EXIT, BadInput, LaunchError, NothingFits
+from launcher.errors import GATE_FAILED_EXIT, BadInput, LaunchError, NothingFits, OutsideFailed
+from launcher.paths import is_remote
 
 if TYPE_CHECKING:
     from launcher.climbing import Next
-    from launcher.ledger import Decided
+    from launcher.events import Decided
     from launcher.types import Candidate, Step, View
     from results.hub import Published
 
@@ -81,12 +82,13 @@ def _follow(run_id: str) -> bool:
     """Whether the run was followed to its end; Ctrl-C asks whether to detach or cancel."""
     from launcher import api
     from launcher.display.progress import watch, watcher
+    from launcher.handing_on import hand_on
 
     while True:
         view = api.status(run_id)
         rate = view.run.attempts[-1].microusd_per_hour / 3600
         try:
-            watch(api.follow(run_id), watcher(say), view.spent_microusd, rate)
+            watch(api.follow(run_id, hand_on(run_id, say)), watcher(say), view.spent_microusd, rate)
             return True
         except KeyboardInterrupt:
             answer = _ask_what_now() if sys.stdin.isatty() else "d"
@@ -117,6 +119,8 @@ def finish(last: str, over: "Step | None", as_json: bool, hub: Hub | None) -> No
 
     climbed = climbing.outcome(last) if over is not None else None
     run_id = climbed.best if climbed is not None else last
+    if over is not None and not api.status(run_id).run.ended:  # what started it lost its answer
+        raise OutsideFailed(f"{run_id} may be under way: {over.why}")
     home = api.collect(run_id)
     view = api.status(run_id)
     receipt = msgspec.json.decode((home / layout.RECEIPT).read_bytes(), type=Receipt)
@@ -149,6 +153,8 @@ def finish(last: str, over: "Step | None", as_json: bool, hub: Hub | None) -> No
             say(f"next: launch --run-id {run_id} goes on from the last checkpoint")
         if over is not None and view.run.reason == "OUT_OF_MEMORY":
             say(f"tried no smaller: {over.why}")
+        if over is not None and over.cut_short:
+            sys.exit(OVER_BUDGET_EXIT)
         sys.exit(ENDED_BADLY_EXITS.get(view.run.reason or "", 1))
     if view.run.reason == "GATE_FAILED":
         say(f"trained, but {view.run.message}")
@@ -169,7 +175,7 @@ def finish(last: str, over: "Step | None", as_json: bool, hub: Hub | None) -> No
 
 def require_a_way_home(choice: "Candidate", detach: bool, store: str) -> None:
     """Results of a rented machine need somebody who fetches them, or a store that has them."""
-    if choice.offer.executor != "skypilot" or store.startswith("s3://"):
+    if choice.offer.executor != "skypilot" or is_remote(store):
         return
     if detach or choice.offer.spot:
         what = "--detach" if detach else "spot"

@@ -12,10 +12,13 @@ PACKAGES_BYTES = 3.0e9
 # included (November 2026).
 INSTALL_SECONDS = Span(60.0, 120.0, 300.0)
 # An image that has them, compressed: little more than the wheels, or CUDA's own libraries beside
-# them and a distribution. Assumption: nobody asks a registry.
+# them and a distribution. Assumption, until its registry is asked.
 IMAGE_BYTES = Span(3.2e9, 4.5e9, 8e9)
 # Set-up where nothing is to be installed: SkyPilot's own, and a look. Assumption.
 FOUND_SECONDS = Span(2.0, 10.0, 30.0)
+# A job launched on a machine that is up: 57 and 133 s until it had begun, on Slurm on busy cores
+# (tests/soak/test_portfolio.py, November 2026). High: assumption.
+HAND_OVER_SECONDS = Span(20.0, 60.0, 240.0)
 UPLOAD_SHARE = 0.25  # of the download rate. Assumption
 
 # The end of a rented machine. The watchdog looks every 5 s, gives the job 150 s to finish its step
@@ -40,6 +43,9 @@ def until_ready(offer: Offer) -> tuple[TimeTerm, ...]:
     An image that was asked for is pulled beside what provisioning takes. Nobody has looked into it:
     at worst it has the environment of another lock, and set-up installs.
     """
+    if offer.held:
+        taken = HAND_OVER_SECONDS.term("provision", "on the machine of the job before it")
+        return taken, FOUND_SECONDS.term("set up", "that job's environment is there")
     provision = Span(*offer.provision_seconds)
     provisioned = provision.term("provision", f"{offer.provider} {offer.instance}")
     size = Span(PACKAGES_BYTES, PACKAGES_BYTES, PACKAGES_BYTES)
@@ -47,14 +53,23 @@ def until_ready(offer: Offer) -> tuple[TimeTerm, ...]:
     if not offer.image:
         why = f"{PACKAGES_BYTES / 1e9:.1f} GB of packages installed"
         return provisioned, install.term("set up", why)
-    pull = IMAGE_BYTES.over(network(offer))
-    low, high = (f"{size / 1e9:.1f}" for size in (IMAGE_BYTES.low, IMAGE_BYTES.high))
     found = Span(FOUND_SECONDS.low, FOUND_SECONDS.expected, install.high)
     return (
         provisioned,
-        pull.term("image pull", f"size of {offer.image} not known, {low}-{high} GB assumed"),
+        _pull(offer),
         found.term("set up", "the image has the packages; high: not those of this lock"),
     )
+
+
+def _pull(offer: Offer) -> TimeTerm:
+    if offer.image_bytes:
+        size = Span(offer.image_bytes, offer.image_bytes, offer.image_bytes)
+        why = f"{offer.image_bytes / 1e9:.2f} GB of {offer.image}, as its registry has it"
+    else:
+        size = IMAGE_BYTES
+        low, high = f"{size.low / 1e9:.1f}", f"{size.high / 1e9:.1f}"
+        why = f"size of {offer.image} not known, {low}-{high} GB assumed; launch images check"
+    return size.over(network(offer)).term("image pull", why)
 
 
 def until_gone(offer: Offer, upload_bytes: int, collect_minutes: int) -> tuple[TimeTerm, ...]:

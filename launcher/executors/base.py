@@ -1,17 +1,21 @@
 """What every executor does. A handle is a URL that finds an attempt's job from any process."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
+from jobs import layout
 from jobs.spec import Failure, ResolvedSpec, Result
+from launcher.errors import BadInput
+from launcher.executors.claims import collecting
 from launcher.types import Offer
 
 Say = Callable[[str], None]  # one line of progress for people
+GRACE_SECONDS = 150.0  # from a stop to the job's end: it gives itself 120 to finish and save
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -21,6 +25,8 @@ class Order(Struct, frozen=True, kw_only=True):
     offer: Offer
     task: str | None  # the SkyPilot task; None on this machine
     up_by: datetime | None  # the machine must be there by then, or the attempt is given up
+    # Asked with the run's folder held, before anything is started; raises BadInput.
+    require_wanted: Callable[[], None] = lambda: None
 
 
 class Sight(Struct, frozen=True, kw_only=True):
@@ -49,6 +55,11 @@ class Executor(Protocol):
     def handle(self, run_id: str, attempt: int) -> str:
         """Where the attempt's job is or will be: known before it is started."""
 
+    def handle_on(self, held: str, run_id: str, attempt: int) -> str:
+        """The same for a job on the machine of the attempt with the handle `held`. Raises BadInput
+        where a machine cannot be handed on."""
+        raise BadInput(f"no machine is handed on by the executor of {held}")
+
     def require_ready(self) -> None:
         """Raises BadInput where something must be set up before it can submit at all."""
 
@@ -61,6 +72,8 @@ class Executor(Protocol):
 
     def clear(self, handle: str) -> None:
         """Remove the answer of an ended attempt, so that it is not taken for the next one's."""
+        for stale in (layout.RESULT, layout.PID):
+            (self.folder(handle) / stale).unlink(missing_ok=True)
 
     def look(self, handle: str) -> Sight:
         """The job's state, its newest records in `folder`. Raises OutsideFailed when unseen."""
@@ -81,9 +94,12 @@ class Executor(Protocol):
     def account(self, handle: str) -> int | None:
         """Micro-dollars by the provisioner's own reckoning; None where it has none."""
 
-    def exclusive(self, handle: str, seconds: float) -> AbstractContextManager[None]:
+    @contextmanager
+    def exclusive(self, handle: str, seconds: float) -> Iterator[None]:
         """Nobody else collects or restarts the job meanwhile. Raises OutsideFailed if one still
         does after so long."""
+        with collecting(self.folder(handle), seconds):
+            yield
 
     def folder(self, handle: str) -> Path:
         """The run's working folder on this machine, with whatever has come of it so far."""

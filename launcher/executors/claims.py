@@ -18,12 +18,21 @@ def wait(until: Callable[[], bool], seconds: float, every: float = 0.1) -> bool:
     return done
 
 
+def taken(file: int) -> bool:
+    """Whether the open file's lock is this process's now; as long as one of its copies is open."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def hold(work: Path, seconds: float) -> Iterator[int]:
     """Hold the folder; gives the lock's file descriptor. Raises OutsideFailed if another does."""
     with open(work / layout.LOCK, "a") as lock:
         # Someone who only looks holds it for an instant: ask again before giving up.
-        if not wait(lambda: _lock(lock.fileno()), seconds):
+        if not wait(lambda: taken(lock.fileno()), seconds):
             raise OutsideFailed(
                 f"another process is at work in {work}; wait for it, or cancel the run"
             )
@@ -37,11 +46,3 @@ def collecting(work: Path, seconds: float) -> Iterator[None]:
         with contextlib.suppress(FileNotFoundError):  # someone was faster and took it home
             stack.enter_context(hold(work, seconds))
         yield
-
-
-def _lock(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

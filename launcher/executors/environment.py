@@ -63,13 +63,22 @@ def training_python(named: str | None, say: Callable[[str], None]) -> Path:
 def kept_python(which: Environment, say: Callable[[str], None]) -> Path:
     """The interpreter of a kept environment, made if absent. Raises OutsideFailed."""
     home = folder(which)
-    if not is_ready(which):
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with open(home.parent / f"{home.name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # someone else may be making it: wait
-            if not is_ready(which):
-                _make(which, home, say)
+    _once(home, lambda: _make(which, home, say))
     return home / "bin" / "python"
+
+
+def _once(home: Path, make: Callable[[], None]) -> None:
+    """Make the folder unless it is there whole; what an interrupted making left goes first."""
+    ready = home / _READY
+    if ready.is_file():
+        return
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with open(home.parent / f"{home.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # someone else may be making it: wait
+        if not ready.is_file():
+            shutil.rmtree(home, ignore_errors=True)
+            make()
+            ready.touch()
 
 
 def tracker_packages(tracker: Tracker, python: Path, say: Callable[[str], None]) -> Path:
@@ -79,17 +88,13 @@ def tracker_packages(tracker: Tracker, python: Path, say: Callable[[str], None])
     digest = hashlib.sha256(lock.read_bytes())
     digest.update(folder(TRAINING).name.encode())
     home = paths.environments_folder() / f"{tracker}-{digest.hexdigest()[:16]}"
-    if (home / _READY).is_file():
-        return home
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with open(home.parent / f"{home.name}.lock", "w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        if not (home / _READY).is_file():
-            say(f"adding {tracker} beside the training environment, in {home} (once)")
-            shutil.rmtree(home, ignore_errors=True)
-            what = ["--no-deps", "--target", str(home), "-r", str(lock)]
-            _pip(python, what, f"get what --track {tracker} needs", "leave --track away")
-            (home / _READY).touch()
+
+    def add() -> None:
+        say(f"adding {tracker} beside the training environment, in {home} (once)")
+        what = ["--no-deps", "--target", str(home), "-r", str(lock)]
+        _pip(python, what, f"get what --track {tracker} needs", "leave --track away")
+
+    _once(home, add)
     return home
 
 
@@ -97,7 +102,6 @@ def _make(which: Environment, home: Path, say: Callable[[str], None]) -> None:
     import venv  # 3 ms, and most commands make none
 
     say(f"making the {which.purpose} environment in {home} (once, {which.cost})")
-    shutil.rmtree(home, ignore_errors=True)
     try:
         venv.create(home, with_pip=True, symlinks=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -112,7 +116,6 @@ def _make(which: Environment, home: Path, say: Callable[[str], None]) -> None:
         say(f"installing {what[0] if len(what) == 1 else 'the rest of the lock'}")
         python, purpose = home / "bin" / "python", f"make the {which.purpose} environment"
         _pip(python, what, purpose, "name an interpreter that has it with --python")
-    (home / _READY).touch()
 
 
 def _pip(python: Path, what: list[str], purpose: str, otherwise: str) -> None:

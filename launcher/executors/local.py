@@ -1,22 +1,17 @@
 """What is the same for every job on this machine, in a container or not: its folder is here, its
 machine costs nothing, and a lock says that it lives."""
 
-import contextlib
 import shutil
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 from jobs import layout
 from jobs.spec import ResolvedSpec, encode
 from launcher import paths
-from launcher.executors.base import name_of
-from launcher.executors.claims import collecting
-
-GRACE_SECONDS = 150.0  # the job gives itself 120 to finish its step and write its result
+from launcher.executors.base import Executor, name_of
 
 
-class LocalExecutor:
+class LocalExecutor(Executor):
     """An executor's part that does not depend on how the job was started."""
 
     scheme: str
@@ -26,15 +21,6 @@ class LocalExecutor:
 
     def folder(self, handle: str) -> Path:
         return Path(name_of(handle))
-
-    def clear(self, handle: str) -> None:
-        for stale in (layout.RESULT, layout.PID):
-            (self.folder(handle) / stale).unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def exclusive(self, handle: str, seconds: float) -> Iterator[None]:
-        with collecting(self.folder(handle), seconds):
-            yield
 
     def bring(self, handle: str, until: datetime) -> None:
         """It is here."""

@@ -17,11 +17,10 @@ from jobs import layout
 from launcher import paths
 from launcher.buckets import open_bucket
 from launcher.errors import BadInput, OutsideFailed
-from launcher.executors.base import Sight, name_of
+from launcher.executors.base import GRACE_SECONDS, Sight, name_of
 from launcher.executors.claims import hold, wait
 from launcher.executors.skypilot import (
     DOWN_SECONDS,
-    GRACE_SECONDS,
     HAND_OVER_SECONDS,
     SkyPilotExecutor,
     starting,
@@ -71,8 +70,12 @@ class ManagedExecutor(SkyPilotExecutor):
         self.require_ready()
         return str(self._calls("jobs_launch", name=name, task=str(task), seconds=HAND_OVER_SECONDS))
 
-    def _request(self, name: str, request: str) -> tuple[str, str]:
+    def handle_on(self, held: str, run_id: str, attempt: int) -> str:
+        raise BadInput(f"{name_of(held)}: SkyPilot's controller ends a managed job's machine")
+
+    def _request(self, handle: str, request: str) -> tuple[str, str]:
         """As a cluster's: under way until the first machine is up."""
+        name = name_of(handle)
         job = self._calls("jobs_queue", name=name)
         if job is None:
             found = {r["id"]: r["status"] for r in self._calls("jobs_requests", name=name)}

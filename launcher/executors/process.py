@@ -16,14 +16,14 @@ from jobs import layout
 from jobs.spec import Failure
 from launcher import paths
 from launcher.errors import OutsideFailed
-from launcher.executors.base import Order, Say, Sight
+from launcher.executors.base import GRACE_SECONDS, Order, Say, Sight
 from launcher.executors.claims import hold, wait
 from launcher.executors.environment import (
     PYTHON_VARIABLE,
     tracker_packages,
     training_python,
 )
-from launcher.executors.local import GRACE_SECONDS, LocalExecutor, lay_out
+from launcher.executors.local import LocalExecutor, lay_out
 from launcher.types import Offer
 from results.records import is_at_work, read_result
 
@@ -44,6 +44,7 @@ class ProcessExecutor(LocalExecutor):
         work = self.folder(handle)
         work.mkdir(parents=True, exist_ok=True)
         with hold(work, seconds=1.0) as lock:
+            order.require_wanted()
             self.clear(handle)
             named = os.environ.get(PYTHON_VARIABLE)
             python = training_python(named, say)

@@ -13,7 +13,6 @@ import re
 import shlex
 import time
 from base64 import b64decode
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,15 +24,14 @@ from jobs.spec import Failure
 from launcher import paths
 from launcher.catalog.providers import TO_ENABLE, display_name
 from launcher.errors import NoCapacity, OutsideFailed
-from launcher.executors.base import Order, Say, Sight, name_of
-from launcher.executors.claims import collecting, hold, wait
+from launcher.executors.base import GRACE_SECONDS, Executor, Order, Say, Sight, name_of
+from launcher.executors.claims import hold, wait
 from launcher.executors.skypilot_calls import NO_ANSWER, CallFailed, Calls
 from launcher.times import stamp_of
 from launcher.types import MICROUSD, Offer
 from results.collect import FILES, FOLDERS
 from results.records import is_at_work, read_result
 
-GRACE_SECONDS = 150.0  # the job gives itself 120 to finish its step and write its result
 DOWN_SECONDS = 600.0  # sky down takes 40 s on Slurm (measured); some clouds take minutes
 HAND_OVER_SECONDS = 1800.0  # the data goes to SkyPilot's API server first
 LAUNCHING = ("PENDING", "WAITING", "RUNNING")  # states of a request that has not ended
@@ -75,7 +73,7 @@ _LEFT_BY_A_SERVER = (
 )
 
 
-class SkyPilotExecutor:
+class SkyPilotExecutor(Executor):
     poll_seconds = 3.0
     scheme = "skypilot:"
     named = "the cluster is"
@@ -87,48 +85,53 @@ class SkyPilotExecutor:
     def handle(self, run_id: str, attempt: int) -> str:
         return f"{self.scheme}{_PREFIX}{run_id}-{attempt}"
 
+    def handle_on(self, held: str, run_id: str, attempt: int) -> str:
+        return f"{self.scheme}{cluster_of(held)}/{_PREFIX}{run_id}-{attempt}"
+
     def folder(self, handle: str) -> Path:
-        run_id, _, _ = name_of(handle).removeprefix(_PREFIX).rpartition("-")
-        return paths.work_folder(run_id)
-
-    def clear(self, handle: str) -> None:
-        for stale in (layout.RESULT, layout.PID):
-            (self.folder(handle) / stale).unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def exclusive(self, handle: str, seconds: float) -> Iterator[None]:
-        with collecting(self.folder(handle), seconds):
-            yield
+        return paths.work_folder(_run_of(handle))
 
     def require_ready(self) -> None:
         """Nothing more than SkyPilot itself, which is asked soon enough."""
 
     def submit(self, handle: str, order: Order, say: Say) -> None:
         assert order.task is not None, "a rented machine has a task"
-        cluster, work = name_of(handle), self.folder(handle)
+        cluster, work = cluster_of(handle), self.folder(handle)
         work.mkdir(parents=True, exist_ok=True)
         with hold(work, seconds=1.0) as lock:
+            order.require_wanted()
             self.clear(handle)
             task = work / layout.TASK
             task.write_text(order.task, "utf-8")
-            say(f"asking SkyPilot for {_what(order.offer)}; {self.named} {cluster}")
+            say(f"{_asking(handle, order.offer)}; {self.named} {cluster}")
             try:
+                if is_handed_on(handle):
+                    self._make_room(cluster)
                 with self._calls.keeping_open(lock):  # handing over goes on if we are killed
                     request = self._ask(cluster, task)
                 self._await_machine(handle, request, order, say)
             except CallFailed as error:
                 self.release(handle)
+                if is_handed_on(handle):
+                    why = f"the machine of the job before does not take it: {str(error)[:300]}"
+                    raise NoCapacity(why) from None
                 raise _refused(error, order.offer) from None
+
+    def _make_room(self, cluster: str) -> None:
+        """The job before is home: nothing of it may be taken for this one's. Raises CallFailed."""
+        code, said = self._calls("run", cluster=cluster, command=f"rm -rf {_RUN}")
+        if code != 0:
+            raise CallFailed(("HandedOn",), f"the job before cannot be cleared away: {said}")
 
     def _ask(self, name: str, task: Path) -> str:
         return str(self._calls("launch", cluster=name, task=str(task), seconds=HAND_OVER_SECONDS))
 
     def _await_machine(self, handle: str, request: str, order: Order, say: Say) -> None:
         """Return when the machine is up and the job handed over. Raises CallFailed, NoCapacity."""
-        cluster, said, lost_at = name_of(handle), "", None
+        said, lost_at = "", None
         while True:
             try:
-                state, news = self._request(cluster, request)
+                state, news = self._request(handle, request)
             except CallFailed as error:
                 if error.kinds != NO_ANSWER:
                     raise
@@ -154,8 +157,9 @@ class SkyPilotExecutor:
                 )
             time.sleep(self.poll_seconds)
 
-    def _request(self, cluster: str, request: str) -> tuple[str, str]:
+    def _request(self, handle: str, request: str) -> tuple[str, str]:
         """A request's state, and what SkyPilot says of its progress."""
+        cluster = cluster_of(handle)
         try:
             found = {r["id"]: r for r in self._calls("requests", cluster=cluster)}
         except CallFailed as error:  # that is not the launch's: the server may be starting again
@@ -165,7 +169,7 @@ class SkyPilotExecutor:
             return one["status"], one["said"] or ""
         news = "SkyPilot's API server was started again; waiting for what it had begun"
         with contextlib.suppress(CallFailed):  # not while its machine is half there
-            if self._calls("status", cluster=cluster)["job"] is not None:
+            if self._calls("status", cluster=cluster, job=_job_of(handle))["job"] is not None:
                 return HANDED_OVER, news
         return LOST, news
 
@@ -177,11 +181,11 @@ class SkyPilotExecutor:
         return self._asked("requests", cluster=name)
 
     def look(self, handle: str) -> Sight:
-        cluster, work = name_of(handle), self.folder(handle)
+        cluster, work = cluster_of(handle), self.folder(handle)
         if is_at_work(work):  # by who submits or collects it
             return starting("in hand")
         launching = self._launching(cluster)  # asked first: it may end between the two
-        seen = self._asked("status", cluster=cluster)
+        seen = self._asked("status", cluster=cluster, job=_job_of(handle))
         job = seen["job"]
         if launching and job is None:
             return starting("provisioning")
@@ -228,7 +232,7 @@ class SkyPilotExecutor:
 
     def _machine(self, handle: str) -> str:
         """The cluster that the job works on now."""
-        return name_of(handle)
+        return cluster_of(handle)
 
     def cancel(self, handle: str) -> None:
         with contextlib.suppress(OutsideFailed):  # no machine to speak to
@@ -239,11 +243,11 @@ class SkyPilotExecutor:
 
     def _end(self, handle: str) -> None:
         """No machine comes any more of what was asked for."""
-        for request in self._launching(name_of(handle)):
+        for request in self._launching(cluster_of(handle)):
             self._asked("abort", request=request)
 
     def bring(self, handle: str, until: datetime) -> None:
-        cluster, work = name_of(handle), self.folder(handle)
+        cluster, work = cluster_of(handle), self.folder(handle)
         left = (until - datetime.now(UTC)).total_seconds()
         # It must not go by itself while its files are on their way: rsync is no job. A machine that
         # is half gone can neither go by itself nor be told; its files may be there still.
@@ -258,7 +262,7 @@ class SkyPilotExecutor:
         )
 
     def release(self, handle: str) -> None:
-        cluster = name_of(handle)
+        cluster = cluster_of(handle)
         self._end(handle)  # or the machine would come up after its end
         self._asked("down", cluster=cluster, seconds=DOWN_SECONDS)
         there = self._asked("status", cluster=cluster)["cluster"] is not None
@@ -269,11 +273,13 @@ class SkyPilotExecutor:
             )
 
     def account(self, handle: str) -> int | None:
+        if is_handed_on(handle):  # SkyPilot's is of all jobs that the machine had
+            return None
         found = self._cost(handle)
         return None if found is None else round(found["usd"] * MICROUSD)
 
     def _cost(self, handle: str) -> Any:
-        return self._asked("cost", cluster=name_of(handle))
+        return self._asked("cost", cluster=cluster_of(handle))
 
     def _mirror(self, cluster: str, work: Path) -> None:
         """Bring what was written since the last look. Others may be looking, too."""
@@ -310,6 +316,31 @@ class SkyPilotExecutor:
 
 _RUN = "~/loralift/run"
 _ASIDE = f"{layout.STOP}{layout.TEMPORARY_SUFFIX}"
+
+
+def cluster_of(handle: str) -> str:
+    """SkyPilot's name of the machine; with one that was handed on, of the first attempt on it."""
+    return name_of(handle).partition("/")[0]
+
+
+def is_handed_on(handle: str) -> bool:
+    return "/" in handle
+
+
+def _run_of(handle: str) -> str:
+    run_id, _, _ = name_of(handle).rpartition("/")[2].removeprefix(_PREFIX).rpartition("-")
+    return run_id
+
+
+def _job_of(handle: str) -> str | None:
+    """Its name among the machine's jobs; None: the machine has no other."""
+    return _run_of(handle) if is_handed_on(handle) else None
+
+
+def _asking(handle: str, offer: Offer) -> str:
+    if is_handed_on(handle):
+        return "taking the machine of the job before it"
+    return f"asking SkyPilot for {_what(offer)}"
 
 
 def starting(doing: str) -> Sight:

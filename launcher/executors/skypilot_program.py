@@ -54,19 +54,28 @@ def abort(request: str) -> None:
     sky.get(sky.api_cancel([request]))
 
 
-def status(cluster: str) -> dict[str, Any]:
-    """The cluster as SkyPilot sees it now, and its last job."""
+def status(cluster: str, job: str | None = None) -> dict[str, Any]:
+    """The cluster as SkyPilot sees it now, and its last job, or the last of that name."""
     record = known(cluster, refresh=common.StatusRefreshMode.AUTO)
     if record is None:
         return {"cluster": None, "job": None}
-    job = None
-    if record["status"].value == "UP":
-        try:
-            (last,) = sky.get(sky.job_status(cluster)).values()
-        except sky.exceptions.ClusterDoesNotExist:  # it went between the two questions
-            return {"cluster": None, "job": None}
-        job = last.value if last is not None else None
-    return {"cluster": record["status"].value, "job": job}
+    if record["status"].value != "UP":
+        return {"cluster": record["status"].value, "job": None}
+    try:
+        last = named_job(cluster, job) if job else last_job(cluster)
+    except sky.exceptions.ClusterDoesNotExist:  # it went between the two questions
+        return {"cluster": None, "job": None}
+    return {"cluster": "UP", "job": last.value if last is not None else None}
+
+
+def last_job(cluster: str) -> Any:
+    (last,) = sky.get(sky.job_status(cluster)).values()
+    return last
+
+
+def named_job(cluster: str, name: str) -> Any:
+    found = [job for job in sky.get(sky.queue(cluster)) if job.job_name == name]
+    return max(found, key=lambda job: job.job_id).status if found else None
 
 
 def read(cluster: str, files: dict[str, tuple[int, str]]) -> dict[str, str]:

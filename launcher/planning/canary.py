@@ -30,7 +30,6 @@ PARTS: dict[PartName, str] = {
 }
 COLLECT_MINUTES = 1  # the least: in the machine's part nobody comes to fetch
 MAX_HOURS = 2.0  # of the sample job, which takes minutes: where the cap is no limit. Assumption
-ANY_COST = 1e6  # dollars, the most that a recipe takes
 EPOCHS = 1_000_000.0  # of the sample's 57 steps: two weeks at 50 steps a second
 
 

@@ -95,7 +95,9 @@ def with_image(offers: Iterable[Offer], budget: Budget) -> tuple[Offer, ...]:
     if not budget.image:
         return tuple(offers)
     return tuple(
-        msgspec.structs.replace(o, image=budget.image) if "containers" in o.capabilities else o
+        msgspec.structs.replace(o, image=budget.image, image_bytes=budget.image_bytes)
+        if "containers" in o.capabilities
+        else o
         for o in offers
     )
 

@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from launcher.catalog.providers import IMAGES_NEED, LOCAL, TO_ENABLE, display_name
 from launcher.types import GIB, MICROUSD, Budget, Estimate, Offer
+from results.receipt import duration
 
 # The rank of a refusal groups the rejected: what a flag can change stands first.
 OVER_COST, OVER_HOURS, NO_MEMORY, NO_DEVICE, NO_SPOT = range(5)
@@ -44,7 +45,7 @@ def over_limit(offer: Offer, estimate: Estimate, worst: int, budget: Budget) -> 
     if cap is not None and worst > cap:
         return Refusal(OVER_COST, f"worst {usd(worst)} > cap {usd(cap)}")
     if estimate.hours_high > budget.max_hours:
-        hours = f"{estimate.hours_high:.1f} h worst > --max-hours {budget.max_hours:g}"
+        hours = f"{duration(estimate.hours_high)} worst > --max-hours {budget.max_hours:g}"
         return Refusal(OVER_HOURS, hours)
     return None
 

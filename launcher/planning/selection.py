@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from launcher.catalog.gpus import cards_called, require_cards
 from launcher.catalog.merge import covers
 from launcher.catalog.priced import ANYWHERE
-from launcher.catalog.providers import CLUSTERS, LOCAL, PROVIDERS
+from launcher.catalog.providers import CLUSTERS, LOCAL, PROVIDERS, display_name
 from launcher.errors import BadInput
 from launcher.types import Budget, Offer
 
@@ -36,6 +36,16 @@ def asked_for(offer: Offer, budget: Budget) -> bool:
     if not on_providers(budget.providers, offer):
         return False
     return budget.gpu is None or names_gpu(budget.gpu, offer)
+
+
+def left_out(offers: Iterable[Offer], budget: Budget) -> str:
+    """Why --on and --gpu leave an offer out: another is asked for, or what nobody has."""
+    if any(asked_for(offer, budget) for offer in offers):
+        return "left out by --on or --gpu"
+    name, _, number = (budget.gpu or "").partition(":")
+    what = f" has {number} × {name}" if number else f" has {name}" if name else ""
+    where = " or ".join(display_name(one.lower()) for one in budget.providers)
+    return f"no offer{f' on {where}' if where else ''}{what}"
 
 
 def in_regions(names: Sequence[str], offer: Offer) -> bool:

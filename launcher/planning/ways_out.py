@@ -12,6 +12,7 @@ from launcher.catalog.providers import LOCAL, display_name
 from launcher.planning.refusals import blocked, gib, usd
 from launcher.planning.selection import asked_for
 from launcher.types import MICROUSD, Budget, Candidate, Estimate, Offer, Plan
+from results.receipt import duration
 
 SHOWN = 3
 LONGEST_HOURS = 10_000.0  # that --max-hours takes
@@ -162,7 +163,7 @@ def _where(offer: Offer) -> str:
 
 
 def _at_worst(offer: Offer, worst: int, hours: float) -> str:
-    return f"worst {usd(worst)}" if worst or offer.provider != LOCAL else f"{hours:.1f} h worst"
+    return f"worst {usd(worst)}" if worst or offer.provider != LOCAL else f"{duration(hours)} worst"
 
 
 def _needs(plan: Plan) -> tuple[str, ...]:

@@ -15,18 +15,11 @@ from msgspec import Struct
 
 from jobs import layout
 from launcher import paths
-from launcher.errors import BadInput, LaunchError, OutsideFailed
+from launcher.errors import BadInput, LaunchError, OutsideFailed, one_line
+from launcher.events import Adopted, AttemptStarted, Collected, Event, MachineChanged, RunCreated
 from launcher.executors import executor
 from launcher.executors.base import Sight
-from launcher.ledger import (
-    Adopted,
-    AttemptStarted,
-    Collected,
-    Event,
-    Ledger,
-    MachineChanged,
-    RunCreated,
-)
+from launcher.ledger import Ledger
 from launcher.paths import is_remote
 from launcher.running import history
 from launcher.running.clock import spent, utc_now
@@ -70,7 +63,7 @@ def adopt(url: str) -> Iterator[Adoption]:
         try:
             yield _adopted(book, store, run_id)
         except (LaunchError, StoreError, OSError, ValueError) as error:
-            said = " ".join(str(error).split())
+            said = one_line(error)
             yield Adoption(run_id=run_id, outcome="refused", said=said)
 
 

@@ -9,10 +9,11 @@ import re
 from typing import NamedTuple
 
 from launcher.errors import BadInput, NothingFits
-from launcher.ledger import AttemptStarted, Ledger
+from launcher.events import AttemptStarted
+from launcher.ledger import Ledger
 from launcher.planning.refusals import usd
 from launcher.running.clock import spent, utc_now
-from launcher.types import MICROUSD, Account, Run
+from launcher.types import MICROUSD, MOST_USD, Account, Run
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 PROJECT = "project/"  # before its name: no run's id has a slash
@@ -32,7 +33,11 @@ def left(book: Ledger, budget: str, besides: str = "") -> int | None:
     cap = book.caps().get(budget)
     if cap is None:
         return None
-    return cap - sum(taken(book, run) for run in book.drawing_on(budget) if run.run_id != besides)
+    return cap - _taken_of(book, budget, besides)
+
+
+def _taken_of(book: Ledger, budget: str, besides: str = "") -> int:
+    return sum(taken(book, run) for run in book.drawing_on(budget) if run.run_id != besides)
 
 
 def least_left(book: Ledger, budgets: tuple[str, ...], besides: str = "") -> int | None:
@@ -86,35 +91,36 @@ def project(text: str) -> Project:
         cap = round(float(dollars) * MICROUSD) if colon else None
     except (ValueError, OverflowError):
         raise BadInput(f"--project {text}: the cap is a number of dollars") from None
-    if cap is not None and not 0 <= cap <= 1_000_000 * MICROUSD:
-        raise BadInput(f"--project {text}: the cap is a number of dollars from 0 to 1,000,000")
+    if cap is not None and not 0 <= cap <= MOST_USD * MICROUSD:
+        raise BadInput(f"--project {text}: the cap is a number of dollars from 0 to {MOST_USD:,}")
     return Project(name, cap)
 
 
 def project_left(book: Ledger, asked: Project) -> int:
     """Micro-dollars, never below 0. Raises BadInput for a project without a cap."""
-    cap = asked.cap_microusd
-    known = book.caps().get(asked.budget)
-    if cap is None:
-        cap = known
+    return max(0, _cap(book, asked) - _taken_of(book, asked.budget))
+
+
+def _cap(book: Ledger, asked: Project) -> int:
+    cap = book.caps().get(asked.budget) if asked.cap_microusd is None else asked.cap_microusd
     if cap is None:
         raise BadInput(
             f"project {asked.name} has no budget yet; --project {asked.name}:USD gives it one, "
             "over all its runs"
         )
-    return max(0, cap - sum(taken(book, run) for run in book.drawing_on(asked.budget)))
+    return cap
 
 
 def account(book: Ledger, name: str) -> Account:
     """What a project has spent, holds and has left. Raises BadInput for one without a budget."""
     asked = Project(name, None)
-    left = project_left(book, asked)
-    runs = book.drawing_on(asked.budget)
-    cost = sum(spent(run, utc_now()) for run in runs)
+    cap = _cap(book, asked)
+    now, held = utc_now(), _taken_of(book, asked.budget)
+    cost = sum(spent(run, now) for run in book.drawing_on(asked.budget))
     return Account(
         project=name,
-        cap_microusd=book.caps()[asked.budget],
+        cap_microusd=cap,
         spent_microusd=cost,
-        held_microusd=sum(taken(book, run) for run in runs) - cost,
-        left_microusd=left,
+        held_microusd=held - cost,
+        left_microusd=max(0, cap - held),
     )

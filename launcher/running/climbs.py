@@ -1,12 +1,9 @@
 """Climbs as the ledger knows them: their runs, what these came to, and which wait to go on."""
 
-import fcntl
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -14,23 +11,21 @@ import msgspec
 from msgspec import Struct
 
 from jobs import layout
-from jobs.spec import Strategy
+from jobs.spec import GateResult, ResolvedSpec, Strategy
 from launcher import paths
 from launcher.errors import BadInput
+from launcher.events import Decided
+from launcher.executors.claims import taken
 from launcher.ladder import next_step
-from launcher.ledger import Decided, Ledger
-from launcher.running import history
+from launcher.ledger import Ledger
+from launcher.running import history, launchers
 from launcher.running.budgets import least_left
 from launcher.running.clock import spent, utc_now
 from launcher.running.reconciling import open_machines
 from launcher.running.watching import run_folder
 from launcher.times import stamp
-from launcher.types import Budget, Origin, Plan, Run, Rung, Step, Story, Tried
+from launcher.types import Budget, Candidate, Origin, Plan, Run, Rung, Step, Story, Tried
 from results.records import read_result, records
-
-# A launcher that the guard started sees its climb through; one that could not is followed by
-# another, but not at every round. Assumption: a provider's bad quarter of an hour.
-RETRY_SECONDS = 900.0
 
 
 class Climb(Struct, frozen=True, kw_only=True):
@@ -66,22 +61,30 @@ def climb_of(book: Ledger, run_id: str) -> Climb:
 
 def tried(book: Ledger, climb: Climb, run: Run) -> Tried:
     """What an ended run of the climb came to."""
-    last = run.attempts[-1]
-    candidate = book.plan(run.run_id).candidates[last.candidate]
-    result, spec = read_result(run_folder(run)), candidate.spec
-    assert spec is not None, "what was started has a spec"
+    candidate, spec = _trained(book, run)
     return Tried(
         run_id=run.run_id,
         rung=_rung(climb, run, spec.strategy),
         state=run.state,
         reason=run.reason,
-        gates=result.gates if result is not None else (),
+        gates=_gates(run),
         spent_microusd=spent(run, utc_now()),
         starts=len(run.attempts),
         micro_batch=spec.train.rows_at_once,
         checkpointing=spec.train.activation_checkpointing,
         device_bytes=candidate.offer.device.total_bytes,
     )
+
+
+def _trained(book: Ledger, run: Run) -> tuple[Candidate, ResolvedSpec]:
+    candidate = book.plan(run.run_id).candidates[run.attempts[-1].candidate]
+    assert candidate.spec is not None, "what was started has a spec"
+    return candidate, candidate.spec
+
+
+def _gates(run: Run) -> tuple[GateResult, ...]:
+    result = read_result(run_folder(run))
+    return result.gates if result is not None else ()
 
 
 def _rung(climb: Climb, run: Run, strategy: Strategy) -> int:
@@ -143,7 +146,8 @@ def rung_of(climb: Climb, step: Step) -> Rung:
 
 def decide(book: Ledger, run_id: str, step: Step) -> None:
     """Write down what comes of the run."""
-    book.append(run_id, stamp(utc_now()), Decided(move=step.move, why=step.why))
+    decided = Decided(move=step.move, why=step.why, cut_short=step.cut_short)
+    book.append(run_id, stamp(utc_now()), decided)
 
 
 def story(book: Ledger, climb: Climb) -> tuple[Story, ...]:
@@ -152,20 +156,17 @@ def story(book: Ledger, climb: Climb) -> tuple[Story, ...]:
 
 
 def _told(book: Ledger, climb: Climb, run: Run) -> Story:
-    ladder, last = climb.plan.ladder, run.attempts[-1]
-    candidate = book.plan(run.run_id).candidates[last.candidate]
-    offer, spec = candidate.offer, candidate.spec
-    assert spec is not None, "what was started has a spec"
-    rung = _rung(climb, run, spec.strategy)
+    ladder, said = climb.plan.ladder, book.decided(run.run_id)
+    candidate, spec = _trained(book, run)
+    offer, rung = candidate.offer, _rung(climb, run, spec.strategy)
     count = f"{offer.count}× " if offer.count > 1 else ""
-    result, said = read_result(run_folder(run)), book.decided(run.run_id)
     return Story(
         run_id=run.run_id,
         rung=ladder.rungs[rung].rung.name if ladder is not None else spec.strategy,
         where=f"{offer.provider} {count}{offer.device.name}",
         state=run.state,
         reason=run.reason,
-        gates=result.gates if result is not None else (),
+        gates=_gates(run),
         spent_microusd=spent(run, utc_now()),
         decision=said.why if said is not None else "",
     )
@@ -173,25 +174,20 @@ def _told(book: Ledger, climb: Climb, run: Run) -> Story:
 
 def carried_on(book: Ledger) -> Iterator[str]:
     """Start a launcher for each climb that waits for its next step and that nobody is at: it sees
-    it through as one at a terminal would. A line of each, its trouble too: that is not the
-    others'."""
-    for last in book.undecided():
-        try:
-            said = _carried_on(book, last)
-        except Exception as error:
-            said = f"{last.climb}: {' '.join(str(error).split()) or repr(error)}"
-        if said is not None:
-            yield said
+    it through as one at a terminal would. A line of each."""
+    each = ((last.climb, partial(_carried_on, book, last)) for last in book.undecided())
+    return launchers.each_told(each)
 
 
 def _carried_on(book: Ledger, last: Run) -> str | None:
     if open_machines(last):
         return None
     with at_it(last.climb) as free:
-        waits = free and not _tried_lately(last.climb) and _leads_on(book, last)
+        waits = free and not launchers.tried_lately(last.climb) and _leads_on(book, last)
     if not waits:
         return None
-    log = _launcher_for(last, book.origin(last.run_id))
+    launchers.start(last.climb, agreed=book.origin(last.run_id).escalate == "yes")
+    log = paths.climb_log(last.climb)
     return f"{last.climb}: its climb goes on after {last.run_id}, {last.reason}; see {log}"
 
 
@@ -208,24 +204,6 @@ def _leads_on(book: Ledger, last: Run) -> bool:
     return True
 
 
-def _tried_lately(first: str) -> bool:
-    log = paths.climb_log(first)
-    return log.exists() and time.time() - log.stat().st_mtime < RETRY_SECONDS
-
-
-def _launcher_for(last: Run, origin: Origin) -> Path:
-    """Where it says what it does. It outlives who starts it, and asks nobody."""
-    log = paths.climb_log(last.climb)
-    agreed = ["--yes"] if origin.escalate == "yes" else []
-    command = [sys.executable, "-P", "-m", "launcher", "--run-id", last.climb, *agreed]
-    with open(log, "ab") as out:
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=log.parent,
-            start_new_session=True,
-        )  # fmt: skip
-    return log
-
-
 @contextmanager
 def at_it(first: str) -> Iterator[bool]:
     """Whether this process is the one that sees the climb through; while it is, no other becomes
@@ -233,9 +211,4 @@ def at_it(first: str) -> Iterator[bool]:
     path = paths.climb_lock(first)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as lock:
-        try:
-            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        yield taken(lock.fileno())

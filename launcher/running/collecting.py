@@ -12,9 +12,10 @@ from jobs import layout
 from jobs.spec import Result, StepRecord, encode
 from launcher.buckets import open_bucket
 from launcher.errors import BadInput, OutsideFailed
+from launcher.events import Collected, Event, Measured
 from launcher.executors import executor
 from launcher.executors.managed import recoveries
-from launcher.ledger import Collected, Event, Ledger, Measured
+from launcher.ledger import Ledger
 from launcher.running import history
 from launcher.running.climbs import climb_of, story
 from launcher.running.clock import spent, utc_now

@@ -12,8 +12,9 @@ from msgspec import Struct
 from jobs import layout
 from launcher.buckets import open_bucket
 from launcher.errors import BadInput, OutsideFailed
+from launcher.events import Adopted, BudgetSet, Collected, Event, Measured
 from launcher.executors import executor
-from launcher.ledger import Adopted, BudgetSet, Collected, Event, Ledger, Measured
+from launcher.ledger import Ledger
 from launcher.types import Run
 
 # What each ledger says for itself: where it has the files, what it took from them, and its budgets.

@@ -62,5 +62,7 @@ def next_place(made: Plan, run: Run, order: list[int], say: Say, done: float = 0
 
 def _may_be_started(candidate: Candidate, run: Run) -> bool:
     """On spot only where something keeps what the job has done when it is taken back."""
-    keeps = bool(run.bucket) or not candidate.offer.spot
-    return candidate.offer.executor in EXECUTORS and keeps
+    offer = candidate.offer
+    keeps = bool(run.bucket) or not offer.spot
+    # a machine that was taken over is gone when a later attempt asks
+    return offer.executor in EXECUTORS and keeps and not offer.held

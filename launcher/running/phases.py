@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from jobs.spec import PhaseRecord, Record, Result
-from launcher.ledger import Event, MachineChanged
+from launcher.events import Event, MachineChanged
 from launcher.planning.costs import bill_microusd
 from launcher.types import Attempt
 from results.receipt import Phase, spend_microusd

@@ -2,6 +2,7 @@
 brought to this machine, and what it ran on is given back."""
 
 import contextlib
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,14 +14,15 @@ from launcher import paths
 from launcher.buckets import open_bucket
 from launcher.catalog.providers import LOCAL
 from launcher.errors import OutsideFailed
+from launcher.events import Event, MachineChanged, StateChanged
 from launcher.executors import executor
 from launcher.executors.base import Executor, Sight
-from launcher.ledger import Ledger, MachineChanged, StateChanged
+from launcher.ledger import Ledger
 from launcher.planning.costs import terms
 from launcher.running.clock import clock_of, utc_now
 from launcher.times import stamp
 from launcher.types import Attempt, Reason, Run, RunState
-from results.records import read_result, records
+from results.records import is_at_work, read_result, records
 
 # Between the ledger's entry and the lock that the job holds, a run looks dead to others.
 SUBMIT_GRACE_SECONDS = 30.0
@@ -56,7 +58,14 @@ def open_machines(run: Run) -> tuple[Attempt, ...]:
     return tuple(attempt for attempt in run.attempts if attempt.machine != "GONE")
 
 
-def reconcile(book: Ledger, run: Run, seen: Sight | None = None) -> Run:
+# Asked when a job is over and home: whether another has taken its machine; then that stands in the
+# ledger, and nothing is given back. With the run, its attempt, and what is to be said of its end.
+HandOn = Callable[[Run, Attempt, tuple[Event, ...]], bool]
+
+
+def reconcile(
+    book: Ledger, run: Run, seen: Sight | None = None, hand_on: HandOn | None = None
+) -> Run:
     """Look at what is still open of a run, finish what has ended, and return the run anew.
 
     `seen` is a look at the latest attempt that was just taken: its machine waits to be fetched
@@ -65,11 +74,18 @@ def reconcile(book: Ledger, run: Run, seen: Sight | None = None) -> Run:
     """
     for attempt in open_machines(run):
         latest = attempt.attempt == len(run.attempts)
-        _reconcile(book, run, attempt, latest, seen if latest else None)
+        _reconcile(book, run, attempt, latest, seen if latest else None, hand_on)
     return book.run(run.run_id)
 
 
-def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool, seen: Sight | None) -> None:
+def _reconcile(
+    book: Ledger,
+    run: Run,
+    attempt: Attempt,
+    latest: bool,
+    seen: Sight | None,
+    hand_on: HandOn | None,
+) -> None:
     runner, number = executor(attempt.executor), attempt.attempt
     if not latest:  # another took its place: its machine has no business being there
         runner.release(attempt.handle)
@@ -82,7 +98,12 @@ def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool, seen: Sig
     if elsewhere or (afar and not sight.alive and (sight.never_there or attempt.provider == LOCAL)):
         _from_afar(book, run, attempt)
         return
-    if run.state == "RUNNING" and not sight.reached and _seen_lately(runner, attempt):
+    seen_lately = (
+        _seen_lately(runner, attempt)
+        if run.state == "RUNNING"
+        else sight.billed and 0 < _up_for(book, run, number) < OUT_OF_SIGHT_SECONDS
+    )
+    if not (run.ended or sight.reached) and seen_lately:
         raise OutsideFailed(
             f"SkyPilot does not see the job of {run.run_id} now, which it saw a moment ago; what "
             "its machine has is not given up for that"
@@ -102,7 +123,7 @@ def _reconcile(book: Ledger, run: Run, attempt: Attempt, latest: bool, seen: Sig
     young = age < timedelta(seconds=SUBMIT_GRACE_SECONDS)
     if run.state == "PROVISIONING" and sight.result is None and young:
         return
-    finish(book, run, attempt, sight)
+    finish(book, run, attempt, sight, hand_on=hand_on)
 
 
 def _up_for(book: Ledger, run: Run, attempt: int) -> float:
@@ -179,7 +200,12 @@ def _gone_by(book: Ledger, run: Run, folder: Path, sight: Sight) -> datetime:
 
 
 def finish(
-    book: Ledger, run: Run, attempt: Attempt, sight: Sight, seconds: float = A_MINUTE
+    book: Ledger,
+    run: Run,
+    attempt: Attempt,
+    sight: Sight,
+    seconds: float = A_MINUTE,
+    hand_on: HandOn | None = None,
 ) -> None:
     """The job is over: bring what it left, give its machine back, say how it ended.
 
@@ -191,7 +217,8 @@ def finish(
         sight = _what_is_here(run, attempt, runner.folder(attempt.handle), sight)
         left = _egress(book, run, attempt, sight)
         gone = _gone(runner, attempt, left, _went_at(book, run, attempt, sight))
-        book.append(run.run_id, stamp(utc_now()), gone, ending(sight, number))
+        if not ended_unless_at_work(book, run, attempt, gone, ending(sight, number)):
+            raise OutsideFailed(f"run {run.run_id} is in another's hands now; look again")
         return
     ends = MachineChanged(attempt=number, state="ENDING")
     book.append(run.run_id, stamp(utc_now()), ends)
@@ -200,7 +227,29 @@ def finish(
             return  # someone was faster
         if sight.reached:
             runner.bring(attempt.handle, clock_of(book.plan(run.run_id), run).end_at)
-        released(book, run, attempt, sight)
+        if hand_on is None or not hand_on(run, attempt, _home(book, run, attempt, sight)):
+            released(book, run, attempt, sight)
+
+
+def ended_unless_at_work(book: Ledger, run: Run, attempt: Attempt, *events: Event) -> bool:
+    """Write that nothing is there, unless somebody holds the run's folder since the look: its job
+    is being started then, by who asks the ledger with the folder held whether it still should be.
+    """
+    with book.alone():
+        if is_at_work(executor(attempt.executor).folder(attempt.handle)):
+            return False
+        book.append(run.run_id, stamp(utc_now()), *events)
+    return True
+
+
+def _home(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> tuple[Event, ...]:
+    """The end of a job whose files are here and whose machine is not its own any more."""
+    folder = executor(attempt.executor).folder(attempt.handle)
+    sight = msgspec.structs.replace(sight, result=read_result(folder))
+    sight = _what_is_here(run, attempt, folder, sight)
+    left = _egress(book, run, attempt, sight)
+    gone = MachineChanged(attempt=attempt.attempt, state="GONE", egress_microusd=left)
+    return gone, ending(sight, attempt.attempt)
 
 
 def released(

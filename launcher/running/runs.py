@@ -9,31 +9,38 @@ import msgspec
 
 from jobs import layout
 from launcher.catalog.providers import LOCAL
-from launcher.errors import BadInput, NoCapacity, NothingFits
-from launcher.executors import chosen_executor, executor
-from launcher.executors.base import Say
-from launcher.executors.here import ask_again, local_executor, remembered
-from launcher.ledger import (
+from launcher.errors import BadInput, NoCapacity, NotHere, NothingFits
+from launcher.events import (
     AttemptStarted,
     BudgetSet,
     Decided,
-    Ledger,
+    Event,
     PassedOver,
     RunCreated,
     StateChanged,
 )
+from launcher.executors import chosen_executor, executor
+from launcher.executors.base import Say
+from launcher.executors.here import ask_again, local_executor, remembered
+from launcher.ledger import Ledger
 from launcher.paths import is_remote
 from launcher.planning.costs import terms
-from launcher.running import history
+from launcher.running import history, launchers
 from launcher.running.budgets import Project, require_room
 from launcher.running.clock import clock, rest, spent, utc_now
 from launcher.running.next_offer import Place, Search, next_place
-from launcher.running.reconciling import finish, ledger, open_machines, reconcile
+from launcher.running.reconciling import (
+    ended_unless_at_work,
+    finish,
+    ledger,
+    open_machines,
+    reconcile,
+)
 from launcher.running.saved import share_saved
 from launcher.running.starting import BUCKET_SECRETS, start
-from launcher.running.stops import require_not_stopped
+from launcher.running.stops import known_stop, require_not_stopped, require_portfolio_goes_on
 from launcher.times import stamp
-from launcher.types import Candidate, Origin, Plan, Run
+from launcher.types import Candidate, Offer, Origin, Plan, Run
 from results.collect import require_free_place
 
 DEFAULT_STORE = "runs"
@@ -46,11 +53,18 @@ def require_credentials_to_take(bucket: str, chosen: Candidate) -> None:
     """Raises BadInput where a rented machine could not write to the bucket."""
     missing = [name for name in BUCKET_SECRETS[:2] if not os.environ.get(name)]
     if bucket and chosen.offer.provider != LOCAL and missing:
-        raise BadInput(
+        raise NotHere(
             f"--store {bucket}: the rented machine writes there with this environment's "
             f"credentials, and {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not "
             "set\nset them to keys that may write to this bucket alone"
         )
+
+
+class TakingOver(NamedTuple):
+    """A run whose job is over and home, and what is to be said of its end."""
+
+    run_id: str
+    events: tuple[Event, ...]
 
 
 def submit(
@@ -59,12 +73,15 @@ def submit(
     say: Say,
     origin: Origin | None = None,
     project: Project | None = None,
+    taking_over: TakingOver | None = None,
 ) -> str:
     """Start the plan's chosen candidate; the run stands in the ledger before anything starts.
 
-    `origin` says whose next rung it is, if any. Returns the run id once the job has started; does
-    not wait for it to do anything. Raises NothingFits (a budget that it draws on has been drawn on
-    meanwhile, too), BadInput (no executor can act on the choice, or the store is no place for it)
+    `origin` says whose next rung it is, if any; `taking_over` whose machine it takes: that one's
+    end stands in the ledger with this one's start, or neither does. Returns the run id once the
+    job has started; does not wait for it to do anything. Raises NothingFits (a budget that it draws
+    on has been drawn on meanwhile, too), BadInput (no executor can act on the choice, or the store
+    is no place for it)
     or OutsideFailed.
     """
     chosen = require_choice(made)
@@ -72,13 +89,8 @@ def submit(
     executor(chosen_executor(chosen, bool(bucket))).require_ready()  # before anything is written
     require_credentials_to_take(bucket, chosen)
     book = ledger()
-    home = Path(DEFAULT_STORE if bucket else store).absolute()
-    if bucket and origin is not None and origin.climb:  # whatever folder this is called in
-        home = Path(book.run(origin.climb).store)
-    try:
-        require_free_place(home, made.run_id)
-    except OSError as error:
-        raise BadInput(f"--store {home}: {error}") from None
+    home = _home(book, store, origin)
+    require_place(home, made.run_id)
     if book.find(made.run_id) is not None:
         raise BadInput(f"run {made.run_id} exists already; `launch status {made.run_id}` shows it")
     if bucket:
@@ -88,12 +100,36 @@ def submit(
     origin, sets = _drawing(made, remembered(origin or Origin()), project)
     created = RunCreated(plan=made, store=str(home), bucket=bucket, origin=origin)
     with book.alone():
+        require_portfolio_goes_on(book, origin.portfolio)
+        if taking_over is not None:
+            book.append(taking_over.run_id, stamp(utc_now()), *taking_over.events)
         if origin.climb:
             require_not_stopped(book, book.climb(origin.climb)[-1].run_id)
         book.append(made.run_id, stamp(utc_now()), created, *sets)
         _begin(book, made, origin, _attempt(1, made, Place(0, chosen), bucket))
     _start_somewhere(book, made, [made.candidates.index(c) for c in made.fallbacks], say)
     return made.run_id
+
+
+def home_of(folder: Path, store: str) -> Path:
+    """Where the runs of a store come home to, launched in the folder: a bucket's to its ./runs."""
+    return (folder / (DEFAULT_STORE if is_remote(store) else store)).absolute()
+
+
+def require_place(home: Path, run_id: str) -> None:
+    """Raises BadInput where nothing of that id could come home to the folder."""
+    try:
+        require_free_place(home, run_id)
+    except OSError as error:
+        raise BadInput(f"--store {home}: {error}") from None
+
+
+def _home(book: Ledger, store: str, origin: Origin | None) -> Path:
+    """The same for one that goes on with others, whatever folder it is begun in."""
+    if origin is not None and origin.climb and is_remote(store):
+        return Path(book.run(origin.climb).store)
+    portfolio = book.portfolio(origin.portfolio) if origin is not None else None
+    return home_of(Path(portfolio.folder if portfolio is not None else "."), store)
 
 
 def _drawing(
@@ -123,7 +159,10 @@ def _begin(book: Ledger, made: Plan, origin: Origin, attempt: AttemptStarted) ->
 def _start_somewhere(
     book: Ledger, made: Plan, order: list[int], say: Say, done: float = 0.0
 ) -> None:
-    """Start the attempt that the ledger knows; where there is no capacity, go on down `order`."""
+    """Start the attempt that the ledger knows; where there is no capacity, go on down `order`.
+    Raises BadInput where somebody has stopped the run, or its portfolio, meanwhile."""
+    portfolio = book.origin(made.run_id).portfolio
+    stood = book.ended(portfolio)  # it is started in spite of that
     while True:
         run = book.run(made.run_id)
         _say_how(made, run, say)
@@ -139,7 +178,11 @@ def _start_somewhere(
             if found.place is None:
                 whys = "; ".join(one.why for one in found.passed_over.values())
                 raise NoCapacity("\n".join(filter(None, (str(error), whys)))) from None
-        _go_on(book, made, run, found.place)
+        with book.alone():
+            require_not_stopped(book, run.run_id)
+            if book.ended(portfolio) != stood:
+                require_portfolio_goes_on(book, portfolio)
+            _go_on(book, made, run, found.place)
 
 
 def _say_how(made: Plan, run: Run, say: Say) -> None:
@@ -187,10 +230,12 @@ def resumption(run_id: str, say: Say) -> Resumption:
     nothing to go on with, NothingFits or NoCapacity where there is nowhere to.
     """
     book = ledger()
-    run, stood = reconcile(book, book.run(run_id)), book.decided(run_id)
+    run, stood = reconcile(book, book.run(run_id)), known_stop(book, run_id)
     ask_again(book.origin(run_id))
     if not run.ended or open_machines(run):
         raise BadInput(f"run {run_id} is {run.state}; `launch logs {run_id} -f` follows it")
+    if run.state == "CANCELLED" and launchers.is_unasked():
+        raise BadInput(f"run {run_id} was cancelled; `launch --run-id {run_id}` goes on with it")
     if run.state == "SUCCEEDED":
         raise BadInput(f"run {run_id} has succeeded; results in {run.folder or run.store}")
     made, last = book.plan(run_id), run.attempts[-1]
@@ -273,13 +318,20 @@ def _attempt(number: int, made: Plan, place: Place, bucket: str) -> AttemptStart
     return AttemptStarted(
         attempt=number,
         executor=name,
-        handle=executor(name).handle(made.run_id, number),
+        handle=_handle(name, made.run_id, number, offer),
         provider=offer.provider,
         instance=offer.instance,
         candidate=place.which,
         price_as_of=offer.as_of,
         **msgspec.structs.asdict(billed),
     )
+
+
+def _handle(executor_name: str, run_id: str, number: int, offer: Offer) -> str:
+    runner = executor(executor_name)
+    if offer.held:
+        return runner.handle_on(offer.held, run_id, number)
+    return runner.handle(run_id, number)
 
 
 def cancel(run_id: str) -> Run:
@@ -302,6 +354,6 @@ def cancel(run_id: str) -> Run:
             reason="CANCELLED",
             message="cancelled; the job left no result",
         )
-        book.append(run_id, stamp(utc_now()), cancelled)
+        ended_unless_at_work(book, run, last, cancelled)
     finish(book, run, last, seen, IN_HAND_SECONDS)
     return book.run(run_id)

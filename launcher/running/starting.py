@@ -2,15 +2,17 @@
 
 import os
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 
 from launcher import render
 from launcher.catalog.providers import LOCAL
-from launcher.errors import LaunchError, NoCapacity, OutsideFailed
+from launcher.errors import BadInput, LaunchError, NoCapacity, OutsideFailed
+from launcher.events import Event, MachineChanged, StateChanged
 from launcher.executors import AUTODOWN_MINUTES, MANAGED, executor
 from launcher.executors.base import Executor, Order, Say
-from launcher.ledger import Event, Ledger, MachineChanged, StateChanged
+from launcher.ledger import Ledger
 from launcher.provenance import provenance
 from launcher.running import history
 from launcher.running.clock import Clock, at_its_price, clock_of, utc_now
@@ -43,8 +45,11 @@ def start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
     order = Order(
         spec=spec,
         offer=candidate.offer,
-        task=_task(made, msgspec.structs.replace(candidate, spec=spec), run) if rented else None,
+        task=_task(book, made, msgspec.structs.replace(candidate, spec=spec), run)
+        if rented
+        else None,
         up_by=_up_by(candidate, due) if rented else None,
+        require_wanted=partial(_require_wanted, book, run),
     )
     try:
         if run.bucket:
@@ -57,6 +62,15 @@ def start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
     if not rented or _has_begun(runner, last.handle):
         up.append(StateChanged(attempt=last.attempt, state="RUNNING"))
     book.append(made.run_id, stamp(utc_now()), *up)
+
+
+def _require_wanted(book: Ledger, run: Run) -> None:
+    """To be asked by who holds the run's folder: whoever looks from now on sees it in hand, and who
+    looked before may have written that nothing is there (`ended_unless_at_work`)."""
+    with book.alone():
+        now = book.run(run.run_id)
+    if now.ended or now.attempts[-1].machine == "GONE":
+        raise BadInput(f"run {run.run_id} was ended while it was started: {now.message}")
 
 
 def earlier_by(made: Plan, executor_name: str) -> timedelta:
@@ -75,7 +89,7 @@ def _up_by(candidate: Candidate, due: Clock) -> datetime:
     return min(due.stop_at, utc_now() + timedelta(hours=hours))
 
 
-def _task(made: Plan, candidate: Candidate, run: Run) -> str:
+def _task(book: Ledger, made: Plan, candidate: Candidate, run: Run) -> str:
     """Its SkyPilot task, with what an earlier attempt left, unless the bucket has that."""
     last = run.attempts[-1]
     left = executor(last.executor).folder(last.handle)
@@ -90,7 +104,17 @@ def _task(made: Plan, candidate: Candidate, run: Run) -> str:
         secrets=secrets,
         left=None if run.bucket or last.attempt == 1 else left,
         managed=last.executor == MANAGED,
+        followed_hours=_followed_hours(book, run),
     )
+
+
+def _followed_hours(book: Ledger, run: Run) -> float:
+    """Of the jobs that may take the run's machine after it, at their longest."""
+    portfolio = book.portfolio(book.origin(run.run_id).portfolio)
+    if portfolio is None:
+        return 0.0
+    waiting = (member.plan.chosen for member in book.waiting(portfolio))
+    return sum(c.estimate.hours_high for c in waiting if c is not None and c.estimate is not None)
 
 
 def _has_begun(runner: Executor, handle: str) -> bool:

@@ -16,9 +16,9 @@ from launcher.guard import enforce
 from launcher.ledger import Ledger
 from launcher.running.budgets import PROJECT
 from launcher.running.clock import spent, utc_now
-from launcher.running.reconciling import ledger, looked, open_machines, reconcile
+from launcher.running.reconciling import HandOn, ledger, looked, open_machines, reconcile
 from launcher.times import stamp
-from launcher.types import Account, Run, View
+from launcher.types import Run, View
 from results.records import Tail, read_result, records
 
 # How long a follower goes on without being able to see its run. Assumption: a laptop's lid, a
@@ -68,10 +68,10 @@ def exists(run_id: str) -> bool:
     return ledger().find(run_id) is not None
 
 
-def runs(of: Account | None = None) -> list[Run]:
+def runs(project: str | None = None) -> list[Run]:
     """All runs, or a project's, newest first, each after a look at its job."""
     book = ledger()
-    found = book.runs() if of is None else book.drawing_on(PROJECT + of.project)[::-1]
+    found = book.runs() if project is None else book.drawing_on(PROJECT + project)[::-1]
     return [_reconciled(book, run)[0] for run in found]
 
 
@@ -83,11 +83,12 @@ def run_folder(run: Run) -> Path:
     return home if home is not None and home.is_dir() and not work.is_dir() else work
 
 
-def follow(run_id: str) -> Iterator[Record | None]:
+def follow(run_id: str, hand_on: HandOn | None = None) -> Iterator[Record | None]:
     """The job's records as they are written, None while there is nothing new, until it ends and
     its machine is given back.
 
-    What the limits no longer allow is ended on the way. A look that fails is tried again.
+    `hand_on` may give its machine to another job. What the limits no longer allow is ended on the
+    way. A look that fails is tried again.
     """
     book = ledger()
     run = book.run(run_id)
@@ -103,7 +104,7 @@ def follow(run_id: str) -> Iterator[Record | None]:
             if sight.alive and sight.doing not in ("", doing):
                 doing = sight.doing
                 yield PhaseRecord(at=stamp(utc_now()), phase=doing)
-            run = reconcile(book, book.run(run_id), sight)
+            run = reconcile(book, book.run(run_id), sight, hand_on)
             if run.ended and not open_machines(run):
                 return
             enforce(book, run)

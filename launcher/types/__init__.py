@@ -17,7 +17,7 @@ from launcher.types.estimates import (
     Seen,
     TimeTerm,
 )
-from launcher.types.limits import COLLECT_MINUTES, Budget
+from launcher.types.limits import COLLECT_MINUTES, MOST_USD, Budget
 from launcher.types.offers import Device, Offer, Terms
 from launcher.types.plans import (
     Candidate,
@@ -28,6 +28,13 @@ from launcher.types.plans import (
     Rung,
     RungPlan,
     Setting,
+)
+from launcher.types.portfolios import (
+    Member,
+    Portfolio,
+    PortfolioReceipt,
+    Skipped,
+    Standing,
 )
 from launcher.types.runs import ENDED, Attempt, MachineState, Reason, Run, RunState, View
 from launcher.types.units import GIB, MIB, MICROUSD
@@ -41,6 +48,7 @@ __all__ = [
     "GIB",
     "MIB",
     "MICROUSD",
+    "MOST_USD",
     "TOKENS_PER_CHARACTER",
     "Account",
     "Attempt",
@@ -55,12 +63,15 @@ __all__ = [
     "Ladder",
     "MachineState",
     "Measurement",
+    "Member",
     "MemoryTerm",
     "ModelFacts",
     "Move",
     "Offer",
     "Origin",
     "Plan",
+    "Portfolio",
+    "PortfolioReceipt",
     "Reason",
     "Refused",
     "Run",
@@ -69,6 +80,8 @@ __all__ = [
     "RungPlan",
     "Seen",
     "Setting",
+    "Skipped",
+    "Standing",
     "Step",
     "Story",
     "Terms",

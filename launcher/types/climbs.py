@@ -23,6 +23,7 @@ class Origin(Struct, frozen=True, kw_only=True):
     rung: int = 0
     escalate: Escalate = "no"
     budgets: tuple[str, ...] = ()  # their names in the ledger
+    portfolio: str = ""  # that the climb is a member of
     # What --executor and --python asked for; "": nothing
     executor: str = ""
     python: str = ""

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+MOST_USD = 1_000_000  # that a cap may be
 # How long a rented machine waits for its results to be fetched before it goes by itself; a
 # launcher that is there fetches them at once and ends it.
 COLLECT_MINUTES = 5
@@ -19,3 +20,4 @@ class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     collect_minutes: int = COLLECT_MINUTES
     to_bucket: bool = False  # the run goes to an s3:// store while it is made: egress
     image: str = ""  # that rented machines are started from, where their provider runs one
+    image_bytes: int = 0  # of it, compressed, as its registry said last; 0: not known

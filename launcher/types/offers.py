@@ -57,6 +57,9 @@ class Offer(Struct, frozen=True, kw_only=True):
     enabled: bool | None = None  # whether SkyPilot may rent there; None: not known
     enabled_as_of: str = ""  # ISO date of that check
     image: str = ""  # the one asked for, where the provider runs one
+    image_bytes: int = 0  # of it, compressed; 0: not known
+    # The handle of an attempt whose machine this is: up, and idle once that one's job is over
+    held: str = ""
 
 
 class Terms(Struct, frozen=True, kw_only=True):

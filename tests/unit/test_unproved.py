@@ -15,8 +15,12 @@ from launcher.cli import launch
 from tests.unit.launcher.catalog.real_rows import place
 from tests.unit.launcher.catalog.test_clusters import asked, share
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "unproved.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "unproved.md").read_text()
 COMMANDS = re.findall(r"^\|[^|]*\| `launch ([^`]*)` \|$", PAGE, re.MULTILINE)
+CANARIES = re.findall(
+    r"`launch (canary [^`]*--max-cost[^`]*)`", PAGE + (ROOT / "README.md").read_text()
+)
 TODAY = datetime(2026, 11, 21, 12, tzinfo=UTC)
 PLACEHOLDERS = {"REGISTRY/NAME": "registry.example/me/train", "DIGEST": "0" * 64}
 
@@ -45,7 +49,19 @@ def test_the_page_has_its_commands() -> None:
 def test_a_command_of_the_page_plans(command: str) -> None:
     for placeholder, meant in PLACEHOLDERS.items():
         command = command.replace(placeholder, meant)
-    done = CliRunner().invoke(launch, [*shlex.split(command), "--dry-run", "--show", "task"])
-    assert done.exit_code == 0, done.output
     where = command.partition("--on ")[2].split()[0]
-    assert f"infra: {where}" in done.output
+    # several jobs have no one task
+    show, shown = ((), where) if "--sweep" in command else (("--show", "task"), f"infra: {where}")
+    done = CliRunner().invoke(launch, [*shlex.split(command), "--dry-run", *show])
+    assert done.exit_code == 0, done.output
+    assert shown in done.output
+
+
+@pytest.mark.usefixtures("somebody")
+def test_a_canary_is_paid_for_by_the_cap_it_is_told_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "ready", lambda made, *_: made)  # what it asks outside
+    assert len(CANARIES) >= 2  # README and the page
+    for command in CANARIES:
+        done = CliRunner().invoke(launch, shlex.split(command))
+        assert "3 machines, one after the other" in done.output
+        assert "add --yes to agree" in str(done.exception)

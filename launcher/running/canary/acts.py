@@ -20,12 +20,13 @@ from datetime import datetime, timedelta
 
 from launcher.display.progress import watch, watcher
 from launcher.errors import OutsideFailed
+from launcher.events import MachineChanged
 from launcher.executors import executor
 from launcher.executors.base import Say, Sight, name_of
 from launcher.executors.skypilot import WORKING
 from launcher.executors.skypilot_calls import CallFailed, Calls
 from launcher.guard import enforce
-from launcher.ledger import Ledger, MachineChanged
+from launcher.ledger import Ledger
 from launcher.planning.canary import PartName
 from launcher.running.canary.halting import Unproved, halt
 from launcher.running.clock import clock_of, utc_now

@@ -17,10 +17,10 @@ from launcher import __version__, paths
 from launcher.catalog.refresh import skypilot_python
 from launcher.display.canary import canary_text
 from launcher.errors import BadInput, LaunchError, NothingFits, OutsideFailed
+from launcher.events import StateChanged
 from launcher.executors.base import Say, name_of
 from launcher.executors.skypilot_calls import CallFailed, Calls
 from launcher.guard import UNSEEN
-from launcher.ledger import StateChanged
 from launcher.planning.canary import (
     PARTS,
     CanaryReceipt,
@@ -63,7 +63,7 @@ class _Canary:
     def __init__(self, plan: Plan, folder: Path, say: Say) -> None:
         self._plan, self._folder, self._say = plan, folder, say
         self._book, self._calls = ledger(), Calls()
-        self._started_at = stamp(utc_now())
+        self._started_at = self._ended_at = stamp(utc_now())
         self._versions = _versions()
         self._parts: list[PartReceipt] = []
 
@@ -75,7 +75,7 @@ class _Canary:
             provider=self._plan.chosen.offer.provider,
             verdict=verdict_of(self._parts),
             started_at=self._started_at,
-            ended_at=stamp(utc_now()),
+            ended_at=self._ended_at,
             max_cost_microusd=self._cap,
             spent_microusd=self._spent,
             versions=self._versions,
@@ -99,6 +99,7 @@ class _Canary:
         else:
             part = self._run(name, names[names.index(name) :])
         self._parts.append(part)
+        self._ended_at = stamp(utc_now())
         content = msgspec.json.format(msgspec.json.encode(self.receipt), indent=2)
         try:
             paths.write_aside(self._folder / JSON, content)

@@ -40,7 +40,7 @@ def next_one(made: Plan) -> Next:
     whole = Plan(**{f: getattr(made, f) for f in made.__struct_fields__ if f != "ladder"},
                  ladder=Ladder(near_miss=0.9, rungs=()))  # fmt: skip
     climb = Climb(runs=(run,), plan=whole, origin=Origin(escalate="ask"))
-    return Next(climb, Step(move="climb", why="m failed: lora", rung=1), plan=made)
+    return Next(climb, Step(move="climb", why="exact_match failed: lora", rung=1), plan=made)
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from click.testing import CliRunner, Result
 
 from launcher import paths
 from launcher.cli import launch
-from launcher.ledger import Ledger, Measured
+from launcher.events import Measured
+from launcher.ledger import Ledger
 from launcher.types import CALIBRATION, Measurement
 
 JOB = ("--model", "Qwen/Qwen2.5-7B-Instruct", "--gpu", "RTX4090", "--on", "runpod")

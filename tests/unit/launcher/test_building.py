@@ -9,7 +9,6 @@ from launcher import building
 from launcher.building import BuildFlags
 from launcher.errors import BadInput
 from launcher.executors import image
-from launcher.types import MIB
 
 
 def test_docker_is_told_what_to_build(tmp_path: Path) -> None:
@@ -44,21 +43,6 @@ def test_the_dockerfile_takes_every_argument_that_is_given() -> None:
     text = image.context()[image.DOCKERFILE].read_text()
     for name in image.build_arguments("debian:12", ""):
         assert f"{name}" in text.replace("ARG BASE_IMAGE=", "ARG BASE_IMAGE ")
-
-
-@pytest.mark.parametrize(
-    ("labels", "architecture", "states"),
-    [
-        ({}, "amd64", ["failed", "ok", "ok", "ok"]),
-        ({"loralift.wire_version": "1"}, "amd64", ["failed", "ok", "ok", "ok"]),
-        ({"loralift.wire_version": "2"}, "arm64", ["unknown", "failed", "ok", "ok"]),
-    ],
-)
-def test_what_is_wrong_with_an_image_is_said(
-    labels: dict[str, str], architecture: str, states: list[str]
-) -> None:
-    found = list(building.judged(labels, architecture, 1800 * MIB))
-    assert [check.state for check in found] == states
 
 
 def test_a_push_needs_a_name_that_a_registry_takes() -> None:

@@ -3,6 +3,7 @@
 import io
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 
 import click
 import msgspec
@@ -100,3 +101,55 @@ def test_how_to_publish_needs_where() -> None:
     assert asked is not None
     assert asked.command("r") == "launch publish r --hub me/mine --public --license mit"
     assert Hub("me/mine").command("r") == "launch publish r --hub me/mine"
+
+
+@pytest.mark.parametrize("amount", ["-1", "nan", "1e9"])
+@pytest.mark.parametrize(
+    "command",
+    ["train --dry-run --max-cost", "canary --on runpod --max-cost", "offers --max-hourly"],
+)
+def test_dollars_that_no_cap_may_be_are_refused(command: str, amount: str) -> None:
+    done = CliRunner().invoke(cli.launch, [*command.split(), amount])
+    assert done.exit_code == 2
+    assert "expected dollars from 0 to 1,000,000" in done.output
+
+
+@pytest.mark.parametrize("asked", [["--show", "task"], ["--dry-run", "--json", "--show", "spec"]])
+def test_what_is_to_be_shown_is_never_ignored(asked: list[str]) -> None:
+    done = CliRunner().invoke(cli.launch, ["train", *asked])
+    assert isinstance(done.exception, BadInput)
+    assert f"--show {asked[-1]}" in str(done.exception)
+    assert done.output == ""
+
+
+def test_a_run_that_exists_is_not_planned_as_another(ready, resumed) -> None:
+    done = CliRunner().invoke(cli.launch, ["train", "--run-id", "run-1", "--dry-run"])
+    assert isinstance(done.exception, BadInput)
+    assert "run run-1 exists and keeps its plan: `launch status run-1`" in str(done.exception)
+    assert resumed == []
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_report_that_is_written_is_not_printed_too(tmp_path: Path) -> None:
+    place = tmp_path / "all.html"
+    done = CliRunner().invoke(cli.launch, ["report", "--all", "--out", str(place)])
+    assert place.read_text().startswith("<!doctype html>")
+    assert (done.stdout, done.stderr) == ("", f"report: {place}\n")
+
+
+@pytest.mark.parametrize("store", ["gs://b/p", "s3:/b/p", "s3://", "S3:/b"])
+@pytest.mark.parametrize("command", ["train --dry-run --store", "doctor --store", "adopt"])
+def test_what_no_store_can_be_is_bad_input(command: str, store: str) -> None:
+    done = CliRunner().invoke(cli.launch, [*command.split(), store])
+    assert done.exit_code == 2
+    assert store in done.output
+    assert "s3://BUCKET/PREFIX" in done.output
+
+
+@pytest.mark.usefixtures("apart")
+def test_what_does_not_climb_shows_no_ladder() -> None:
+    asked = ["train", "--dry-run", "--set", "gates=[{metric: exact_match, min: 0.9}]"]
+    assert "when a gate fails:" in CliRunner().invoke(cli.launch, asked).output
+    done = CliRunner().invoke(cli.launch, [*asked, "--no-escalate"])
+    assert done.exit_code == 0
+    assert "when a gate fails:" not in done.output

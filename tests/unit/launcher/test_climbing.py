@@ -1,9 +1,7 @@
-"""A climb over rented machines: plans, ledger and budgets are real; the executor has no machine,
-and what SkyPilot would answer is told."""
+"""A climb over rented machines."""
 
 import json
 import os
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,119 +10,37 @@ import pytest
 from click.testing import CliRunner
 
 from jobs import layout
-from jobs.spec import GateResult, PhaseRecord, Result, encode
+from jobs.spec import PhaseRecord
 from launcher import api, cli, climbing, guard, paths
-from launcher.errors import BadInput, NothingFits, OutsideFailed
+from launcher.errors import BadInput, NothingFits
 from launcher.estimate.calibration import card_name
-from launcher.executors.base import Order, Sight
+from launcher.events import Measured
 from launcher.executors.environment import PYTHON_VARIABLE
 from launcher.executors.here import EXECUTOR_VARIABLE
-from launcher.ledger import Ledger, MachineChanged, Measured, StateChanged
-from launcher.recipes import Flags
 from launcher.running import runs
 from launcher.running.budgets import Project, account, left
-from launcher.running.climbs import carried_on, climb_of, decide
+from launcher.running.climbs import carried_on, climb_of
 from launcher.running.climbs import left as left_of
-from launcher.running.clock import spent, utc_now
-from launcher.running.next_offer import Place
+from launcher.running.clock import utc_now
 from launcher.running.reconciling import ledger
 from launcher.times import stamp
-from launcher.types import Measurement, Origin, Plan, Rung, Step
+from launcher.types import Measurement, Origin, Plan, Rung
 from tests.unit.launcher.plans import dollars
+from tests.unit.launcher.renting import (
+    CAP,
+    Rented,
+    climb_on,
+    cost,
+    end,
+    ended_unseen,
+    first,
+    planned,
+    runner,
+    sample_rows,
+)
 
-CAP = 4.0
+__all__ = ["runner"]  # the fixture
 GO_ON = ["train", "--run-id", "climb", "--yes"]
-
-
-class Rented:
-    """An executor whose machines come at once and are seen no more."""
-
-    poll_seconds = 0.0
-
-    def __init__(self) -> None:
-        self.orders: list[Order] = []
-
-    def handle(self, run_id: str, attempt: int) -> str:
-        return f"rented:{run_id}"
-
-    def folder(self, handle: str) -> Path:
-        return paths.work_folder(handle.removeprefix("rented:"))
-
-    def require_ready(self) -> None:
-        pass
-
-    def submit(self, handle: str, order: Order, say: Callable[[str], None]) -> None:
-        self.orders.append(order)
-
-    def account(self, handle: str) -> int | None:
-        return None
-
-    def clear(self, handle: str) -> None:
-        pass
-
-    def look(self, handle: str) -> Sight:
-        return Sight(alive=True, started=True, result=None, billed=True)
-
-
-@pytest.fixture
-def runner(apart: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Rented:
-    found = Rented()
-    for module in ("runs", "starting", "reconciling", "watching"):
-        monkeypatch.setattr(f"launcher.running.{module}.executor", lambda name: found)
-    monkeypatch.setattr(api, "ready", lambda made, *_: made)  # SkyPilot's prices are the lists'
-    monkeypatch.chdir(tmp_path)
-    return found
-
-
-def planned(*sets: str) -> Plan:
-    gate = "gates=[{metric: m, min: 0.9}]"
-    flags = Flags(strategy="qlora", max_cost=CAP, providers=("runpod", "aws"), sets=(gate, *sets))
-    return api.plan(None, flags, run_id="climb", now=utc_now())
-
-
-def first(project: Project | None = None, *sets: str) -> Plan:
-    made = planned(*sets)
-    runs.submit(made, "runs", lambda _: None, Origin(escalate="yes"), project)
-    return made
-
-
-def end(run_id: str, value: float, hours: float, reason: str | None = "GATE_FAILED") -> None:
-    """The run is over, its machine gone after so long; its gates' metric came to `value`."""
-    book = ledger()
-    ago = stamp(utc_now() - timedelta(hours=hours))
-    with book._transaction():
-        book._db.execute("UPDATE attempts SET started_at = ? WHERE run_id = ?", (ago, run_id))
-    gate = GateResult(metric="m", min=0.9, max=None, value=value, passed=value >= 0.9)
-    folder = paths.work_folder(run_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    result = Result(run_id=run_id, status="success", gates=(gate,))
-    (folder / layout.RESULT).write_bytes(encode(result))
-    state = "SUCCEEDED" if reason in (None, "GATE_FAILED") else "FAILED"
-    book.append(
-        run_id,
-        stamp(utc_now()),
-        MachineChanged(attempt=1, state="GONE"),
-        StateChanged(attempt=1, state=state, reason=reason),
-    )
-
-
-def ended_unseen(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run's job has left failed gates and its machine has gone; the ledger has not heard."""
-    gate = GateResult(metric="m", min=0.9, max=None, value=0.87, passed=False)
-    result = Result(run_id=run_id, status="success", gates=(gate,))
-    folder = paths.work_folder(run_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / layout.RESULT).write_bytes(encode(result))
-    seen = Sight(alive=False, started=True, result=result, billed=False)
-    monkeypatch.setattr(Rented, "look", lambda self, handle: seen)
-
-
-def cost(book: Ledger, run_id: str) -> int:
-    return spent(book.run(run_id), utc_now())
-
-
-def climb_on(run_id: str = "climb") -> str:
-    return climbing.go_on(climbing.next_of(run_id, lambda _: None), lambda _: None)
 
 
 def test_a_rung_has_what_the_runs_before_it_left_of_the_cap(runner: Rented) -> None:
@@ -239,22 +155,21 @@ def test_out_of_memory_is_not_tried_on_less(runner: Rented) -> None:
 
 def test_other_data_is_no_rung_of_the_same(runner: Rented, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    source = paths.job_code() / "sample" / "train.jsonl"
-    rows.write_bytes(source.read_bytes())
+    rows.write_text(sample_rows("train", 60))
     first(None, f"data.train={rows}")
     end("climb", 0.5, 0.1)
-    rows.write_text("".join(source.read_text().splitlines(keepends=True)[:800]))
-    with pytest.raises(BadInput, match="has changed since climb was trained on it"):
+    rows.write_text(sample_rows("train", 50))
+    with pytest.raises(BadInput, match="has changed since climb was planned on it"):
         climbing.next_of("climb", lambda _: None)
 
 
 @pytest.mark.parametrize(
     ("key", "before", "after"),
     [
-        ("data.validation", "60 rows", "40 rows"),
-        ("data.test", "60 rows", "40 rows"),
-        ("data.replay", "60 rows", "40 rows"),
-        ("eval.golden", "60 rows", "40 rows"),
+        ("data.validation", "30 rows", "20 rows"),
+        ("data.test", "30 rows", "20 rows"),
+        ("data.replay", "30 rows", "20 rows"),
+        ("eval.golden", "30 rows", "20 rows"),
         ("eval.schema", '{"type": "object"}', '{"type": "array"}'),
         ("eval.metrics", "def half(row): return 0.5", "def half(row): return 1.0"),
     ],
@@ -263,8 +178,7 @@ def test_what_a_rung_is_judged_by_stays(
     runner: Rented, tmp_path: Path, key: str, before: str, after: str
 ) -> None:
     def content(of: str) -> str:
-        rows = (paths.job_code() / "sample" / "train.jsonl").read_text().splitlines(keepends=True)
-        return "".join(rows[: int(of.split()[0])]) if of.endswith("rows") else of
+        return sample_rows("train", int(of.split()[0])) if of.endswith("rows") else of
 
     file = tmp_path / {"eval.schema": "a.json", "eval.metrics": "own.py"}.get(key, "rows.jsonl")
     file.write_text(content(before))
@@ -273,7 +187,7 @@ def test_what_a_rung_is_judged_by_stays(
     assert climbing.next_of("climb", lambda _: None).goes_on
     file.write_text(content(after))
     with pytest.raises(
-        BadInput, match=rf"{file.name} \({key}.*has changed since climb was trained"
+        BadInput, match=rf"{file.name} \({key}.*has changed since climb was planned"
     ):
         climbing.next_of("climb", lambda _: None)
 
@@ -323,91 +237,6 @@ def test_the_guard_leaves_a_climb_to_who_is_at_it(runner: Rented) -> None:
         assert len(book.undecided()) == 1
     with climbing.at_it("climb") as one, climbing.at_it("climb") as other:
         assert (one, other) == (True, False)
-
-
-def test_a_climb_that_waits_is_cancelled_by_any_of_its_runs(runner: Rented) -> None:
-    first()
-    end("climb", 0.87, 0.1)
-    climb_on()
-    end("climb-2", 0.5, 0.1)
-    assert climbing.cancel("climb").run_id == "climb-2"
-    assert ledger().undecided() == []
-    with pytest.raises(BadInput, match="has ended already"):
-        climbing.cancel("climb")
-
-
-def test_a_climb_that_is_cancelled_between_two_rungs_rents_nothing(runner: Rented) -> None:
-    first()
-    end("climb", 0.87, 0.1)
-    ready = climbing.next_of("climb", lambda _: None)
-    climbing.cancel("climb")
-    with pytest.raises(BadInput, match="nothing comes after run climb: cancelled"):
-        climbing.go_on(ready, lambda _: None)
-    late = climbing.next_of("climb", lambda _: None)  # who follows it and had not looked yet
-    assert (late.step.move, late.step.why) == ("stop", "cancelled")
-    assert ledger().find("climb-2") is None
-    assert ledger().undecided() == []
-
-
-def test_a_climb_that_is_cancelled_as_its_rung_is_submitted_rents_nothing(
-    runner: Rented, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first()
-    end("climb", 0.87, 0.1)
-    monkeypatch.setattr(Rented, "require_ready", lambda self: climbing.cancel("climb"))
-    with pytest.raises(BadInput, match="nothing comes after run climb: cancelled"):
-        climb_on()
-    assert ledger().find("climb-2") is None
-    assert ledger().undecided() == []
-
-
-def test_who_knows_of_the_stop_goes_on_in_spite_of_it(runner: Rented) -> None:
-    first()
-    end("climb", 0.87, 0.1)
-    climbing.cancel("climb")
-    stood = climbing.decision("climb")
-    ready = climbing.next_of("climb", lambda _: None, stood)
-    assert climbing.go_on(ready, lambda _: None) == "climb-2"
-
-
-def test_a_run_that_was_stopped_meanwhile_is_not_resumed(runner: Rented) -> None:
-    made, book = first(), ledger()
-    assert made.chosen is not None
-    end("climb", 0.0, 0.1, "PREEMPTED")
-    climbing.cancel("climb")
-    stood = climbing.decision("climb")
-    ready = runs.Resumption(book.run("climb"), made, Place(0, made.chosen), [], 0.0, stood)
-    decide(book, "climb", Step(move="stop", why="not wanted"))
-    with pytest.raises(BadInput, match="nothing comes after run climb: not wanted"):
-        runs.resume(ready, lambda _: None)
-    assert len(runner.orders) == 1
-    runs.resume(ready._replace(stood=climbing.decision("climb")), lambda _: None)
-    assert len(runner.orders) == 2
-    assert climbing.decision("climb") is None  # it was of the start before
-
-
-def test_a_climb_whose_run_ended_unseen_is_cancelled(
-    runner: Rented, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first()
-    ended_unseen("climb", monkeypatch)
-    assert climbing.cancel("climb").reason == "GATE_FAILED"
-    assert ledger().undecided() == []
-    assert list(carried_on(ledger())) == []
-
-
-def test_a_run_that_cannot_be_cancelled_now_leads_nowhere_all_the_same(
-    runner: Rented, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(run_id: str) -> None:
-        raise OutsideFailed("the API server is away")
-
-    first()
-    monkeypatch.setattr(api, "cancel", failing)
-    with pytest.raises(OutsideFailed):
-        climbing.cancel("climb")
-    end("climb", 0.87, 0.1)
-    assert ledger().undecided() == []
 
 
 def test_a_climb_whose_run_ended_unseen_goes_on_at_the_first_word(

@@ -14,11 +14,12 @@ from jobs import layout
 from jobs.spec import Failure, Result, encode
 from launcher import paths
 from launcher.errors import NoCapacity, OutsideFailed
+from launcher.events import AttemptStarted, MachineChanged, RunCreated, StateChanged
 from launcher.executors.base import Sight
 from launcher.executors.claims import hold
 from launcher.executors.skypilot import starting
 from launcher.guard import round_of
-from launcher.ledger import AttemptStarted, Ledger, MachineChanged, RunCreated, StateChanged
+from launcher.ledger import Ledger
 from launcher.running.clock import clock_of, utc_now
 from launcher.running.reconciling import reconcile
 from launcher.running.runs import cancel

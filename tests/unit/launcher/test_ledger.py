@@ -6,17 +6,16 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import BadInput, OutsideFailed
-from launcher.ledger import (
+from launcher.events import (
     AttemptStarted,
     Collected,
-    Ledger,
     MachineChanged,
     Measured,
     PassedOver,
     RunCreated,
     StateChanged,
-    measurements,
 )
+from launcher.ledger import Ledger, measurements
 from launcher.types import Measurement, Plan, Terms
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"

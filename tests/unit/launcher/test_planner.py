@@ -33,7 +33,7 @@ SEVEN_B_REASONS = {
     "1x_A100-80GB_SECURE": "possible: $0.46 more than the chosen",
     "1x_RTX4090_COMMUNITY": "rejected: SkyPilot cannot provision community",
     "p4d.24xlarge": "rejected: worst $24.15 > cap $10",
-    "cpu": "rejected: 660.0 h worst > --max-hours 8",
+    "cpu": "rejected: 660 h 00 m worst > --max-hours 8",
 }
 
 
@@ -104,7 +104,7 @@ def test_a_card_in_use_is_refused_with_what_is_free():
     ("offer", "budget", "reason"),
     [
         (RTX4090, Budget(max_cost_microusd=dollars(0.05)), "worst $1.48 > cap $0.05"),
-        (cloud("T4", 0.35), replace(TEN, max_hours=4), "5.1 h worst > --max-hours 4"),
+        (cloud("T4", 0.35), replace(TEN, max_hours=4), "5 h 04 m worst > --max-hours 4"),
         (cloud("RTX4060", 0.2), TEN, "needs 9.0 GiB, 7.5 usable"),
         (cloud("A10G", 0.4, spot=True), TEN, "spot is not allowed; --spot allows it"),
         (

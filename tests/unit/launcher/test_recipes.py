@@ -127,6 +127,11 @@ def test_an_image_of_the_recipe_of_a_flag_or_set(recipe) -> None:
     assert recipe(text, sets=("image=null",)).budget.image == ""
 
 
+def test_more_rows_at_once_than_a_step_has_are_as_many(recipe) -> None:
+    job = recipe(BASE + "train: {effective_batch: 3, micro_batch: 8}\n").job
+    assert job.train.micro_batch == 8
+
+
 def test_scientific_notation_is_a_number(recipe) -> None:
     assert recipe(BASE + "train: {learning_rate: 5e-5}\n").job.train.learning_rate == 5e-5
 
@@ -151,6 +156,11 @@ def test_scientific_notation_is_a_number(recipe) -> None:
             "recipe.yaml: image: expected NAME[:TAG][@sha256:...",
         ),
         (BASE + "image: 1\n", {}, "image: expected `str | null`, got 1"),
+        (
+            BASE + "train: {effective_batch: 12, micro_batch: 5}\n",
+            {},
+            "recipe.yaml: train.micro_batch 5 does not divide train.effective_batch 12; 4 does",
+        ),
         (BASE, {"sets": ("lora.r",)}, "expected KEY=VALUE"),
         (BASE, {"sets": ("lora.zz=1",)}, "--set lora.zz=1: lora.zz: unknown key"),
         (BASE, {"data": "none.jsonl"}, "--data: data.train: no file"),
@@ -184,6 +194,18 @@ def test_another_model_without_a_recipe_gets_the_defaults(
     assert request.recipe == "strategy defaults with the sample data"
     assert request.job.train.learning_rate == 2e-4
     assert request.job.data.train.endswith("train.jsonl")
+
+
+def test_own_data_are_not_held_to_the_sample_s_gates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "q", "completion": "a"}\n')
+    request = load(None, Flags(model="org/model", data=str(rows)))
+    assert request.recipe == "strategy defaults"
+    assert (request.job.data.train, request.job.data.validation) == (str(rows), None)
+    assert request.job.gates == ()
 
 
 def test_launch_yaml_in_the_working_folder_comes_first(recipe, tmp_path: Path) -> None:

@@ -1,125 +1,17 @@
-"""SkyPilot's refusals in our words, and its calls through a real child with a small `sky` in it."""
+"""SkyPilot's refusals in our words, and what it forgets."""
 
 import contextlib
 import os
-import signal
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from jobs import layout
 from jobs.spec import Result, encode
-from launcher.catalog.refresh import VARIABLE
 from launcher.errors import NoCapacity, OutsideFailed
 from launcher.executors.base import Order
 from launcher.executors.skypilot import SkyPilotExecutor, _refused
-from launcher.executors.skypilot_calls import NO_ANSWER, CallFailed, Calls
-
-# What of SkyPilot the child imports, and three calls: one answers, one raises, one never ends.
-SKY = """
-import os, time
-from sky import exceptions
-
-class Task: ...
-
-def api_cancel(requests):
-    return requests[0]
-
-def get(request):
-    print("SkyPilot talks on stdout")
-    if request == "refused":
-        raise exceptions.ResourcesUnavailableError("no node\\n  is free")
-    if request == "hang":
-        time.sleep(3600)
-    if request == "die":
-        os._exit(3)
-    return request
-"""
-EXCEPTIONS = """
-class ResourcesUnavailableError(Exception): ...
-class ClusterDoesNotExist(ValueError): ...
-"""
-
-
-@pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Calls whose child finds the small `sky`: an interpreter that puts it on its path."""
-    package = tmp_path / "sky"
-    (package / "utils").mkdir(parents=True)
-    (package / "__init__.py").write_text(SKY)
-    (package / "exceptions.py").write_text(EXCEPTIONS)
-    for name in ("jobs", "server"):
-        (package / name).mkdir()
-        (package / name / "__init__.py").write_text("")
-    for name in ("skypilot_config", "server/common", "utils/controller_utils"):
-        (package / f"{name}.py").write_text("")
-    names = "def generate_managed_job_cluster_name(name, job): ..."
-    (package / "jobs" / "utils.py").write_text(names)
-    (package / "utils" / "__init__.py").write_text("")
-    (package / "utils" / "common.py").write_text("")
-    (tmp_path / "yaml.py").write_text("")
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    monkeypatch.setenv(VARIABLE, str(python))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    found = Calls()
-    yield found
-    found._end()
-
-
-def test_an_answer_and_an_error_come_as_they_are(calls):
-    assert calls("outcome", request="fine") is None
-    with pytest.raises(CallFailed, match="no node is free") as raised:
-        calls("outcome", request="refused")
-    assert raised.value.kinds[0] == "ResourcesUnavailableError"
-    assert calls("outcome", request="fine") is None  # the same child goes on
-
-
-def test_one_that_does_not_answer_is_ended_and_the_next_call_has_another(calls):
-    with pytest.raises(CallFailed, match="no answer to `outcome`") as raised:
-        calls("outcome", request="hang", seconds=0.5)
-    assert raised.value.kinds == NO_ANSWER
-    assert calls("outcome", request="fine") is None
-
-
-def test_one_that_dies_is_told_from_one_that_answers(calls):
-    with pytest.raises(CallFailed, match="its process ended"):
-        calls("outcome", request="die")
-    assert calls("outcome", request="fine") is None
-
-
-def test_an_interrupted_call_leaves_no_answer_to_the_next(calls):
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.5)
-        with pytest.raises(KeyboardInterrupt):
-            calls("outcome", request="hang")
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert calls("outcome", request="fine") is None
-
-
-def test_an_interpreter_without_skypilot_says_so(calls, tmp_path):
-    (tmp_path / "sky" / "__init__.py").write_text("raise ImportError('no module named sky')")
-    with pytest.raises(CallFailed, match="no module named sky"):
-        calls("outcome", request="fine")
-
-
-def test_nothing_of_the_child_stays(calls, tmp_path):
-    calls("outcome", request="fine")
-    child, folder = calls._child, Path(calls._folder.name)
-    calls._end()
-    assert not folder.exists()
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child.pid, 0)
-        pytest.fail(f"{child.pid} lives")
+from launcher.executors.skypilot_calls import CallFailed
 
 
 @pytest.mark.parametrize(
@@ -224,6 +116,54 @@ def test_one_that_comes_to_nothing_is_given_up(executor, offer, monkeypatch):
     assert "down" in server.asked
 
 
+class Machine:
+    """A cluster that has had a job: what is asked of it, and what it answers."""
+
+    def __init__(self, cleared: int = 0) -> None:
+        self.cleared = cleared
+        self.asked: list[tuple[str, dict[str, object]]] = []
+
+    @contextlib.contextmanager
+    def keeping_open(self, file: int):
+        yield
+
+    def __call__(self, call: str, **arguments: object) -> object:
+        self.asked.append((call, arguments))
+        known = [{"id": "request-1", "status": "SUCCEEDED", "said": ""}]
+        gone = any(asked == "down" for asked, _ in self.asked)
+        status = {"cluster": None if gone else "UP", "job": None}
+        answers = {"run": [self.cleared, "busy"], "launch": "request-1", "requests": known}
+        return (answers | {"status": status}).get(call)
+
+    def submit(self, executor: SkyPilotExecutor, offer) -> str:
+        executor._calls = self
+        handle = executor.handle_on(executor.handle("first", 1), "second", 1)
+        order = Order(spec=None, offer=offer, task="name: second", up_by=None)
+        executor.submit(handle, order, lambda line: None)
+        return handle
+
+
+def test_a_machine_that_is_handed_on_is_cleared_first(executor, offer, tmp_path):
+    machine = Machine()
+    handle = machine.submit(executor, offer)
+    assert handle == "skypilot:loralift-first-1/loralift-second-1"
+    assert executor.folder(handle) == tmp_path / "loralift" / "work" / "second"
+    assert [call for call, _ in machine.asked[:2]] == ["run", "launch"]
+    assert machine.asked[0][1]["command"] == "rm -rf ~/loralift/run"
+    assert all(given["cluster"] == "loralift-first-1" for _, given in machine.asked)
+    executor.look(handle)
+    assert ("status", {"cluster": "loralift-first-1", "job": "second"}) in machine.asked
+    assert executor.account(handle) is None  # SkyPilot's is of all that the machine did
+
+
+def test_one_that_cannot_be_cleared_is_taken_down_and_another_is_asked_for(executor, offer):
+    machine = Machine(cleared=1)
+    with pytest.raises(NoCapacity, match="the job before cannot be cleared away: busy"):
+        machine.submit(executor, offer)
+    assert "launch" not in [call for call, _ in machine.asked]
+    assert "down" in [call for call, _ in machine.asked]
+
+
 @pytest.mark.parametrize(
     ("job", "doing", "in_line"),
     [("PENDING", "queued", True), ("SETTING_UP", "setting up", False), ("RUNNING", "", False)],
@@ -251,12 +191,3 @@ def test_a_job_that_has_answered_long_ago_is_over_whatever_skypilot_says(executo
     sight = executor.look(handle)
     assert (sight.alive, sight.reached, sight.billed) == (alive, True, True)
     assert sight.result is not None
-
-
-def test_skypilot_runs_in_a_folder_that_stays(calls):
-    """What it starts there goes on: its API server."""
-    calls("outcome", request="fine")
-    folder = Path(f"/proc/{calls._child.pid}/cwd").resolve()
-    calls._end()
-    assert folder.is_dir()
-    assert list(folder.iterdir()) == []

@@ -1,5 +1,3 @@
-import re
-import sys
 from math import inf
 
 import msgspec
@@ -52,14 +50,3 @@ def test_the_python_beside_sky_on_the_path(tmp_path, monkeypatch):
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert skypilot_python() == str(tmp_path / "python")
-
-
-def test_a_python_that_has_no_skypilot_is_an_answer_of_its_own(monkeypatch, tmp_path):
-    monkeypatch.setenv(VARIABLE, sys.executable)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    with pytest.raises(OutsideFailed) as failed:
-        module.refresh(lambda line: None, module.datetime.now(module.UTC))
-    assert re.search(r"No module named 'sky'|cannot import name", str(failed.value))
-    assert len(str(failed.value).splitlines()) <= 3
-    assert not (tmp_path / "loralift" / "catalog" / "enabled.json").exists()

@@ -75,18 +75,6 @@ def test_a_provider_must_take_the_machine_down_and_have_spot(offer: Offer, said:
     assert (found.state, found.found) == ("failed", said)
 
 
-@pytest.mark.parametrize(("digest", "advised"), [("", True), ("@sha256:" + "0" * 64, False)])
-def test_an_image_is_not_looked_at_and_one_that_may_change_is_said(
-    digest: str, advised: bool
-) -> None:
-    offer = cloud("RTX4090", 0.5, capabilities=("autodown", "containers"))
-    assert "image" not in checks(offer)
-    found = checks(offer, image=f"registry.example/me/train:1{digest}")["image"]
-    assert found.state == "skipped"
-    assert "when the machine pulls it" in found.found
-    assert ("@sha256" in found.next) is advised
-
-
 def test_a_missing_stop_is_no_fault() -> None:
     found = checks(cloud("RTX4090", 0.5, capabilities=("autodown", "spot"), spot=True))
     assert found["provider"].state == "ok"

@@ -488,6 +488,14 @@ def test_an_image_is_pulled_and_spares_the_installation() -> None:
     assert sum(t.expected_hours for t in with_it) < sum(t.expected_hours for t in without)
     # Nobody has looked into it: at worst set-up installs all the same.
     assert with_it[2].high_hours == without[1].high_hours
+    known = msgspec.structs.replace(image, image_bytes=4 * 10**9)
+    pull = renting.until_ready(known)[1]
+    rates = zip(
+        offer_for(RTX_4090).download_mb_s,
+        (pull.low_hours, pull.expected_hours, pull.high_hours),
+        strict=True,
+    )
+    assert [hours * 3600 * rate for rate, hours in rates] == pytest.approx([4000] * 3)
 
 
 def test_this_machine_is_not_provisioned() -> None:

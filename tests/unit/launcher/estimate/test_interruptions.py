@@ -32,7 +32,7 @@ def simulated_seconds(rate_per_hour: float, work: float, runs: int) -> float:
 @pytest.mark.parametrize(("rate", "hours"), [(0.1, 1.0), (0.1, 8.0), (0.5, 4.0)])
 def test_it_is_what_a_simulation_takes(rate: float, hours: float) -> None:
     lost = interruptions((rate, rate, rate), (training(hours),))
-    took = simulated_seconds(rate, hours * 3600, 20_000)
+    took = simulated_seconds(rate, hours * 3600, 5_000)
     assert (lost.expected_hours + hours) * 3600 == pytest.approx(took, rel=0.03)
 
 

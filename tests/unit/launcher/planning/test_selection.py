@@ -1,7 +1,14 @@
 import pytest
 
 from launcher.errors import BadInput
-from launcher.planning.selection import in_regions, names_gpu, on_providers, require_known
+from launcher.planning.selection import (
+    in_regions,
+    left_out,
+    names_gpu,
+    on_providers,
+    require_known,
+)
+from launcher.types import Budget
 from tests.unit.launcher.plans import cloud, local
 
 A100 = cloud("A100-80GB", 1.79)
@@ -33,6 +40,20 @@ def test_providers_are_named_in_any_case():
     assert on_providers((), A100)
     assert on_providers(("RunPod",), A100)
     assert not on_providers(("aws", "gcp"), A100)
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (Budget(gpu="A100"), "left out by --on or --gpu"),
+        (Budget(gpu="A100:2"), "no offer has 2 × A100"),
+        (Budget(gpu="A100:2", providers=("RunPod",)), "no offer on RunPod has 2 × A100"),
+        (Budget(gpu="L4", providers=("aws", "runpod")), "no offer on AWS or RunPod has L4"),
+        (Budget(providers=("aws",)), "no offer on AWS"),
+    ],
+)
+def test_what_nobody_has_is_not_said_to_be_left_out(asked: Budget, why: str):
+    assert left_out([A100, local("cpu", 8)], asked) == why
 
 
 WEST = cloud("L4", 0.8, "aws", region="us-west-2")

@@ -26,7 +26,7 @@ def test_nothing_to_say_when_something_is_chosen():
 def test_the_cap_and_the_hours_that_would_do_cheapest_first():
     offers = [cloud("A100-80GB", 16.0), cloud("RTX4090", 9.0), local("cpu", 20)]
     assert told(offers, Budget(max_cost_microusd=dollars(10), max_hours=8)) == [
-        "--max-hours 660 allows this machine's CPU (660.0 h worst)",
+        "--max-hours 660 allows this machine's CPU (660 h 00 m worst)",
         "--max-cost 17 allows A100-80GB on RunPod (worst $16.93)",
         "--max-cost 18 allows RTX4090 on RunPod (worst $17.98)",
     ]
@@ -67,7 +67,7 @@ def test_where_nothing_helps_the_need_is_said():
 def test_a_shorter_row_that_fits_is_found_and_no_shorter_than_it_must_be():
     card = local("RTX4080", 15)
     (way,) = told([card], TEN, estimator=_by_length(40.0))  # 40 GiB at 2,048 tokens
-    assert way == "--set train.seq_len=512 fits this machine's RTX4080 (2.0 h worst)"
+    assert way == "--set train.seq_len=512 fits this machine's RTX4080 (2 h 00 m worst)"
 
 
 def test_what_the_recipe_holds_up_is_named():
@@ -78,7 +78,7 @@ def test_what_the_recipe_holds_up_is_named():
         return an_estimate(4.0 * spec.train.micro_batch, (0.5, 1.0, 2.0))
 
     assert told([local("RTX4080", 15)], TEN, job, estimator=by_rows) == [
-        "--set train.micro_batch=auto fits this machine's RTX4080 (2.0 h worst)"
+        "--set train.micro_batch=auto fits this machine's RTX4080 (2 h 00 m worst)"
     ]
 
 

@@ -15,15 +15,9 @@ from jobs.spec import PhaseRecord, Result, encode
 from launcher import paths
 from launcher.commands.runs import adopt as command
 from launcher.errors import BadInput, OutsideFailed
+from launcher.events import AttemptStarted, BudgetSet, MachineChanged, RunCreated, StateChanged
 from launcher.executors.base import Sight
-from launcher.ledger import (
-    AttemptStarted,
-    BudgetSet,
-    Ledger,
-    MachineChanged,
-    RunCreated,
-    StateChanged,
-)
+from launcher.ledger import Ledger
 from launcher.running import history
 from launcher.running.adopting import Adoption, adopt
 from launcher.running.clock import clock_of, spent

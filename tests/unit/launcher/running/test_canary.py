@@ -1,10 +1,6 @@
 """The parts of a canary: the ledger and the working folder are real, the clock is turned by who
 waits, and the rented machine does what its test tells it."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,13 +13,14 @@ from jobs import layout
 from jobs.spec import Failure, Result, encode
 from launcher import paths
 from launcher.catalog.refresh import VARIABLE
+from launcher.display.canary import canary_text
 from launcher.errors import BadInput, NoCapacity
+from launcher.events import MachineChanged
 from launcher.executors import executor
 from launcher.executors.base import Order, Sight
-from launcher.ledger import Ledger, MachineChanged
+from launcher.ledger import Ledger
 from launcher.planning.canary import PARTS, CanaryReceipt
-from launcher.running.canary.halting import script
-from launcher.running.canary.proving import prove
+from launcher.running.canary.proving import JSON, TEXT, prove
 from launcher.running.clock import clock_of
 from launcher.types import MICROUSD, Budget, Plan, Run
 from results.collect import verify
@@ -191,6 +188,18 @@ def test_a_machine_that_goes_after_its_jobs_deadline_is_proved_and_nobody_told_i
     assert (part.region, part.accounted_microusd) == ("EU-RO-1", 90_000)
 
 
+def test_the_receipt_that_is_kept_is_the_one_that_is_returned(world, proved, tmp_path, monkeypatch):
+    def later() -> datetime:
+        world.sleep(1.0)
+        return world.now
+
+    monkeypatch.setattr("launcher.running.canary.proving.utc_now", later)
+    receipt = proved("receipt")
+    folder = tmp_path / "runs" / "canary-1"
+    assert msgspec.json.decode((folder / JSON).read_bytes(), type=CanaryReceipt) == receipt
+    assert (folder / TEXT).read_text() == canary_text(receipt)
+
+
 def test_a_machine_that_stays_is_not_and_is_ended(world, proved):
     part = proved("machine").parts[0]
     assert part.verdict == "failed"
@@ -349,37 +358,3 @@ def test_an_interrupt_ends_the_machine_first(world, proved):
     run = run_of("machine")
     assert (run.state, run.attempts[0].machine) == ("CANCELLED", "GONE")
     assert world.asked[-1] == "release skypilot:canary-1-machine"
-
-
-def test_the_script_kills_the_watchdog_and_halts_what_else_is_of_the_run():
-    """On real processes; those of another run, and of none, go on."""
-    ours = f"halted-{os.getpid()}"  # other tests may run on this machine
-    sleeping = [sys.executable, "-c", "import time; time.sleep(120)"]
-
-    def start(run_id: str, *words: str) -> "subprocess.Popen[bytes]":
-        spec = json.dumps({"run_id": run_id, "seed": 1}, separators=(",", ":"))
-        return subprocess.Popen([*sleeping, *words], env={"LORALIFT_SPEC": spec})
-
-    watchdog = start(ours, "-m", "jobs.watchdog")
-    other = start(f"{ours}0", "-m", "jobs.watchdog")
-    processes = [watchdog, other]
-    try:
-        assert asked_to_halt(ours) == ""  # its job has not begun
-        assert watchdog.poll() is None
-        job = start(ours, "-m", "jobs.distributed")
-        processes.append(job)
-        found = json.loads(asked_to_halt(ours))
-        assert found == {"killed": f" {watchdog.pid}", "halted": f" {job.pid}", "moving": ""}
-        assert watchdog.wait(10) == -9
-        assert "T (stopped)" in Path(f"/proc/{job.pid}/status").read_text()
-        assert "T (stopped)" not in Path(f"/proc/{other.pid}/status").read_text()
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def asked_to_halt(run_id: str) -> str:
-    done = subprocess.run(["sh", "-c", script(run_id)], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout

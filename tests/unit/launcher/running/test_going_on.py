@@ -13,9 +13,10 @@ from jobs.spec import StepRecord
 from launcher import paths
 from launcher.checking import rentable
 from launcher.errors import BadInput, NoCapacity, NothingFits, OutsideFailed
+from launcher.events import AttemptStarted, MachineChanged, PassedOver, StateChanged
 from launcher.executors.base import Order, Sight
 from launcher.executors.here import EXECUTOR_VARIABLE
-from launcher.ledger import AttemptStarted, Ledger, MachineChanged, PassedOver, StateChanged
+from launcher.ledger import Ledger
 from launcher.running import runs, starting
 from launcher.running.clock import clock_of, utc_now
 from launcher.running.reconciling import ledger

@@ -3,7 +3,7 @@
 import msgspec
 
 from jobs.spec import PhaseRecord, Result
-from launcher.ledger import MachineChanged
+from launcher.events import MachineChanged
 from launcher.running.phases import phases
 from launcher.types import Attempt
 
