@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-LAUNCH = [str(Path(sys.executable).with_name("launch"))]  # the console script, as people run it
+LAUNCH = (str(Path(sys.executable).with_name("launch")),)  # the console script, as people run it
 
 
 @dataclass
@@ -15,6 +16,7 @@ class Command:
     """`launch` with its own state folder, run in its own working folder."""
 
     folder: Path
+    program: Sequence[str] = field(default=LAUNCH, kw_only=True)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -24,7 +26,7 @@ class Command:
 
     def __call__(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*LAUNCH, *arguments],
+            [*self.program, *arguments],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -35,7 +37,7 @@ class Command:
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [*LAUNCH, *arguments],
+            [*self.program, *arguments],
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,

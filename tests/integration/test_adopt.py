@@ -15,7 +15,8 @@ from jobs.spec import PhaseRecord
 from launcher import paths
 from launcher.catalog.refresh import VARIABLE
 from launcher.errors import OutsideFailed
-from launcher.ledger import AttemptStarted, Ledger, RunCreated, StateChanged
+from launcher.events import AttemptStarted, RunCreated, StateChanged
+from launcher.ledger import Ledger
 from launcher.running import history
 from launcher.running.adopting import adopt
 from launcher.running.clock import clock_of, spent

@@ -32,8 +32,9 @@ def files(launch: Command) -> Path:
     ("arguments", "said"),
     [
         (("unknown.yaml",), "unknown.yaml: lorra: unknown key; did you mean `lora`?"),
+        (("--set", "gates=[{metric: los, max: 1}]"), "no metric los; did you mean loss?"),
         (("--max-cost", "-5"), "--max-cost"),
-        (("--max-cost", "ten"), "'ten' is not a valid float"),
+        (("--max-cost", "ten"), "ten: expected dollars from 0"),
         ((SAMPLE, "--data", "broken.jsonl"), "broken.jsonl line 5: not JSON"),
         ((SAMPLE, "--data", "empty.jsonl"), "the data set is empty"),
         ((SAMPLE, "--data", "answerless.jsonl"), "answerless.jsonl line 7: no text to learn from"),
@@ -50,7 +51,9 @@ def files(launch: Command) -> Path:
         (("status", "nobody"), "no run nobody"),
         (("--no-such-flag",), "--no-such-flag"),
         (("publish", "x", "--hub", "mine"), "--hub mine is no ORG/NAME"),
-        ((SAMPLE, SAMPLE), "one recipe at a time"),
+        (("--sweep", "lora.rr=2,4"), "lora.rr"),
+        (("--sweep", "lora.r=2", "--run-id", "../x"), "--run-id ../x: expected letters, digits"),
+        ((SAMPLE, SAMPLE, "--show", "task"), "--show"),
     ],
 )
 def test_one_line_and_exit_2(launch: Command, files: Path, arguments, said: str) -> None:

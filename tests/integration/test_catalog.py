@@ -7,14 +7,18 @@ network namespace of its own that has none.
 
 import json
 import os
+import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from launcher.catalog import skypilot
 from launcher.catalog.providers import PROVIDERS
+from launcher.catalog.refresh import VARIABLE, refresh
+from launcher.errors import OutsideFailed
 from tests.integration.offers import Offers
 from tests.integration.skypilot import ask, offline
 from tests.unit.launcher.catalog.real_rows import FOLDER, place
@@ -204,3 +208,14 @@ def test_fifty_thousand_rows_cost_no_more_than_60_ms_of_cpu(tmp_path):
         spent.append(float(milliseconds))
     print(f"read {spent[0]:.0f} ms, kept {min(spent[1:]):.0f} ms")
     assert min(spent[1:]) <= 60
+
+
+def test_a_python_that_has_no_skypilot_is_an_answer_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setenv(VARIABLE, sys.executable)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with pytest.raises(OutsideFailed) as failed:
+        refresh(lambda line: None, datetime.now(UTC))
+    assert re.search(r"No module named 'sky'|cannot import name", str(failed.value))
+    assert len(str(failed.value).splitlines()) <= 3
+    assert not (tmp_path / "loralift" / "catalog" / "enabled.json").exists()

@@ -1,11 +1,13 @@
 """Gates decide: climbs through the real command, ledger and process executor, by jobs that end as
 they are told; and one that trains."""
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 from jobs import layout
 from tests.integration.command import ROOT, Command
 
-GATE = "gates=[{metric: m, min: 0.9}]"
+GATE = "gates=[{metric: exact_match, min: 0.9}]"
 # A cent a second of this machine: a plan's worst case is then dollars, and a told job's cost cents.
 PRICED = ("--on", "local", "--set", "budget.local_usd_per_hour=36")
 
@@ -39,6 +41,16 @@ class Told(Command):
     def outcomes(self, **by_rung: Any) -> None:
         told = {name.replace("_", " "): outcome for name, outcome in by_rung.items()}
         (self.folder / "told.json").write_text(json.dumps(told))
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within, a job stays at its work."""
+        held = self.folder / "held"
+        held.touch()
+        try:
+            yield
+        finally:
+            held.unlink()
 
     def climbed(self, *flags: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
         done = self("--run-id", "first", "--set", GATE, "--json", *flags)
@@ -73,7 +85,7 @@ def test_a_clear_miss_climbs_to_the_next_strategy_which_is_what_counts(told: Tol
     assert rungs(answer) == [("first", "qlora", "GATE_FAILED"), ("first-2", "lora", None)]
     assert (answer["run_id"], answer["state"], answer["reason"]) == ("first-2", "SUCCEEDED", None)
     assert [one["decision"] for one in answer["climb"]["runs"]] == [
-        "m failed: lora",
+        "exact_match failed: lora",
         "every gate passed",
     ]
     shown = told("runs").stdout
@@ -82,7 +94,7 @@ def test_a_clear_miss_climbs_to_the_next_strategy_which_is_what_counts(told: Tol
     for run_id in ("first", "first-2"):
         report = told("report", run_id).stdout
         assert "## The climb" in report
-        assert "m failed: lora" in report
+        assert "exact_match failed: lora" in report
     assert "## The climb" in (told.folder / "runs" / "first-2" / layout.REPORT).read_text()
     assert "has succeeded" in told("--run-id", "first").stderr
 
@@ -93,8 +105,8 @@ def test_the_best_counts_and_not_the_last(told: Told) -> None:
     assert done.returncode == 5
     assert [one["run_id"] for one in answer["climb"]["runs"]] == ["first", "first-2", "first-3"]
     assert [one["decision"] for one in answer["climb"]["runs"]][:2] == [
-        "m nearly passed: qlora, lora.r = 32, lora.alpha = 64",
-        "m failed: lora",
+        "exact_match nearly passed: qlora, lora.r = 32, lora.alpha = 64",
+        "exact_match failed: lora",
     ]
     assert answer["run_id"] == "first"
     assert Path(answer["folder"]) == told.folder / "runs" / "first"
@@ -111,6 +123,16 @@ def test_out_of_memory_comes_back_smaller_and_never_the_same(told: Told) -> None
     ]
     assert [spec["micro_batch"] for spec in specs] == [16, 8, 4]
     assert {spec["effective_batch"] for spec in specs} == {16}
+
+
+def test_the_cap_cuts_short_what_ran_out_of_memory(told: Told) -> None:
+    told.outcomes(qlora_x16="OUT_OF_MEMORY", qlora=0.95)
+    plan = json.loads(told(*PRICED, "--set", GATE, "--dry-run", "--json").stdout)
+    cap = plan["candidates"][0]["worst_microusd"] / 1e6 + 0.005  # half a second more
+    done, answer = told.climbed(*PRICED, "--max-cost", str(cap), "--yes")
+    assert done.returncode == 3, done.stderr
+    assert rungs(answer) == [("first", "qlora", "OUT_OF_MEMORY")]
+    assert "tried no smaller: the cap: $" in done.stderr
 
 
 def test_a_preempted_run_goes_on_as_itself(told: Told) -> None:

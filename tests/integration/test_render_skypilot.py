@@ -15,10 +15,10 @@ import msgspec
 import pytest
 
 from launcher import paths
-from launcher.api import COMPARED
 from launcher.catalog import clusters, skypilot
 from launcher.catalog.offers import embedded_offers
 from launcher.catalog.providers import CLUSTERS, IMAGES_NEED, PROVIDERS
+from launcher.plans import COMPARED
 from launcher.render import JOB_RECOVERY, task
 from launcher.types import Budget, Candidate, Offer, Plan
 from tests.integration.command import ROOT

@@ -4,7 +4,8 @@ training environment. Everything around the job is real.
 TOLD names a JSON file: {"qlora": 0.5, "qlora 32": "OUT_OF_MEMORY", "lora": ...}, by strategy, with
 the rank where one is meant, or with `x` and the rows at once. A number is what the gates' metric
 comes to; a word is the reason of a failure; a list has one of these for each start of the run.
-TOLD_SECONDS is how long it takes.
+TOLD_SECONDS is how long it takes; a file `held` beside the file that TOLD names holds it at its
+work until it is removed.
 """
 
 import json
@@ -25,12 +26,15 @@ def main(code: Path, spec_file: Path) -> None:
 
     Path(layout.PID).write_text(str(os.getpid()))
     spec = msgspec.json.decode(spec_file.read_bytes(), type=ResolvedSpec)
-    told = json.loads(Path(os.environ["TOLD"]).read_text())
+    orders = Path(os.environ["TOLD"])
+    told = json.loads(orders.read_text())
     named = {"strategy": spec.strategy, "rank": spec.lora.r, "rows": spec.train.micro_batch}
     outcome = next(told[k] for k in (key.format(**named) for key in KEYS) if k in told)
     if isinstance(outcome, list):
         outcome = outcome[_starts() - 1]
     time.sleep(float(os.environ.get("TOLD_SECONDS", "0")))
+    while orders.with_name("held").exists():
+        time.sleep(0.05)
     if isinstance(outcome, str):
         failure = Failure(reason=outcome, message=f"told to end with {outcome}")
         Path(layout.RESULT).write_bytes(

@@ -15,6 +15,7 @@ from launcher import paths
 from launcher.catalog.refresh import VARIABLE
 from tests.integration.slurm import machine
 from tests.integration.slurm.nodes import NODES, Ports
+from tests.servers.unix_users import SYSTEM_PATH
 
 # How long a job may wait for a node before SkyPilot tries the next offer. Assumption.
 PROVISION_TIMEOUT_SECONDS = 30
@@ -53,7 +54,7 @@ class Client:
         """What makes a process this client."""
         return {
             "HOME": str(self.home),
-            "PATH": f"{Path(self.python).parent}:{machine.SYSTEM_PATH}",
+            "PATH": f"{Path(self.python).parent}:{SYSTEM_PATH}",
             "TZ": "UTC",
             "XDG_CACHE_HOME": str(self.home / ".cache"),
             "XDG_CONFIG_HOME": str(self.home / ".config"),

@@ -16,6 +16,7 @@ from tests.integration.slurm import machine, records, user
 from tests.integration.slurm.client import Client
 from tests.integration.slurm.daemons import Daemons
 from tests.integration.slurm.nodes import NODES, Ports, write_configuration
+from tests.servers import unix_users
 
 NAME = "local"  # as SkyPilot knows the cluster: `infra: slurm/local`
 FOLDERS = Path("/tmp")  # short, as a socket's path must be, and open to the cluster's user
@@ -50,7 +51,7 @@ class SlurmCluster:
     def start(self) -> None:
         """Returns when all nodes are idle and the API server answers; else leaves nothing."""
         # What is undone below must be ours: a user or folder of this name would be another's.
-        assert user.uid(self.user) is None, f"there is a user {self.user} already"
+        assert unix_users.uid(self.user) is None, f"there is a user {self.user} already"
         self.folder.mkdir()
         try:
             self._start()
@@ -62,7 +63,7 @@ class SlurmCluster:
         """End jobs, daemons and the API server; remove the user and every file."""
         with ExitStack() as steps:  # last first, whatever becomes of the others
             steps.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            steps.callback(user.remove, self.user)
+            steps.callback(unix_users.remove, self.user)
             steps.callback(machine.forget_hosts, self.user)
             steps.callback(self.client.remove)
             steps.callback(self._daemons.reap)
@@ -83,7 +84,8 @@ class SlurmCluster:
 
     def give_training_environment(self, kept: Path, target: Path) -> None:
         """Put a copy of the kept training environment where a job's set-up looks for one."""
-        user.copy_environment(kept, target, user.system_python())
+        unix_users.copy_environment(kept, target, unix_users.system_python())
+        shutil.copy(kept / "ready", target / "ready")
         for made in (target, *target.parents):
             if self.home not in made.parents:
                 break
@@ -118,7 +120,7 @@ class SlurmCluster:
 
     def processes_left(self) -> dict[int, str]:
         """Commands of processes that belong to this cluster or its client, by process id."""
-        return machine.processes(user.uid(self.user), f"{self.folder}/")
+        return machine.processes(unix_users.uid(self.user), f"{self.folder}/")
 
     def _start(self) -> None:
         self.folder.chmod(0o755)  # the cluster's user passes through
@@ -132,9 +134,9 @@ class SlurmCluster:
             sshd=machine.free_port(),
             api=self.client.free_port(),
         )
-        user.add(self.user, self.home)
+        unix_users.add(self.user, self.home)
         user.place_uv_installer(
-            self.folder / "bin", self.home, self.client.program("uv"), user.system_python()
+            self.folder / "bin", self.home, self.client.program("uv"), unix_users.system_python()
         )
         machine.name_hosts((node.name for node in NODES), self.user)
         write_configuration(self.folder, NAME, ports)

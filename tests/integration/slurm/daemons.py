@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.integration.slurm import machine
 from tests.integration.slurm.nodes import NODES
+from tests.servers.unix_users import SYSTEM_PATH
 
 
 class Daemons:
@@ -16,7 +17,7 @@ class Daemons:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = {
-            "PATH": machine.SYSTEM_PATH,
+            "PATH": SYSTEM_PATH,
             "SLURM_CONF": str(folder / "slurm.conf"),
             "TZ": "UTC",  # Slurm writes times in its own zone
         }

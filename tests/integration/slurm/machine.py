@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from tests.servers.unix_users import SYSTEM_PATH
+
 # command → Debian's package of it
 NEEDED = {
     "slurmctld": "slurmctld",
@@ -23,7 +25,6 @@ NEEDED = {
     "nc": "netcat-openbsd",
     "ps": "procps",
 }
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HOSTS = Path("/etc/hosts")
 # Of what is told apart by its environment alone: Slurm's daemons and steps, SkyPilot's workers, and
 # its API server with all below it, which whatever comes next may have started again anywhere.

@@ -21,7 +21,7 @@ def read(completed: Iterable[str], known: Iterable[str]) -> list[Held]:
     """From the lines of jobcomp/filetxt and of `scontrol show job --oneliner`, by start."""
     running = (_fields(line) for line in known if line.startswith("JobId="))
     ended = [_fields(line) for line in completed]
-    over = {fields["JobId"] for fields in ended}
+    over = {(fields["JobId"], fields["StartTime"]) for fields in ended}  # it may be requeued
     found = [
         Held(
             int(fields["JobId"]), fields["Name"], fields["NodeList"], fields["JobState"],
@@ -34,7 +34,7 @@ def read(completed: Iterable[str], known: Iterable[str]) -> list[Held]:
             _time(fields["StartTime"]), None,
         )
         for fields in running
-        if fields["JobId"] not in over and fields["JobState"] != "PENDING"
+        if (fields["JobId"], fields["StartTime"]) not in over and fields["JobState"] != "PENDING"
     ]  # fmt: skip
     return sorted((h for h in found if h.node != "(null)"), key=lambda held: held.start)
 

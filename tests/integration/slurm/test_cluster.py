@@ -86,7 +86,8 @@ def test_what_a_lost_node_held_is_over(slurm: SlurmCluster):
     """Without SkyPilot, through the same door: ssh to where sbatch is."""
     ssh = ["ssh", "-F", slurm.client.home / ".slurm" / "config", "-o", "StrictHostKeyChecking=no"]
     ssh += ["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", NAME]
-    batch = "sbatch --job-name=lost --partition=a100 --wrap='exec sleep 1000'"
+    # Without the option Slurm starts it again two minutes after its node is lost.
+    batch = "sbatch --job-name=lost --partition=a100 --no-requeue --wrap='exec sleep 1000'"
     subprocess.run([*ssh, batch], check=True, stdout=subprocess.DEVNULL)
 
     def lost() -> list[Held]:
