@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST_SITE := build/pytest-site
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test unit jobs-test integration slurm slurm-up slurm-down soak residuals oracle lock clean
+.PHONY: help demo check lint test unit jobs-test integration slurm slurm-up slurm-down soak residuals oracle lock clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST) | head -2
@@ -31,12 +31,13 @@ $(PYTEST_SITE)/installed: | $(BIN)/python
 demo: .venv/installed
 	$(BIN)/launch --strategy qlora --max-cost 10
 
-check: .venv/installed-test
+check: lint unit
+
+lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(MAKE) --no-print-directory unit
 
 unit: .venv/installed-test
 	$(BIN)/python -m pytest tests/unit
@@ -46,14 +47,14 @@ jobs-test: .venv/installed-test $(PYTEST_SITE)/installed
 	OMP_NUM_THREADS=1 PYTHONPATH=$(PYTEST_SITE):. $$($(BIN)/python -m launcher.executors.environment) -P -m pytest tests/jobs
 
 integration: .venv/installed-test
-	$(BIN)/python -m pytest tests/integration --ignore tests/integration/slurm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration --ignore tests/integration/slurm
 
 # SkyPilot on a local Slurm cluster: needs root and Slurm's packages, and says so where they lack.
 slurm: .venv/installed-test
 	$(BIN)/python -m pytest tests/integration/slurm
 
-# The job's tests keep to one thread, and the cluster's wait much: three side by side on two cores, the
-# longest first, each one's output when it has ended.
+# Each keeps to one thread (threads that wait for each other spin), and the cluster's wait much: three
+# side by side on two cores, the longest first, each one's output when it has ended.
 test: unit $(PYTEST_SITE)/installed
 	+$(MAKE) --no-print-directory -j3 --output-sync=target slurm jobs-test integration
 
