@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST_SITE := build/pytest-site
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check lint test unit jobs-test integration slurm slurm-up slurm-down soak residuals oracle lock clean
+.PHONY: help demo check lint test unit startup jobs-test integration slurm slurm-up slurm-down soak residuals oracle lock clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST) | head -2
@@ -42,6 +42,10 @@ lint: .venv/installed-test
 unit: .venv/installed-test
 	$(BIN)/python -m pytest tests/unit
 
+# What starting costs, in CPU time: nothing may run beside it.
+startup: .venv/installed-test
+	$(BIN)/python -m pytest tests/startup
+
 # The job's own tests run in the training environment, which the launcher makes on first use.
 jobs-test: .venv/installed-test $(PYTEST_SITE)/installed
 	OMP_NUM_THREADS=1 PYTHONPATH=$(PYTEST_SITE):. $$($(BIN)/python -m launcher.executors.environment) -P -m pytest tests/jobs
@@ -55,7 +59,7 @@ slurm: .venv/installed-test
 
 # Each keeps to one thread (threads that wait for each other spin), and the cluster's wait much: three
 # side by side on two cores, the longest first, each one's output when it has ended.
-test: unit $(PYTEST_SITE)/installed
+test: unit startup $(PYTEST_SITE)/installed
 	+$(MAKE) --no-print-directory -j3 --output-sync=target slurm jobs-test integration
 
 # A local Slurm cluster with pretended GPUs, as the tests have it, and a SkyPilot that uses it (root).
