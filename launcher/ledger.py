@@ -32,6 +32,7 @@ from launcher.events import (
     StateChanged,
 )
 from launcher.migrations import MIGRATIONS
+from launcher.nearest import nearest
 from launcher.types import (
     ENDED,
     Attempt,
@@ -358,10 +359,8 @@ class Ledger:
         found = self.find(run_id)
         if found is not None:
             return found
-        import difflib  # only on the way to an error
-
         known = [row[0] for row in self._db.execute("SELECT run_id FROM runs").fetchall()]
-        near = difflib.get_close_matches(run_id, known, n=2, cutoff=0.5)
+        near = nearest(run_id, known, 2)
         hint = f"did you mean {' or '.join(near)}?" if near else "`launch runs` lists them"
         raise BadInput(f"no run {run_id} in the ledger; {hint}")
 

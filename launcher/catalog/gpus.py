@@ -21,6 +21,7 @@ from functools import cache
 from msgspec import Struct
 
 from launcher.errors import BadInput
+from launcher.nearest import nearest
 from launcher.types import MIB
 
 _GA102 = "NVIDIA Ampere GA102 GPU Architecture whitepaper"
@@ -185,9 +186,7 @@ def require_cards(name: str) -> tuple[Gpu, ...]:
     cards = cards_called(name)
     if cards:
         return cards
-    import difflib  # 10 ms, and only on the way to an error
-
-    near = difflib.get_close_matches(_key(name), list(_index()), n=3, cutoff=0.5)
+    near = nearest(_key(name), _index(), 3)
     hint = ", ".join(dict.fromkeys(_index()[key].name for key in near))
     raise BadInput(
         f"no GPU called {name!r}; " + (f"nearest: {hint}" if hint else "see launch offers")

@@ -4,6 +4,8 @@ import os
 
 import click
 
+from launcher.nearest import nearest
+
 
 class DefaultCommand(click.Group):
     """`launch sample.yaml` means `launch train sample.yaml`: a first word that names no command,
@@ -21,14 +23,12 @@ class DefaultCommand(click.Group):
         """A bare word that is neither command nor file is more likely a slip than a recipe."""
         if first.startswith("-") or "." in first or os.path.exists(first):
             return
-        from launcher import paths  # as difflib below: only for a bare word
+        from launcher import paths  # only for a bare word
 
         shipped = paths.recipes()
         if first in shipped:
             return
-        import difflib
-
-        near = difflib.get_close_matches(first, [*self.commands, *shipped], n=1)
+        near = nearest(first, [*self.commands, *shipped], 1)
         hint = f"; did you mean `launch {near[0]}`?" if near else "; `launch --help` lists them"
         raise click.UsageError(f"no command and no recipe is called {first}{hint}")
 

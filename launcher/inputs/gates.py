@@ -4,6 +4,7 @@ import math
 
 from jobs.spec import Gate, JobSpec
 from jobs.spec.metrics import ANSWERS, SCHEMA, is_own, metrics_of, own_functions
+from launcher.nearest import nearest
 
 
 def mistake_in(job: JobSpec) -> str | None:
@@ -41,8 +42,6 @@ def _metric(name: str, job: JobSpec) -> str:
 
 
 def _nearest(name: str, job: JobSpec, known: tuple[str, ...]) -> str:
-    import difflib  # only on the way to an error: it costs start-up time
-
     choices = [*known, *own_functions(job.eval)]
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    near = nearest(name, choices, 1)
     return f"; did you mean {near[0]}?" if near else f" (one of {', '.join(choices)})"

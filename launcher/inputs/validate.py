@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from launcher.errors import BadInput
+from launcher.nearest import nearest
 
 T = TypeVar("T")
 
@@ -98,12 +99,10 @@ def _all_keys(kind: type[Struct], prefix: str = "") -> Iterator[str]:
 
 
 def _nearest_key(kind: type[Any], key: str) -> str:
-    import difflib  # only on the way to an error: it costs start-up time
-
     keys = list(_all_keys(kind))
     plain = re.sub(r"\[\.*?\]", "", key)
     misplaced = [k for k in keys if k.rsplit(".", 1)[-1] == plain.rsplit(".", 1)[-1]]
-    near = misplaced or difflib.get_close_matches(plain, keys, n=1, cutoff=0.6)
+    near = misplaced or nearest(plain, keys, 1)
     if near:
         return f"; did you mean `{near[0]}`?"
     parent = plain.rpartition(".")[0]

@@ -7,6 +7,7 @@ from launcher.catalog.merge import covers
 from launcher.catalog.priced import ANYWHERE
 from launcher.catalog.providers import CLUSTERS, LOCAL, PROVIDERS, display_name
 from launcher.errors import BadInput
+from launcher.nearest import nearest
 from launcher.types import Budget, Offer
 
 _KINDS = ("cpu", "mps")  # --gpu cpu: a processor, of this machine or of a cluster
@@ -77,7 +78,7 @@ def require_known(
                 f"to enable it: {CLUSTERS[name.lower()]}"
             )
         if name.lower() not in known:
-            near = _nearest(name, known, 1)
+            near = nearest(name, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise BadInput(f"--on {name}: no such provider (one of {', '.join(known)}){hint}")
     _require_regions(offers, regions)
@@ -97,7 +98,7 @@ def _require_regions(offers: Sequence[Offer], names: Sequence[str]) -> None:
             continue
         if any(covers(pattern, name.lower()) for pattern in patterns):
             continue
-        near = _nearest(name, known, 3)
+        near = nearest(name, known, 3)
         hint = f"nearest: {', '.join(near)}" if near else "see launch offers --all"
         raise BadInput(f"--region {name}: no such region in any price list; {hint}")
 
@@ -115,11 +116,3 @@ def _listed_regions(offers: Sequence[Offer]) -> tuple[set[str], set[str]]:
             elif offer.provider not in by_name:
                 patterns.add(region)
     return known - {ANYWHERE}, patterns
-
-
-def _nearest(name: str, known: Iterable[str], count: int) -> list[str]:
-    import difflib  # 10 ms, and only on the way to an error
-
-    folded = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(name.lower(), list(folded), n=count, cutoff=0.5)
-    return [folded[key] for key in near]
