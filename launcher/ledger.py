@@ -1,6 +1,6 @@
 """What was done, what it may cost and what it took: SQLite, append-only events and a projection.
 
-Every change is one event; the tables of migrations.py are brought up to date in the same
+Every change is one event; projection.py brings the tables of migrations.py up to date in the same
 transaction, so neither can be ahead of the other. A run stands here before
 anything is started, and a machine before it is asked for.
 """
@@ -17,24 +17,19 @@ from msgspec import Struct
 from launcher.errors import BadInput, OutsideFailed
 from launcher.events import (
     Adopted,
-    AttemptStarted,
-    BudgetSet,
-    Collected,
     Decided,
     Event,
     MachineChanged,
     Measured,
     MemberSkipped,
-    PassedOver,
     PortfolioBegun,
-    PortfolioEnded,
     RunCreated,
     StateChanged,
 )
 from launcher.migrations import MIGRATIONS
 from launcher.nearest import nearest
+from launcher.projection import project
 from launcher.types import (
-    ENDED,
     Attempt,
     Measurement,
     Member,
@@ -156,7 +151,7 @@ class Ledger:
             "INSERT INTO events (run_id, at, kind, body) VALUES (?, ?, ?, ?)",
             (run_id, at, str(event.__struct_config__.tag), body),
         )
-        self._project(run_id, at, event)
+        project(self._db, run_id, at, event)
 
     def _may_become(self, run_id: str, event: StateChanged) -> bool:
         row = self._db.execute(
@@ -177,72 +172,6 @@ class Ledger:
             "SELECT 1 FROM measurements WHERE run_id = ? AND attempt = ?", (run_id, attempt)
         ).fetchone()
         return row is not None
-
-    def _project(self, run_id: str, at: str, event: Event) -> None:
-        run = self._db.execute
-        match event:
-            case RunCreated(store=store, bucket=bucket, origin=origin):
-                marks = (origin.rung, origin.escalate)
-                run(
-                    "INSERT INTO runs "
-                    "(run_id, created_at, store, state, bucket, climb, rung, escalate) "
-                    "VALUES (?, ?, ?, 'PENDING', ?, ?, ?, ?)",
-                    (run_id, at, store, bucket, origin.climb or run_id, *marks),
-                )
-                for name in origin.budgets:
-                    run("INSERT INTO draws VALUES (?, ?)", (run_id, name))
-            case BudgetSet(name=name, cap_microusd=cap):
-                run("INSERT OR REPLACE INTO budgets VALUES (?, ?)", (name, cap))
-            case Decided(move=move):
-                run("UPDATE runs SET decision = ? WHERE run_id = ?", (move, run_id))
-            case AttemptStarted() as a:
-                run(
-                    "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)",
-                    (run_id, a.attempt, at, a.executor, a.handle, a.candidate),
-                )
-                run("UPDATE runs SET decision = '' WHERE run_id = ?", (run_id,))
-                asked_for = (run_id, a.attempt, a.provider, a.instance, a.microusd_per_hour, at)
-                billed = (a.billing_seconds, a.billing_minimum_seconds, a.egress_microusd)
-                run(
-                    "INSERT INTO machines VALUES "
-                    "(?, ?, ?, ?, ?, 'REQUESTED', ?, NULL, NULL, ?, ?, ?, ?)",
-                    (*asked_for, *billed, a.price_as_of),
-                )
-            case MachineChanged() as m:
-                gone = (m.at or at) if m.state == "GONE" else None
-                run(
-                    "UPDATE machines SET state = ?, gone_at = ?, account_microusd = ?, "
-                    "egress_microusd = coalesce(?, egress_microusd) "
-                    "WHERE run_id = ? AND attempt = ?",
-                    (m.state, gone, m.account_microusd, m.egress_microusd, run_id, m.attempt),
-                )
-            case StateChanged(state=state, reason=reason, message=message):
-                ended = at if state in ENDED else None
-                run(
-                    "UPDATE runs SET state = ?, reason = ?, message = ?, ended_at = ? "
-                    "WHERE run_id = ?",
-                    (state, reason, message, ended, run_id),
-                )
-            case PassedOver(message=message):
-                run(
-                    "UPDATE runs SET message = coalesce(message || char(10), '') || ? "
-                    "WHERE run_id = ?",
-                    (message, run_id),
-                )
-            case Collected(folder=folder):
-                run("UPDATE runs SET folder = ? WHERE run_id = ?", (folder, run_id))
-            case PortfolioBegun(portfolio=portfolio):
-                run("INSERT INTO portfolios (portfolio) VALUES (?)", (run_id,))
-                for member in portfolio.members:
-                    row = (member.run_id, run_id)
-                    run("INSERT INTO members (run_id, portfolio) VALUES (?, ?)", row)
-            case MemberSkipped(run_id=skipped):
-                run("UPDATE members SET skipped = 1 WHERE run_id = ?", (skipped,))
-            case PortfolioEnded(why=why):
-                run("UPDATE portfolios SET ended = 1, why = ? WHERE portfolio = ?", (why, run_id))
-            case Measured(attempt=attempt, measurement=measurement):
-                row = (run_id, attempt, *msgspec.structs.astuple(measurement))
-                run(f"INSERT INTO measurements VALUES ({', '.join('?' * len(row))})", row)
 
     # --- reading ----------------------------------------------------------------------------
 
