@@ -12,6 +12,7 @@ place and the first one's address come from SKYPILOT_* (set by SkyPilot on every
 import os
 import signal
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -102,6 +103,7 @@ class Ranked:
 
     def run(self) -> int:
         """Start, wait, settle the result. Returns the job's exit code."""
+        from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
         from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -112,13 +114,17 @@ class Ranked:
         failures: dict[int, Any] = {}
         other: Failure | None = None
         command = ["-P", "-m", "jobs.train", str(self._spec_file)]
-        try:
-            elastic_launch(LaunchConfig(**self._settings()), sys.executable)(*command)
-        except ChildFailedError as error:
-            failures = dict(error.failures)
-        except Exception as error:  # the ranks never met
-            other = failure_of(error)
-        return settle(self._folder, self._run_id, root_of(failures) or other)
+        # where the ranks leave their last words; torch's own choice stays behind in /tmp
+        with tempfile.TemporaryDirectory(prefix="ranks-") as words:
+            logs = DefaultLogsSpecs(log_dir=words)
+            try:
+                settings = LaunchConfig(**self._settings(), logs_specs=logs)
+                elastic_launch(settings, sys.executable)(*command)
+            except ChildFailedError as error:
+                failures = dict(error.failures)
+            except Exception as error:  # the ranks never met
+                other = failure_of(error)
+            return settle(self._folder, self._run_id, root_of(failures) or other)
 
     def _settings(self) -> dict[str, Any]:
         nodes = self._nodes

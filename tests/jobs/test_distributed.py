@@ -37,15 +37,22 @@ def write(folder, **changes):
 
 
 def start_ranks(folder, *command):
-    """In the job's folder, one thread each."""
+    """In the job's folder, one thread each, with a place of their own for what is temporary."""
+    temporary = temporary_of(folder)
+    temporary.mkdir(exist_ok=True)
+    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
     with (folder / layout.LOG).open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", *command, layout.SPEC],
             cwd=folder,
             stdout=log,
             stderr=log,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            env=os.environ | own,
         )
+
+
+def temporary_of(folder):
+    return folder.with_name(f"{folder.name}-tmp")
 
 
 def ranks_of(process):
@@ -105,6 +112,11 @@ def test_rank_0_alone_speaks(alone, shared):
     assert len(own) == len(curve(shared)) == len(set(own))
     assert len(log(shared).splitlines()) == len(log(alone).splitlines())
     assert (shared / layout.SAMPLES).read_text().count("\n") == 8
+
+
+def test_nothing_temporary_stays_behind(shared):
+    left = [file.name for file in temporary_of(shared).iterdir()]
+    assert [name for name in left if not name.startswith("torchinductor_")] == []  # torch's cache
 
 
 def test_a_signal_to_one_rank_stops_all_and_both_go_on_together(runs, shared):

@@ -69,9 +69,9 @@ class SeaweedFS:
         identity = {"name": "runs", "credentials": credentials, "actions": actions}
         (self.folder / "identities.json").write_text(json.dumps({"identities": [identity]}))
         with (self.folder / "weed.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [self.weed, "mini", *self._flags()], cwd=self.folder, stdout=log, stderr=log
-            )
+            # what it says goes to a file in /tmp as well, unless told otherwise
+            command = [self.weed, "-logtostderr", "mini", *self._flags()]
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
         self._wait()
 
     def kill(self) -> None:
