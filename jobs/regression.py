@@ -31,7 +31,7 @@ from jobs.replay import with_replay
 from jobs.samples import Sample, write_review, write_samples
 from jobs.sources import set_environment
 from jobs.spec import EvalRecord, Regression, ResolvedSpec, ScoresRow, scores_of
-from jobs.spec.metrics import TIER_RECALL, of_scores
+from jobs.spec.metrics import choosable
 from jobs.versions import versions
 
 # The error on the training rows is taken on this many of them at most, drawn by the seed.
@@ -65,7 +65,7 @@ def load(a: Attempt) -> Loaded:
     """Phases load and data. What costs nothing to check comes before what takes minutes."""
     job, asked = a.job, task_of(a)
     local = require_model(a)
-    require_metric(job.train.select_by, asked)
+    require_metric(job)
     rows = with_replay(job, read_data(job, a.folder), a.folder)
     rows.say()
     a.outcome.warnings += rows.warnings
@@ -150,10 +150,9 @@ def task_of(a: Attempt) -> Regression:
     return a.job.regression
 
 
-def require_metric(name: str | None, asked: Regression) -> None:
+def require_metric(job: ResolvedSpec) -> None:
     """Raises `BadInput` for a metric that no evaluation would give."""
-    # The rows of an epoch may have none of a tier, and so no recall of it.
-    known = ["loss", *(name for name in of_scores(asked) if not name.startswith(TIER_RECALL))]
+    name, known = job.train.select_by, choosable(job)
     if name is not None and name not in known:
         raise BadInput(f"train.select_by: {name}: not one of {', '.join(known)}")
 

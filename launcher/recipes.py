@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from jobs.spec import JobSpec, ResolvedSpec, Train
 from launcher import paths
 from launcher.errors import BadInput
-from launcher.inputs import dated, gates, hub_data, images
+from launcher.inputs import dated, hub_data, images, metrics
 from launcher.inputs.validate import convert, get
 from launcher.inputs.yaml_tree import Tree, leaves, put, read_tree, value_of
 from launcher.types import (
@@ -137,7 +137,7 @@ def load(recipe: str | None, flags: Flags, today: str | None = None) -> Request:
     _require_reference(parsed.image, sources, label)
     _require_whole_passes(parsed.train, sources, label)
     job = msgspec.convert(parsed, JobSpec, from_attributes=True)
-    _require_gates(job, sources.get("gates", label))
+    _require_metrics(job, sources.get("gates", label), sources.get("train.select_by", label))
     return Request(
         job=job,
         budget=_budget(parsed.budget, parsed.image),
@@ -183,7 +183,7 @@ def _saved_spec(path: Path, flags: Flags) -> Request:
     except msgspec.DecodeError as error:
         raise BadInput(f"{path}: not a saved spec: {error}") from None
     job = msgspec.convert(spec, JobSpec, from_attributes=True)
-    _require_gates(job, str(path))
+    _require_metrics(job, str(path), str(path))
     tree: Tree = {}
     settings = _lay_flags(tree, flags, {})
     budget = convert(tree.get("budget", {}), RecipeBudget, {}, "flags")
@@ -275,10 +275,14 @@ def _require_files(recipe: Recipe, sources: Mapping[str, str]) -> None:
         )
 
 
-def _require_gates(job: JobSpec, source: str) -> None:
-    mistake = gates.mistake_in(job)
+def _require_metrics(job: JobSpec, gated: str, chosen: str) -> None:
+    """`gated` and `chosen`: who set the gates, and train.select_by."""
+    mistake = metrics.mistake_in_gates(job)
     if mistake is not None:
-        raise BadInput(f"{source}: {mistake}")
+        raise BadInput(f"{gated}: {mistake}")
+    mistake = metrics.mistake_in_choice(job)
+    if mistake is not None:
+        raise BadInput(f"{chosen}: {mistake}")
 
 
 def _require_reference(image: str | None, sources: Mapping[str, str], label: str) -> None:

@@ -1,4 +1,4 @@
-"""The metrics that a job's evaluation gives, by name: what a gate may name."""
+"""The metrics that a job's evaluation gives, by name: what it may be gated by, and chosen by."""
 
 from jobs.spec.job import Evaluation, JobSpec, Regression
 
@@ -26,6 +26,21 @@ def metrics_of(job: JobSpec) -> tuple[str, ...]:
     if job.regression is not None:
         return ("loss", *of_scores(job.regression))
     return (*LOSSES, *(of_answers(job.eval) if job.eval.generate else ()))
+
+
+def choosable(job: JobSpec) -> tuple[str, ...]:
+    """What the best epoch may be chosen by (`train.select_by`), the user's own functions aside."""
+    if job.regression is None:
+        return ("loss", *of_answers(job.eval))
+    # the rows of an epoch may have none of a tier, and so no recall of it
+    scores = (name for name in of_scores(job.regression) if not name.startswith(TIER_RECALL))
+    return ("loss", *scores)
+
+
+def exported(job: JobSpec) -> tuple[str, ...]:
+    """What a GGUF file is measured by, the user's own functions aside: `perplexity_change` against
+    f16, `agreement` with the tuned model's own answers."""
+    return (*LOSSES, *of_answers(job.eval), "perplexity_change", "agreement")
 
 
 def of_answers(settings: Evaluation) -> tuple[str, ...]:

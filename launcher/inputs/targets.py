@@ -45,7 +45,7 @@ def targets(words: Sequence[str], for_ollama: GgufType) -> Targets:
 
 def gate(text: str) -> Gate:
     """`perplexity_change<=0.05` → a gate. Raises BadInput."""
-    found = re.fullmatch(r"\s*([A-Za-z]\w*)\s*(>=|<=)\s*(\S+)\s*", text)
+    found = re.fullmatch(r"\s*([A-Za-z][\w/.-]*)\s*(>=|<=)\s*(\S+)\s*", text)
     try:
         bound = float(found[3]) if found is not None else None
     except ValueError:

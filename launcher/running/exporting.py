@@ -18,6 +18,7 @@ from launcher.errors import BadInput, OutsideFailed
 from launcher.executors.base import Say
 from launcher.executors.environment import EXPORT, PYTHON_VARIABLE, kept_python, training_python
 from launcher.executors.foreground import run_module
+from launcher.inputs.metrics import require_exported
 from launcher.inputs.targets import Targets, gate, targets
 from launcher.running.collecting import export_folder, run_folder
 
@@ -52,6 +53,7 @@ def export(run: str, flags: ExportFlags, say: Say) -> tuple[int, ExportResult]:
     if re.fullmatch(NAME, name) is None:
         raise BadInput(f"--name {name}: expected lower-case letters, digits, '_', '.' and '-'")
     gates = tuple(gate(text) for text in flags.gates)
+    require_exported(gates, job)
     python = training_python(flags.python or os.environ.get(PYTHON_VARIABLE), say)
     spec = ExportSpec(
         run=str(home),

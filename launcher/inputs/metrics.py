@@ -1,13 +1,23 @@
-"""Whether a job's gates can be held: each names a metric of the job's and a bound."""
+"""Whether the metrics that a job names can be had: to choose by, or to gate it or its export by."""
 
 import math
+from collections.abc import Sequence
 
 from jobs.spec import Gate, JobSpec
-from jobs.spec.metrics import ANSWERS, SCHEMA, is_own, metrics_of, own_functions
+from jobs.spec.metrics import (
+    ANSWERS,
+    SCHEMA,
+    choosable,
+    exported,
+    is_own,
+    metrics_of,
+    own_functions,
+)
+from launcher.errors import BadInput
 from launcher.nearest import nearest
 
 
-def mistake_in(job: JobSpec) -> str | None:
+def mistake_in_gates(job: JobSpec) -> str | None:
     """What is wrong with the first bad gate, in one line; None where nothing is.
 
     A gate whose metric no evaluation gives fails whatever the model learns, and so would every
@@ -18,6 +28,23 @@ def mistake_in(job: JobSpec) -> str | None:
         if mistake:
             return f"gates[{number}]{mistake}"
     return None
+
+
+def mistake_in_choice(job: JobSpec) -> str | None:
+    """What is wrong with `train.select_by`, in one line: the job would end by it, on a machine that
+    is paid by then."""
+    name, known = job.train.select_by, choosable(job)
+    if name is None or name in known or is_own(name, job.eval):
+        return None
+    return f"train.select_by: this job has no metric {name}{_nearest(name, job, known)}"
+
+
+def require_exported(gates: Sequence[Gate], job: JobSpec) -> None:
+    """Raises BadInput for a gate on what no file's measurement gives."""
+    known = exported(job)
+    for name in (gate.metric for gate in gates):
+        if name not in known and not is_own(name, job.eval):
+            raise BadInput(f"--gate {name}: a file has no such metric{_nearest(name, job, known)}")
 
 
 def _bounds(gate: Gate) -> str:
@@ -41,7 +68,7 @@ def _metric(name: str, job: JobSpec) -> str:
     return f".metric: this job has no metric {name}{_nearest(name, job, known)}"
 
 
-def _nearest(name: str, job: JobSpec, known: tuple[str, ...]) -> str:
+def _nearest(name: str, job: JobSpec, known: Sequence[str]) -> str:
     choices = [*known, *own_functions(job.eval)]
     near = nearest(name, choices, 1)
     return f"; did you mean {near[0]}?" if near else f" (one of {', '.join(choices)})"
