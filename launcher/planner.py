@@ -92,7 +92,8 @@ def plan(
     Raises `BadInput` for a GPU or provider that nobody knows.
     """
     offers = with_image(with_electricity(offers, budget), budget)
-    require_known(offers, budget.providers, budget.gpu)
+    on, card = (_asked_by(key, recipe, settings) for key in ("budget.providers", "budget.gpu"))
+    require_known(offers, budget.providers, budget.gpu, on=on, card=card)
     today = today or created_at[:10]
     known: dict[tuple[Device, int, Strategy], Settled] = {}
 
@@ -140,6 +141,14 @@ def plan(
         settings=settings,
         warnings=(*warnings, *_warnings(candidates, budget, today)),
     )
+
+
+def _asked_by(key: str, recipe: str, settings: Iterable[Setting]) -> str:
+    """Who set the key, as an error begins: the recipe, unless a flag did."""
+    flag = next((one.source for one in settings if one.key == key), "")
+    if not flag.startswith("--"):
+        return f"{recipe}: {key}"
+    return f"{flag}:" if "=" in flag else flag
 
 
 def _kinds(offers: Iterable[Offer]) -> Iterable[_Kind]:

@@ -67,26 +67,32 @@ def require_known(
     providers: Sequence[str],
     gpu: str | None,
     regions: Sequence[str] = (),
+    *,
+    on: str = "--on",
+    card: str = "--gpu",
 ) -> None:
-    """Raises `BadInput` with the nearest names when one of these names nothing we know."""
+    """Raises `BadInput` with the nearest names when one of these names nothing we know.
+
+    `on` and `card`: who asked for the providers and for the GPU.
+    """
     known = sorted({LOCAL, *PROVIDERS, *(o.provider for o in offers)})
     for name in providers:
         if name.lower() in CLUSTERS and not any(o.provider == name.lower() for o in offers):
             raise BadInput(
-                f"--on {name}: nothing is known there to plan with\n"
+                f"{on} {name}: nothing is known there to plan with\n"
                 "`launch offers --refresh` asks SkyPilot what it has; --dropped: what is left out\n"
                 f"to enable it: {CLUSTERS[name.lower()]}"
             )
         if name.lower() not in known:
             near = nearest(name, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise BadInput(f"--on {name}: no such provider (one of {', '.join(known)}){hint}")
+            raise BadInput(f"{on} {name}: no such provider (one of {', '.join(known)}){hint}")
     _require_regions(offers, regions)
     if gpu is None:
         return
     name, colon, number = gpu.partition(":")
     if colon and (not number.isdecimal() or int(number) < 1):
-        raise BadInput(f"--gpu {gpu}: the count after the colon is a whole number from 1")
+        raise BadInput(f"{card} {gpu}: the count after the colon is a whole number from 1")
     if name.lower() not in _KINDS and not any(names_gpu(name, o) for o in offers):
         require_cards(name)
 

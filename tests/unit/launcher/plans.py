@@ -121,7 +121,7 @@ def planned(
     shape: ModelShape = SHAPE,
     **changes: object,
 ) -> Plan:
-    arguments = {"estimator": SEVEN_B, **changes}
+    arguments = {"estimator": SEVEN_B, "settings": (), **changes}
     return plan(
         job,
         budget,
@@ -132,7 +132,6 @@ def planned(
         run_id="run-1",
         created_at="2026-11-21T00:00:00.000+00:00",
         recipe="strategy defaults",
-        settings=(),
         warnings=(),
         **arguments,
     )

@@ -1,3 +1,5 @@
+import re
+
 import msgspec
 import pytest
 
@@ -6,7 +8,7 @@ from launcher.catalog.offers import embedded_offers
 from launcher.errors import BadInput
 from launcher.estimate import estimate
 from launcher.estimate.shapes import shape_of
-from launcher.types import Budget
+from launcher.types import Budget, Setting
 from tests.unit.launcher.plans import (
     JOB,
     TEN,
@@ -320,3 +322,20 @@ def test_the_fallbacks_hold_the_cap_in_the_order_of_cost():
     assert len(order) == 3
     dear = planned(found, Budget(max_cost_microusd=made.chosen.worst_microusd))
     assert dear.fallbacks == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (None, "strategy defaults: budget.providers lamda: no such"),
+        ("--on", "--on lamda: no such"),
+        ("--set budget.providers=[lamda]", "--set budget.providers=[lamda]: lamda: no such"),
+    ],
+)
+def test_who_asked_for_a_provider_that_there_is_not_is_said(source, said):
+    settings = ()
+    if source is not None:
+        key, value = "budget.providers", "('lamda',)"
+        settings = (Setting(key=key, value=value, source=source, instead_of="()"),)
+    with pytest.raises(BadInput, match="^" + re.escape(said)):
+        planned([RTX4090], Budget(providers=("lamda",)), settings=settings)
