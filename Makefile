@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST_SITE := build/pytest-site
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check lint test unit startup jobs-test integration slurm slurm-up slurm-down soak residuals oracle lock clean
+.PHONY: help demo check lint test unit startup jobs-test integration models containers slurm slurm-up slurm-down soak residuals oracle lock clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST) | head -2
@@ -50,17 +50,23 @@ startup: .venv/installed-test
 jobs-test: .venv/installed-test $(PYTEST_SITE)/installed
 	OMP_NUM_THREADS=1 PYTHONPATH=$(PYTEST_SITE):. $$($(BIN)/python -m launcher.executors.environment) -P -m pytest tests/jobs
 
+ROOMS := slurm models containers # of tests/integration: each has a target of its own
+
 integration: .venv/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration --ignore tests/integration/slurm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration $(ROOMS:%=--ignore tests/integration/%)
+
+# Models trained to some use, and shipped; the training image, and jobs in it by Docker and Podman.
+models containers: .venv/installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration/$@
 
 # SkyPilot on a local Slurm cluster: needs root and Slurm's packages, and says so where they lack.
 slurm: .venv/installed-test
 	$(BIN)/python -m pytest tests/integration/slurm
 
 # Each keeps to one thread (threads that wait for each other spin), and the cluster's wait much: three
-# side by side on two cores, the longest first, each one's output when it has ended.
+# at a time on two cores, the longest first, each one's output when it has ended.
 test: unit startup $(PYTEST_SITE)/installed
-	+$(MAKE) --no-print-directory -j3 --output-sync=target slurm jobs-test integration
+	+$(MAKE) --no-print-directory -j3 --output-sync=target slurm integration jobs-test models containers
 
 # A local Slurm cluster with pretended GPUs, as the tests have it, and a SkyPilot that uses it (root).
 slurm-up slurm-down: .venv/installed-test

@@ -64,7 +64,7 @@ def test_a_model_of_random_weights_is_drawn_in_fp32_and_merged_so() -> None:
     assert sizes(disk.export(shape, spec))["merged model"] == 4 * shape.parameters
 
 
-# What was made and published: SmolLM2-135M here (tests/integration/test_pretrained.py, 2026-11-21);
+# What was made and published: SmolLM2-135M here (models/test_pretrained.py, 2026-11-21);
 # Llama 3.1 in llama.cpp's tools/quantize/README.md.
 @pytest.mark.parametrize(
     ("model_id", "name", "size_bytes", "off"),
