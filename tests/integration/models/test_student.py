@@ -11,7 +11,7 @@ from benchmarks.passages import DIMENSIONS, oracle, rows
 from jobs import layout
 from tests.integration.command import ROOT, Command
 
-ROWS = 2000
+ROWS = 1200
 SAMPLE = ROOT / "jobs" / "sample" / "model"
 # The recipe, on a base that is small enough for a minute of a CPU: it knows nothing, so the rate
 # is higher and there is nothing to warm up.
