@@ -16,7 +16,7 @@ from jobs.data import Line, Rows, read_data
 from jobs.golden import read_golden
 from jobs.outcome import BadInput
 from jobs.replay import with_replay
-from jobs.sources import data_file, model_folder, read_wire, set_environment
+from jobs.sources import data_file, model_folder, read_wire, set_environment, without_torch
 from jobs.spec import Regression, ResolvedSpec, ScoresRow, encode
 from jobs.spec.check import DataCheck, TemplateUse
 
@@ -161,4 +161,5 @@ def scored(tokenizer: Any, lines: Iterable[Line], seq_len: int, asked: Regressio
 
 
 if __name__ == "__main__":
+    without_torch()
     sys.exit(main(sys.argv[1:]))

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from jobs.sources import without_torch
 from jobs.spec import JobSpec, MessagesRow, Row, ScoresRow, full_text
 from jobs.spec.reading import read_rows
 
@@ -40,4 +41,5 @@ def tokens(tokenizer: Any, row: Row) -> int:
 
 
 if __name__ == "__main__":
+    without_torch()
     main(*sys.argv[1:])

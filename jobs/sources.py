@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,6 +82,13 @@ def data_file(value: str, key: str, run_folder: Path, sha256: str | None) -> Pat
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                 raise BadInput(f"{key}: {path} has changed since the run was planned")
     return path
+
+
+def without_torch() -> None:
+    """For a process that only reads rows, before anything else is imported: transformers and TRL do
+    without torch, which takes longer to import than all the rest."""
+    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # or it is said that torch is not there
 
 
 def set_environment(job: ResolvedSpec, model_is_local: bool) -> None:

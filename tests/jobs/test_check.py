@@ -68,6 +68,14 @@ def test_sound_rows_are_counted_as_the_job_counts_them(tmp_path):
     assert found.template == "marked"
 
 
+def test_torch_is_not_waited_for(tmp_path):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise SystemExit('torch was imported')")
+    folder = write_job(tmp_path / "job")
+    found = check(folder, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert (found.skipped, found.refused, found.template) == ("", 0, "marked")
+
+
 def test_rows_that_truncation_leaves_without_an_answer_are_named(tmp_path):
     folder = write_job(tmp_path / "job")
     (folder / "train.jsonl").write_text(
