@@ -45,6 +45,15 @@ class Asking:
             raise self._answer
         return self._answer
 
+    @property
+    def nobody(self) -> bool:
+        """Whether there is no SkyPilot here to ask, about this provider or another."""
+        try:
+            refresh.skypilot_python()
+        except OutsideFailed:
+            return True
+        return False
+
     def _seconds_left(self) -> float:
         left = self._until - time.monotonic()
         if left <= 0:

@@ -17,6 +17,7 @@ class Refused(NamedTuple):
     why: str
     kind: type[LaunchError]
     of_the_provider: bool = False  # so of all that it offers
+    of_all_rented: bool = False  # and of all that others offer
 
 
 def rentable(candidate: Candidate, budget: Budget, asking: Asking) -> Candidate | Refused:

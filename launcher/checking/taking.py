@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from launcher.catalog.providers import LOCAL
 from launcher.checking.checks import Check
 from launcher.checking.fresh_price import Asking, Askings
 from launcher.checking.rentable import Refused, named, rentable
@@ -75,7 +76,10 @@ def _in_turn(plan: Plan, store: str | None) -> Iterator[int]:
 
 
 def _closes(refused: Refused, candidate: Candidate, other: Candidate) -> bool:
-    """Whether what was said of one is so of all that its provider has."""
+    """Whether what was said of one is so of the other: of all that its provider has, or of all that
+    is rented."""
+    if refused.of_all_rented:
+        return other.offer.provider != LOCAL
     return refused.of_the_provider and candidate.offer.provider == other.offer.provider
 
 
@@ -93,7 +97,8 @@ def _taken(
         raise kind("\n".join(lines))
     if failed:
         everywhere = any(check.name in OF_THE_PROVIDER for check in failed)
-        return Refused("; ".join(check.line for check in failed), kind, everywhere)
+        why = "; ".join(check.line for check in failed)
+        return Refused(why, kind, everywhere, everywhere and asking.nobody)
     return rentable(candidate, plan.budget, asking) if candidate.worst_microusd else candidate
 
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from launcher import preflight
+from launcher.catalog import refresh
 from launcher.checking import rentable
 from launcher.checking.checks import Check, Question
 from launcher.checking.fresh_price import Asking
@@ -89,6 +90,19 @@ def test_what_was_not_checked_is_said(tmp_path: Path) -> None:
     assert [line.split(":")[1].strip() for line in said[1:]] == [
         "driver", "data", "model", "price",
     ]  # fmt: skip
+
+
+def test_without_skypilot_it_is_said_once_of_all_that_is_rented() -> None:
+    said: list[str] = []
+    with pytest.raises(OutsideFailed, match="skypilot: SkyPilot is not installed"):
+        ready(paid(PAID, OTHER), None, None, said.append)
+    assert [line for line in said if "passed over" in line] == []
+    budget = Budget(max_cost_microusd=dollars(4), local_microusd_per_hour=dollars(1.5))
+    made = planned([PAID, OTHER, local("RTX4090", 23)], budget)
+    assert [c.offer.provider for c in made.candidates] == ["runpod", "lambda", "local"]
+    mine = ready(made, None, None, said.append)
+    assert mine.chosen is not None
+    assert mine.chosen.offer.provider == "local"
 
 
 Priced = Callable[..., list[str]]
@@ -201,6 +215,7 @@ def test_where_nothing_may_be_rented_a_provider_is_asked_once(sound: Priced, mon
         return [shut] if about == "runpod" else []
 
     monkeypatch.setattr(preflight, "asked", answered)
+    monkeypatch.setenv(refresh.VARIABLE, "/a/python/that/has/it")
     said: list[str] = []
     same = cloud("A6000", 0.55, capabilities=("autodown",))
     found = ready(paid(PAID, same, OTHER), None, None, said.append)
