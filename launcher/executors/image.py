@@ -9,6 +9,7 @@ from typing import Literal
 from jobs.spec import WIRE_VERSION
 from launcher import __version__, paths
 from launcher.planning.resolve import CUDA
+from results.sums import sha256_of
 
 Target = Literal["local", "cloud"]
 NAME = "loralift-train"
@@ -38,12 +39,12 @@ def content() -> str:
     """16 digits that change with the lock, the job's code and how the image is built."""
     digest = hashlib.sha256()
     for name, path in sorted(context().items()):
-        digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        digest.update(f"{name}\0{sha256_of(path)}\n".encode())
     return digest.hexdigest()[:16]
 
 
 def lock_sha256() -> str:
-    return hashlib.sha256(context()[_LOCK].read_bytes()).hexdigest()
+    return sha256_of(context()[_LOCK])
 
 
 def reference(target: Target = "local") -> str:

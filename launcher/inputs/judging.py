@@ -1,6 +1,5 @@
 """What a recipe judges by, checked before anything is started: golden set, schema, own metrics."""
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from jobs.spec.reading import read_rows
 from jobs.spec.tables import BadTable, unit_of
 from launcher.errors import BadInput
 from launcher.types import DataFacts
+from results.sums import sha256_of
 
 if TYPE_CHECKING:
     import ast
@@ -50,7 +50,7 @@ def _golden(path: str) -> tuple[int, int, str]:
         raise BadInput(f"{path}{error.place}: {error.why}") from None
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror or error}") from None
-    return rows, longest, _sha256(_read(path))
+    return rows, longest, sha256_of(_read(path))
 
 
 def _schema(path: str) -> str:
@@ -59,7 +59,7 @@ def _schema(path: str) -> str:
         msgspec.json.decode(content)
     except msgspec.DecodeError as error:
         raise BadInput(f"{path}: eval.schema is not JSON: {error}") from None
-    return _sha256(content)
+    return sha256_of(content)
 
 
 def _own_metrics(entries: tuple[str, ...]) -> dict[str, str]:
@@ -79,7 +79,7 @@ def _own_metrics(entries: tuple[str, ...]) -> dict[str, str]:
             raise BadInput(
                 f"eval.metrics: {path} defines no {function}; it has {', '.join(defined) or 'none'}"
             )
-        found[path] = _sha256(content)
+        found[path] = sha256_of(content)
     return found
 
 
@@ -103,7 +103,3 @@ def _read(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
