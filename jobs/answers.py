@@ -15,7 +15,7 @@ from jobs.replies import read_reply
 from jobs.schema import Schema
 from jobs.sources import data_file
 from jobs.spec import ResolvedSpec
-from jobs.spec.metrics import ANSWERS, LOSSES, SCHEMA, choosable
+from jobs.spec.metrics import ANSWERS, LOSSES, SCHEMA
 
 # The user's functions are tried on this many rows before training: a spread needs more than one.
 ROWS_TRIED = 4
@@ -74,16 +74,14 @@ def rules_of(
         raise BadInput("eval.metrics: no row asks a question, so there is no answer to judge")
     tried = pairs[:ROWS_TRIED]
     names = own_metrics.names_after_trial(own, [r for _, r in tried], [q for q, _ in tried])
-    require_metric(job, names)
+    metrics.require_choosable(job, names)
+    require_free(names)
     known = cited_anywhere([*references, *training_answers])
     return Rules(schema, own, known, job.seed), warnings
 
 
-def require_metric(job: ResolvedSpec, own: list[str]) -> None:
-    """Raises `BadInput` for a metric to choose by that no evaluation would give."""
-    name, known = job.train.select_by, [*choosable(job), *own]
-    if name is not None and name not in known:
-        raise BadInput(f"train.select_by: {name}: not one of {', '.join(known)}")
+def require_free(own: list[str]) -> None:
+    """Raises `BadInput` for a metric of the user's that is called as one of ours."""
     taken = {own_name.partition("/")[0] for own_name in own}
     taken &= {*LOSSES, *ANSWERS, SCHEMA}
     if taken:

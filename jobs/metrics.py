@@ -9,9 +9,10 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from jobs.outcome import BadInput
 from jobs.replies import read_reply
-from jobs.spec import Gate
-from jobs.spec.metrics import ANSWERS, LOSSES, SCHEMA
+from jobs.spec import Gate, ResolvedSpec
+from jobs.spec.metrics import ANSWERS, LOSSES, SCHEMA, choosable
 
 # Each distinct training answer is scored on every validation row; beyond this many the rest,
 # which are rarer, are not tried.
@@ -21,6 +22,14 @@ JSON_NAMES = ANSWERS[1:]
 
 # Errors; every other metric is a share of what is right.
 _LOWER = (*LOSSES, "mae", "rmse", "hallucination_rate")
+
+
+def require_choosable(job: ResolvedSpec, own: Sequence[str] = ()) -> None:
+    """Raises `BadInput` for a metric to choose by that no evaluation would give; `own`: those of
+    the user's functions."""
+    name, known = job.train.select_by, [*choosable(job), *own]
+    if name is not None and name not in known:
+        raise BadInput(f"train.select_by: {name}: not one of {', '.join(known)}")
 
 
 def lower_is_better(metric: str, gates: Sequence[Gate] = ()) -> bool:

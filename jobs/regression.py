@@ -25,13 +25,13 @@ from jobs.attempt import (
 from jobs.data import Line, Rows, read_data
 from jobs.gates import judge as judge_gates
 from jobs.gates import write_gates
+from jobs.metrics import require_choosable
 from jobs.outcome import BadInput, require_finite
 from jobs.progress import now
 from jobs.replay import with_replay
 from jobs.samples import Sample, write_review, write_samples
 from jobs.sources import set_environment
 from jobs.spec import EvalRecord, Regression, ResolvedSpec, ScoresRow, scores_of
-from jobs.spec.metrics import choosable
 from jobs.versions import versions
 
 # The error on the training rows is taken on this many of them at most, drawn by the seed.
@@ -65,7 +65,7 @@ def load(a: Attempt) -> Loaded:
     """Phases load and data. What costs nothing to check comes before what takes minutes."""
     job, asked = a.job, task_of(a)
     local = require_model(a)
-    require_metric(job)
+    require_choosable(job)
     rows = with_replay(job, read_data(job, a.folder), a.folder)
     rows.say()
     a.outcome.warnings += rows.warnings
@@ -148,13 +148,6 @@ def task_of(a: Attempt) -> Regression:
     if a.job.regression is None:  # the spec refuses it; for the reader and the type checker
         raise BadInput("regression: the spec says nothing about what to score")
     return a.job.regression
-
-
-def require_metric(job: ResolvedSpec) -> None:
-    """Raises `BadInput` for a metric that no evaluation would give."""
-    name, known = job.train.select_by, choosable(job)
-    if name is not None and name not in known:
-        raise BadInput(f"train.select_by: {name}: not one of {', '.join(known)}")
 
 
 def targets_of(lines: Sequence[Line], asked: Regression) -> scores.Array:

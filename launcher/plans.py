@@ -34,7 +34,7 @@ from launcher.planner import Estimator
 from launcher.planning.ways_out import Replan, ways_out
 from launcher.running.runs import DEFAULT_STORE
 from launcher.times import stamp
-from launcher.types import Budget, DataFacts, ModelFacts, Offer, Plan, Rung, Setting
+from launcher.types import Budget, DataFacts, ModelFacts, Offer, Plan, Rung, Setting, lowest
 
 # What `compare` lays side by side.
 COMPARED: tuple[Strategy, ...] = ("qlora", "lora", "full")
@@ -67,9 +67,9 @@ def plan(
         require_run_id(run_id)
     request = _request(recipe, flags, now)
     planned = _planning(request, run_id, now)
-    caps = [c for c in (request.budget.max_cost_microusd, at_most_microusd) if c is not None]
+    cap = lowest(request.budget.max_cost_microusd, at_most_microusd)
     budget = msgspec.structs.replace(
-        request.budget, to_bucket=is_remote(store), max_cost_microusd=min(caps, default=None)
+        request.budget, to_bucket=is_remote(store), max_cost_microusd=cap
     )
     made = planned(request.job, budget)
     if advise:

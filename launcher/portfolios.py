@@ -34,6 +34,7 @@ from launcher.types import (
     Portfolio,
     PortfolioReceipt,
     Skipped,
+    lowest,
 )
 from results.receipt import dollars
 
@@ -60,9 +61,8 @@ def plan(
     `flags.max_cost` is the cap over all of them, and no member's own may exceed it, nor what a
     project has left (`at_most_microusd`). Raises as `api.plan` does.
     """
-    caps = [round(flags.max_cost * MICROUSD)] if flags.max_cost is not None else []
-    caps += [at_most_microusd] if at_most_microusd is not None else []
-    cap, own = min(caps, default=None), msgspec.structs.replace(flags, max_cost=None)
+    asked = round(flags.max_cost * MICROUSD) if flags.max_cost is not None else None
+    cap, own = lowest(asked, at_most_microusd), msgspec.structs.replace(flags, max_cost=None)
     jobs = [(recipe, sets) for recipe in (named or (None,)) for sets in sweeps]
     if len(jobs) > MOST:
         raise BadInput(f"{len(jobs)} jobs: {MOST} of one portfolio at most; launch them in parts")
@@ -230,8 +230,8 @@ def _planned(member: Member, most: int | None) -> Plan:
 def budget_of(member: Member, most_microusd: int | None) -> Budget:
     """The member's own limits, and no more than it may take of the portfolio's."""
     budget = member.plan.budget
-    caps = [cap for cap in (budget.max_cost_microusd, most_microusd) if cap is not None]
-    return msgspec.structs.replace(budget, max_cost_microusd=min(caps, default=None))
+    cap = lowest(budget.max_cost_microusd, most_microusd)
+    return msgspec.structs.replace(budget, max_cost_microusd=cap)
 
 
 def origin_of(portfolio: Portfolio, made: Plan) -> Origin:

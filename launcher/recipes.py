@@ -277,12 +277,10 @@ def _require_files(recipe: Recipe, sources: Mapping[str, str]) -> None:
 
 def _require_metrics(job: JobSpec, gated: str, chosen: str) -> None:
     """`gated` and `chosen`: who set the gates, and train.select_by."""
-    mistake = metrics.mistake_in_gates(job)
-    if mistake is not None:
-        raise BadInput(f"{gated}: {mistake}")
-    mistake = metrics.mistake_in_choice(job)
-    if mistake is not None:
-        raise BadInput(f"{chosen}: {mistake}")
+    mistakes = ((gated, metrics.mistake_in_gates(job)), (chosen, metrics.mistake_in_choice(job)))
+    for source, mistake in mistakes:
+        if mistake is not None:
+            raise BadInput(f"{source}: {mistake}")
 
 
 def _require_reference(image: str | None, sources: Mapping[str, str], label: str) -> None:

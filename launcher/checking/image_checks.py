@@ -85,9 +85,8 @@ def _entrypoint(entrypoint: Sequence[str]) -> Check:
         return Check(name="entrypoint", state="ok", found="none, as RunPod needs it")
     if entrypoint[-1] == "jobs.train":  # images/train.Dockerfile's `local`
         found = "it runs the job, and no rented machine sets itself up: it was built as `local`"
-        return Check(
-            name="entrypoint", state="failed", found=found, next=f"{_AGAIN[:-1]} --target cloud`"
-        )
+        how = "`launch images build --target cloud`"
+        return Check(name="entrypoint", state="failed", found=found, next=how)
     found = f"{entrypoint[0]} is given the machine's set-up on RunPod, and must run it"
     return Check(name="entrypoint", state="unknown", found=found)
 

@@ -34,7 +34,7 @@ def mistake_in_choice(job: JobSpec) -> str | None:
     """What is wrong with `train.select_by`, in one line: the job would end by it, on a machine that
     is paid by then."""
     name, known = job.train.select_by, choosable(job)
-    if name is None or name in known or is_own(name, job.eval):
+    if name is None or _is_given(name, job, known):
         return None
     return f"train.select_by: this job has no metric {name}{_nearest(name, job, known)}"
 
@@ -43,7 +43,7 @@ def require_exported(gates: Sequence[Gate], job: JobSpec) -> None:
     """Raises BadInput for a gate on what no file's measurement gives."""
     known = exported(job)
     for name in (gate.metric for gate in gates):
-        if name not in known and not is_own(name, job.eval):
+        if not _is_given(name, job, known):
             raise BadInput(f"--gate {name}: a file has no such metric{_nearest(name, job, known)}")
 
 
@@ -60,12 +60,17 @@ def _bounds(gate: Gate) -> str:
 
 def _metric(name: str, job: JobSpec) -> str:
     known = metrics_of(job)
-    if name in known or is_own(name, job.eval):
+    if _is_given(name, job, known):
         return ""
     if job.task == "sft" and name in (*ANSWERS, SCHEMA):
         missing = "answers: set eval.generate" if not job.eval.generate else "eval.schema"
         return f".metric: {name} needs {missing}"
     return f".metric: this job has no metric {name}{_nearest(name, job, known)}"
+
+
+def _is_given(name: str, job: JobSpec, known: Sequence[str]) -> bool:
+    """By the evaluation, whose own metrics are `known`, or by a function of the user's."""
+    return name in known or is_own(name, job.eval)
 
 
 def _nearest(name: str, job: JobSpec, known: Sequence[str]) -> str:

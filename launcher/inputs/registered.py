@@ -1,6 +1,5 @@
 """What registries have said of images, kept for plans: a plan asks nobody."""
 
-import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from launcher import paths
+from results.sums import sha256_of
 
 
 class Registered(Struct, frozen=True, kw_only=True):
@@ -37,4 +37,4 @@ def known(reference: str) -> Registered | None:
 
 
 def _file(reference: str) -> Path:
-    return paths.images_folder() / f"{hashlib.sha256(reference.encode()).hexdigest()[:32]}.json"
+    return paths.images_folder() / f"{sha256_of(reference.encode())[:32]}.json"

@@ -13,7 +13,7 @@ from launcher.events import AttemptStarted
 from launcher.ledger import Ledger
 from launcher.planning.refusals import usd
 from launcher.running.clock import spent, utc_now
-from launcher.types import MICROUSD, MOST_USD, Account, Run
+from launcher.types import MICROUSD, MOST_USD, Account, Run, lowest
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 PROJECT = "project/"  # before its name: no run's id has a slash
@@ -42,8 +42,8 @@ def _taken_of(book: Ledger, budget: str, besides: str = "") -> int:
 
 def least_left(book: Ledger, budgets: tuple[str, ...], besides: str = "") -> int | None:
     """Of the scarcest of them, never below 0; None where none has a cap."""
-    found = [left(book, budget, besides) for budget in budgets]
-    return min((max(0, rest) for rest in found if rest is not None), default=None)
+    found = lowest(*(left(book, budget, besides) for budget in budgets))
+    return None if found is None else max(0, found)
 
 
 def require_room(

@@ -17,7 +17,7 @@ from launcher.types.estimates import (
     Seen,
     TimeTerm,
 )
-from launcher.types.limits import COLLECT_MINUTES, MOST_USD, Budget
+from launcher.types.limits import COLLECT_MINUTES, MOST_USD, Budget, lowest
 from launcher.types.offers import Device, Offer, Terms
 from launcher.types.plans import (
     Candidate,
@@ -88,4 +88,5 @@ __all__ = [
     "TimeTerm",
     "Tried",
     "View",
+    "lowest",
 ]

@@ -8,6 +8,11 @@ MOST_USD = 1_000_000  # that a cap may be
 COLLECT_MINUTES = 5
 
 
+def lowest(*caps: int | None) -> int | None:
+    """What several caps come to, in their unit; None stands for no cap."""
+    return min((cap for cap in caps if cap is not None), default=None)
+
+
 class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of one run. Only a deadline derived from them enters a training environment."""
 
