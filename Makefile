@@ -40,7 +40,7 @@ lint: .venv/installed-test
 	$(BIN)/lint-imports
 
 unit: .venv/installed-test
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest --numprocesses auto tests/unit
 
 # What starting costs, in CPU time: nothing may run beside it.
 startup: .venv/installed-test

@@ -303,7 +303,7 @@ def test_what_another_brings_home_while_it_is_cancelled_is_waited_for(book: Ledg
     def follower() -> None:
         with hold(paths.work_folder(RUN), 1.0):
             held.set()
-            time.sleep(0.3)
+            time.sleep(0.1)
             book = Ledger(paths.ledger_file())
             ending = StateChanged(attempt=1, state="CANCELLED", reason="CANCELLED", message="by it")
             book.append(RUN, stamp(utc_now()), MachineChanged(attempt=1, state="GONE"), ending)

@@ -96,7 +96,7 @@ def test_a_plan_says_it_and_a_longer_seq_len_is_the_way_out(
 
     def warned(*sets: str) -> list[str]:
         flags = Flags(model="Qwen/Qwen2.5-7B", data="rows.jsonl", sets=sets)
-        made = api.plan(None, flags, run_id="long", now=utc_now())
+        made = api.plan(None, flags, run_id="long", now=utc_now(), advise=False)
         return [warning for warning in made.warnings if "train.seq_len" in warning]
 
     (warning,) = warned()
