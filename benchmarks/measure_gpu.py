@@ -3,15 +3,17 @@
     .venv/bin/python -m benchmarks.measure_gpu TRAINING_PYTHON [--minutes 9] [--out FOLDER]
     .venv/bin/python -m benchmarks.measure_gpu TRAINING_PYTHON --as-card 16 --as-card 24
 
-Random weights at real shapes, so that nothing is downloaded. Each model and strategy has a process
-of its own, which trains every case for a few steps with the job's trainer, settings and adapters,
-on rows of exactly `seq_len` random tokens. A row is appended to <folder>/<card>.csv as soon as it
-is measured; what stands there is not measured again, so that it may be broken off at any time.
+Random weights at real shapes, so that nothing is downloaded. Each model has a process of its own,
+which trains every case for a few steps with the job's trainer, settings and adapters, on rows of
+exactly `seq_len` random tokens. A row is appended to <folder>/<card>.csv as soon as it is measured;
+what stands there is not measured again, so that it may be broken off at any time. What by our own
+estimate needs twice the card is left out.
 
-`--as-card GB` lets torch reserve only what such a card would have (usable memory less the CUDA
+`--as-card GB` then lets torch reserve only what such a card would have (usable memory less the CUDA
 context) and holds the verdict against what happens: what fits by our upper bound must run; what is
-refused and runs all the same is counted. `--device cpu --models sample` proves the way without a
-card; its figures mean nothing.
+refused and runs all the same is counted. Asked are the cases that are anywhere near it: half of it
+to twice. `python -m benchmarks.fit_card` reads the file. `--device cpu --models sample` proves the
+way without a card; its figures mean nothing.
 """
 
 import argparse
@@ -23,8 +25,8 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -39,8 +41,10 @@ from jobs.spec import (
     ResolvedTrain,
     Strategy,
 )
+from launcher.catalog.gpus import find
+from launcher.estimate.evidence import CUDA_CONTEXT_BYTES
 from launcher.estimate.shapes import embedded_config, from_config
-from launcher.estimate.vram import CUDA_CONTEXT_BYTES, Memory, memory
+from launcher.estimate.vram import Memory, memory
 from launcher.types import GIB, Device
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +58,7 @@ MODELS = {
     "7B": "Qwen/Qwen2.5-7B",
     "14B": "Qwen/Qwen2.5-14B",
 }
-FULL = ("sample", "0.5B", "1.5B")  # whose full training fits cards that people have
+STRATEGIES: tuple[Strategy, ...] = ("qlora", "lora", "full")
 # seq_len, micro-batch, checkpointing, packing, rank
 CASES = (
     (512, 1, True, False, 16),
@@ -67,20 +71,20 @@ CASES = (
     (4096, 2, True, False, 16),
 )
 SCORES = ((512, 8, True, False, 16), (512, 8, False, False, 16))  # of a regression student
+NEAR = 2.0  # times an estimate: whatever lies further away needs no proof
 KEY = ("model", "task", "strategy", "seq_len", "micro_batch", "checkpointing", "packing", "r",
        "granted_bytes")  # fmt: skip
 FIELDS = (
     "card", "total_bytes", "date", *KEY, "dtype", "optimizer", "outcome", "standing_bytes",
-    "allocated_bytes", "reserved_bytes", "step_seconds", "tokens_per_second", "expected_bytes",
-    "slack_bytes", "upper_bytes", "versions",
+    "allocated_bytes", "reserved_bytes", "context_bytes", "step_seconds", "tokens_per_second",
+    "expected_bytes", "slack_bytes", "upper_bytes", "versions",
 )  # fmt: skip
 
 
 def specs(models: list[str], device: str) -> Iterator[ResolvedSpec]:
     """The matrix, the small models first, those of one process together."""
     for name in models:
-        strategies: list[Strategy] = ["qlora", "lora", *(["full"] if name in FULL else [])]
-        for strategy in strategies:
+        for strategy in STRATEGIES:
             for case in CASES:
                 yield spec_of(MODELS[name], strategy, case, device)
         if name in ("sample", "1.5B", "7B"):
@@ -137,8 +141,9 @@ def estimated(spec: ResolvedSpec, device: Device) -> Memory:
     return memory(shape, spec, device)
 
 
-def group(spec: ResolvedSpec) -> tuple[str, str, str]:
-    return spec.model.id, spec.task, spec.strategy
+class Case(NamedTuple):
+    spec: ResolvedSpec
+    granted: int | None  # bytes that torch may reserve; None: all
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -157,6 +162,7 @@ class Measured(msgspec.Struct, frozen=True):
     standing_bytes: int = 0  # allocated when the steps are over: weights, adapters, optimizer
     allocated_bytes: int = 0
     reserved_bytes: int = 0
+    context_bytes: int = 0
     step_seconds: float = 0.0
 
 
@@ -171,10 +177,16 @@ def probe(python: str, device: str) -> Card:
     return msgspec.json.decode(done.stdout.splitlines()[-1], type=Card)
 
 
-def measure(python: str, some: list[ResolvedSpec], granted: int | None) -> Iterator[Measured]:
-    """One child's cases as they are done; torch may reserve `granted` bytes, None: all."""
-    request = {"config": config_of(some[0].model.id), "tokenizer": str(SAMPLE), "specs": some,
-               "granted": granted}  # fmt: skip
+def measure(
+    python: str, some: list[Case], whole_fits: bool, ends: float
+) -> Iterator[tuple[Case, Measured]]:
+    """One model's cases as they are done, by one child, until `ends` of the monotonic clock."""
+    request = {
+        "config": config_of(some[0].spec.model.id),
+        "tokenizer": str(SAMPLE),
+        "cases": [case._asdict() for case in some],
+        "whole_fits": whole_fits,
+    }
     child = subprocess.Popen(
         [python, "-P", str(CHILD), "measure"],
         stdin=subprocess.PIPE,
@@ -187,16 +199,19 @@ def measure(python: str, some: list[ResolvedSpec], granted: int | None) -> Itera
     with child:
         child.stdin.write(msgspec.json.encode(request).decode())
         child.stdin.close()
+        waiting = iter(some)
         for line in child.stdout:
             if line.startswith("{"):
-                yield msgspec.json.decode(line, type=Measured)
+                yield next(waiting), msgspec.json.decode(line, type=Measured)
+                if time.monotonic() > ends:
+                    child.terminate()
+                    return
     if child.returncode:
-        sys.exit(f"{' '.join(group(some[0]))} ended with {child.returncode}")
+        sys.exit(f"{some[0].spec.model.id} ended with {child.returncode}")
 
 
-def row_of(
-    card: Card, spec: ResolvedSpec, ours: Memory, granted: int | None, found: Measured
-) -> dict[str, object]:
+def row_of(card: Card, case: Case, ours: Memory, found: Measured) -> dict[str, object]:
+    spec, granted = case
     train = spec.train
     rate = train.micro_batch * train.seq_len / found.step_seconds if found.step_seconds else 0.0
     slack = sum(t.bytes for t in ours.terms if t.name == "allocator slack")
@@ -208,6 +223,7 @@ def row_of(
         "r": spec.lora.r, "optimizer": train.optimizer, "granted_bytes": granted or "",
         "outcome": found.outcome, "standing_bytes": found.standing_bytes,
         "allocated_bytes": found.allocated_bytes, "reserved_bytes": found.reserved_bytes,
+        "context_bytes": found.context_bytes,
         "step_seconds": round(found.step_seconds, 4), "tokens_per_second": round(rate, 1),
         "expected_bytes": ours.expected_bytes, "slack_bytes": slack,
         "upper_bytes": ours.upper_bytes, "versions": card.versions,
@@ -230,25 +246,38 @@ def append(file: Path, row: dict[str, object]) -> None:
         writer.writerow(row)
 
 
-def key_of(spec: ResolvedSpec, granted: int | None) -> tuple[str, ...]:
-    train = spec.train
+def key_of(case: Case) -> tuple[str, ...]:
+    spec, train = case.spec, case.spec.train
+    what = (spec.model.id, spec.task, spec.strategy)
     rows = (train.seq_len, train.micro_batch, train.activation_checkpointing, train.packing)
-    return tuple(map(str, (*group(spec), *rows, spec.lora.r, granted or "")))
+    return tuple(map(str, (*what, *rows, spec.lora.r, case.granted or "")))
 
 
 def as_device(card: Card, device: str) -> Device:
+    """The card as plans know it: by the catalog's name, with the catalog's rates."""
+    facts = find(card.name)
     return Device(
         kind="cuda" if device == "cuda" else "cpu",
-        name=card.name,
+        name=facts.name if facts is not None else card.name,
         usable_bytes=card.total_bytes,
         total_bytes=card.total_bytes,
         compute_capability=card.compute_capability,
+        dense_16bit_tflops=facts.dense_16bit_tflops if facts is not None else 0.0,
+        bandwidth_gb_s=facts.bandwidth_gb_s if facts is not None else 0.0,
     )
+
+
+def worth_asking(ours: Memory, case: Case, device: Device) -> bool:
+    """Whether it is not clear beforehand what happens."""
+    if case.granted is not None:
+        return case.granted / NEAR <= ours.expected_bytes <= case.granted * NEAR
+    return device.kind == "cpu" or ours.expected_bytes <= device.total_bytes * NEAR
 
 
 def verdict(ours: Memory, granted: int, found: Measured) -> str:
     """What we would have said of a card that grants so much, and what happened."""
-    fits = ours.upper_bytes - CUDA_CONTEXT_BYTES <= granted
+    context = sum(t.bytes for t in ours.terms if t.name == "CUDA context")
+    fits = ours.upper_bytes - context <= granted
     runs = found.outcome == "ok"
     return {
         (True, True): "fits, and ran",
@@ -256,6 +285,15 @@ def verdict(ours: Memory, granted: int, found: Measured) -> str:
         (False, True): "refused, and would have run",
         (False, False): "refused, and did not run",
     }[fits, runs]
+
+
+def said_of(case: Case, ours: Memory, found: Measured) -> str:
+    said = verdict(ours, case.granted, found) if case.granted is not None else found.outcome
+    return (
+        f"{' '.join(key_of(case))}: {said}; allocated {found.allocated_bytes / GIB:.2f} GiB, "
+        f"reserved {found.reserved_bytes / GIB:.2f}, expected {ours.expected_bytes / GIB:.2f}, at "
+        f"most {ours.upper_bytes / GIB:.2f}; {found.step_seconds:.2f} s a step"
+    )
 
 
 def main() -> None:
@@ -271,30 +309,36 @@ def main() -> None:
     card = probe(options.python, options.device)
     device = as_device(card, options.device)
     options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / f"{card.name.lower().replace(' ', '-')}.csv"
+    file = options.out / f"{device.name}.csv"
     there = known(file)
-    grants = [int(gb * 1e9) - CUDA_CONTEXT_BYTES for gb in options.as_card] or [None]
+    grants = [None, *(int(gb * 1e9) - CUDA_CONTEXT_BYTES for gb in options.as_card)]
     wrong = False
-    for granted in grants:
-        for _, members in groupby(specs(options.models, options.device), group):
-            some = [spec for spec in members if key_of(spec, granted) not in there]
-            if not some:
-                continue
-            for spec, found in zip(some, measure(options.python, some, granted), strict=True):
-                ours = estimated(spec, device)
-                append(file, row_of(card, spec, ours, granted, found))
-                said = verdict(ours, granted, found) if granted is not None else found.outcome
-                wrong |= said.startswith("WRONG")
-                print(
-                    f"{' '.join(key_of(spec, granted))}: {said}; allocated "
-                    f"{found.allocated_bytes / GIB:.2f} GiB, reserved "
-                    f"{found.reserved_bytes / GIB:.2f}, expected {ours.expected_bytes / GIB:.2f}, "
-                    f"at most {ours.upper_bytes / GIB:.2f}; {found.step_seconds:.2f} s a step",
-                    flush=True,
-                )
-            if time.monotonic() > ends:
-                sys.exit(f"{options.minutes:g} minutes are over: the same command goes on")
+    for model in options.models:
+        cases = [
+            Case(spec, granted)
+            for granted in grants
+            for spec in specs([model], options.device)
+            if worth_asking(estimated(spec, device), Case(spec, granted), device)
+        ]
+        some = [case for case in cases if key_of(case) not in there]
+        # one strategy's cases together: the model is built once for them
+        some.sort(key=lambda case: (case.spec.task, STRATEGIES.index(case.spec.strategy)))
+        if not some:
+            continue
+        whole_fits = device.kind == "cpu" or 2 * parameters(model) < 0.8 * card.total_bytes
+        for case, found in measure(options.python, some, whole_fits, ends):
+            ours = estimated(case.spec, device)
+            append(file, row_of(card, case, ours, found))
+            said = said_of(case, ours, found)
+            wrong |= "WRONG" in said
+            print(said, flush=True)
+        if time.monotonic() > ends:
+            sys.exit(f"{options.minutes:g} minutes are over: the same command goes on")
     sys.exit(1 if wrong else 0)
+
+
+def parameters(model: str) -> int:
+    return from_config(config_of(MODELS[model])).parameters
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The cases of one model, strategy and task for measure_gpu.py, in the training interpreter.
+"""The cases of one model for measure_gpu.py, in the training interpreter.
 
 `probe DEVICE` prints what the device is; `measure` reads a request on stdin and prints one line of
-JSON a case. The model is built once, of random weights, in the types that jobs/strategies.py would
-load it in; trainer, settings and adapters are the job's own.
+JSON a case. For each strategy and task the model is built once, of random weights, in the types
+that jobs/strategies.py would load it in; trainer, settings and adapters are the job's own.
 """
 
 import gc
@@ -10,6 +10,7 @@ import json
 import statistics
 import sys
 import tempfile
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from jobs.tokenizer import load_tokenizer
 from jobs.versions import versions
 
 STEPS = 4  # the first is left out of the time
+HELD_STEPS = 2  # where the verdict alone is asked: from the second on all state is there
 
 
 def probe(device: str) -> None:
@@ -42,15 +44,21 @@ def probe(device: str) -> None:
     print(json.dumps(card))
 
 
-def build(job: ResolvedSpec, config: dict[str, Any], tokenizer: Any) -> Any:
-    """Random weights, quantised where the spec says so; nothing is read from a file."""
+def build(job: ResolvedSpec, config: dict[str, Any], tokenizer: Any, whole_fits: bool) -> Any:
+    """Random weights, quantised where the spec says so; nothing is read from a file.
+
+    What is to be quantised may be larger than the card before (not `whole_fits`): then it is made
+    in RAM.
+    """
     kind, more = strategies.model_class(job, tokenizer)
     settings = AutoConfig.for_model(**config | more)
     dtype = torch.float32 if job.strategy == "full" else strategies.DTYPES[job.dtype]
-    with torch.device(strategies.device(job)):
+    place = torch.device(strategies.device(job))
+    with place if whole_fits or job.quantization is None else torch.device("cpu"):
         model = kind.from_config(settings, dtype=dtype)
     if job.quantization is not None:
-        quantise(model, job)
+        quantise(model, job, place)
+        model.to(place)
         settings = strategies.quantization(job)
         model.hf_quantizer = AutoHfQuantizer.from_config(settings, pre_quantized=False)
         model.is_loaded_in_4bit = model.is_quantized = True
@@ -59,7 +67,7 @@ def build(job: ResolvedSpec, config: dict[str, Any], tokenizer: Any) -> Any:
     return model
 
 
-def quantise(model: Any, job: ResolvedSpec) -> None:
+def quantise(model: Any, job: ResolvedSpec, place: torch.device) -> None:
     """Every linear layer but head and scores as bitsandbytes holds it, one after the other."""
     for name, module in list(model.named_modules()):
         if not isinstance(module, torch.nn.Linear) or name in ("lm_head", strategies.HEAD):
@@ -73,7 +81,6 @@ def quantise(model: Any, job: ResolvedSpec) -> None:
             quant_type=job.quantization.kind,
             device="meta",
         )
-        place = module.weight.device
         packed.weight = Params4bit(
             module.weight.data.cpu(),
             requires_grad=False,
@@ -86,9 +93,9 @@ def quantise(model: Any, job: ResolvedSpec) -> None:
     model.requires_grad_(False)
 
 
-def rows_of(job: ResolvedSpec, vocabulary: int) -> Dataset:
+def rows_of(job: ResolvedSpec, vocabulary: int, steps: int) -> Dataset:
     """Full rows, enough for all steps."""
-    count = STEPS * job.train.micro_batch
+    count = steps * job.train.micro_batch
     ids = torch.randint(0, vocabulary, (count, job.train.seq_len)).tolist()
     if job.regression is None:
         return Dataset.from_dict({"input_ids": ids, "labels": ids})
@@ -119,7 +126,7 @@ def tuner_of(job: ResolvedSpec, model: Any, tokenizer: Any, rows: Dataset, folde
     return found
 
 
-def train(job: ResolvedSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
+def train(job: ResolvedSpec, model: Any, tokenizer: Any, steps: int) -> dict[str, Any]:
     """A few steps of one case; the model is left without its adapter."""
     cuda = job.device == "cuda"
     if cuda:
@@ -127,18 +134,21 @@ def train(job: ResolvedSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
     tuner = None
     try:
         with tempfile.TemporaryDirectory() as folder:
-            rows = rows_of(job, model.config.vocab_size)
+            rows = rows_of(job, model.config.vocab_size, steps)
             tuner = tuner_of(job, model, tokenizer, rows, Path(folder))
             times = StepTimes()
             tuner.add_callback(times)
-            tuner.args.max_steps = STEPS
+            tuner.args.max_steps = steps
             tuner.args.set_save(strategy="no")
             tuner.train()
+        if model.is_activation_checkpointing != job.train.activation_checkpointing:
+            raise RuntimeError("the case before left its checkpointing on")
         return {
             "outcome": "ok",
             "standing_bytes": torch.cuda.memory_allocated() if cuda else 0,
             "allocated_bytes": torch.cuda.max_memory_allocated() if cuda else 0,
             "reserved_bytes": torch.cuda.max_memory_reserved() if cuda else 0,
+            "context_bytes": beside() if cuda else 0,
             "step_seconds": statistics.median(times.seconds[1:]),
         }
     except Exception as error:
@@ -148,25 +158,54 @@ def train(job: ResolvedSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
     finally:
         if tuner is not None and hasattr(tuner.model, "unload"):
             tuner.model.unload()
-            for parameter in model.parameters():
-                parameter.grad = None
+        as_built(model)
+
+
+def as_built(model: Any) -> None:
+    """Without what a trainer leaves on a model, which the next case may be without."""
+    model.activation_checkpointing_disable()
+    model.disable_input_require_grads()
+    for parameter in model.parameters():
+        parameter.grad = None
+
+
+def beside() -> int:
+    """Bytes in use on the card that are not torch's allocator's: the context, alone on a card."""
+    free, total = torch.cuda.mem_get_info()
+    return total - free - torch.cuda.memory_reserved()
+
+
+def grant(cuda: bool, granted: int | None) -> None:
+    """Let torch reserve so much, None: all; what it holds of earlier cases is given back."""
+    gc.collect()
+    if cuda:
+        torch.cuda.empty_cache()
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(1.0 if granted is None else granted / total)
 
 
 def measure() -> None:
     request = json.load(sys.stdin)
-    jobs = [msgspec.convert(spec, type=ResolvedSpec) for spec in request["specs"]]
     trainer.quiet()
     tokenizer = load_tokenizer(request["tokenizer"], None)
-    model = build(jobs[0], request["config"], tokenizer)
-    if jobs[0].device == "cuda" and request["granted"] is not None:
-        total = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(request["granted"] / total)
-    for job in jobs:
-        found = train(job, model, tokenizer)
-        gc.collect()
-        if job.device == "cuda":
-            torch.cuda.empty_cache()
-        print("\n" + json.dumps(found), flush=True)
+    cases = [
+        (msgspec.convert(c["spec"], type=ResolvedSpec), c["granted"]) for c in request["cases"]
+    ]
+    for _, members in groupby(cases, lambda case: (case[0].task, case[0].strategy)):
+        some = list(members)
+        cuda = some[0][0].device == "cuda"
+        grant(cuda, None)
+        try:
+            model = build(some[0][0], request["config"], tokenizer, request["whole_fits"])
+        except torch.cuda.OutOfMemoryError:
+            model = None  # the weights alone do not fit
+        for job, granted in some:
+            grant(cuda, granted)
+            found = {"outcome": "OUT_OF_MEMORY"}
+            if model is not None:
+                found = train(job, model, tokenizer, STEPS if granted is None else HELD_STEPS)
+            print("\n" + json.dumps(found), flush=True)
+        del model
 
 
 if __name__ == "__main__":

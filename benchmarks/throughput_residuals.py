@@ -1,11 +1,13 @@
 """Our time model against published rates: `python -m benchmarks.throughput_residuals`.
 
 `share` is the share of the card's dense 16-bit peak that would reproduce the row, from which the
-range in launcher/estimate/hours.py was read. Rows without tokens/s at an exact length are left out.
+range in launcher/estimate/evidence.py was read. Rows without tokens/s at an exact length are left
+out.
 """
 
 from benchmarks.published import SHAPES, card_of, expressible, rows, spec_of
-from launcher.estimate.hours import NF4_BYTES_PER_WEIGHT, flops_per_token, step_seconds
+from launcher.estimate.evidence import PUBLISHED
+from launcher.estimate.hours import flops_per_token, step_seconds
 
 
 def main() -> None:
@@ -18,10 +20,12 @@ def main() -> None:
         seconds = tokens / measured
         if spec.quantization is not None:
             linear = sum(t.parameters for t in shape.tensors() if t.kind == "linear")
-            seconds -= NF4_BYTES_PER_WEIGHT.expected * linear / (card.bandwidth_gb_s * 1e9)
+            seconds -= (
+                PUBLISHED.nf4_bytes_per_weight.expected * linear / (card.bandwidth_gb_s * 1e9)
+            )
         flops = tokens * flops_per_token(shape, spec, spec.train.seq_len)
         share = flops / seconds / (card.dense_16bit_tflops * 1e12)
-        span = [tokens / s for s in step_seconds(shape, spec, card, tokens)]
+        span = [tokens / s for s in step_seconds(shape, spec, card, tokens, PUBLISHED)]
         inside = span[2] <= measured <= span[0]
         print(
             f"{row['source_id']:12s} {row['model']:11s} {row['method']:5s} {row['gpu']:16s}"

@@ -11,7 +11,8 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from benchmarks.published import SHAPES, card_of, expressible, rows, spec_of
-from launcher.estimate.vram import CUDA_SLACK, memory
+from launcher.estimate.evidence import CUDA_SLACK
+from launcher.estimate.vram import memory
 from launcher.types import GIB
 
 

@@ -4,8 +4,9 @@ Training on a card costs, for each micro-step, the larger of
   the work: FLOPs / (peak × share)
   the launch: starting the layers' kernels from Python, which small models wait for
 and, with NF4, the bytes moved to dequantise every weight.
-The constants come from published runs; `benchmarks/throughput_residuals.py` prints each row
-against this model. On a CPU they come from `benchmarks/cpu_rate.py`.
+A card's constants are evidence.py's: fitted to what was measured on it, or from published runs,
+which `benchmarks/throughput_residuals.py` prints against this model. On a CPU they come from
+`benchmarks/cpu_rate.py`.
 """
 
 from functools import cache
@@ -15,27 +16,14 @@ from jobs.spec import ResolvedSpec
 from launcher.estimate import renting, unlike_llama
 from launcher.estimate.activations import saved_per_token
 from launcher.estimate.batch import Widths, micro_tokens
-from launcher.estimate.evidence import evidence
+from launcher.estimate.evidence import Rates, rates
 from launcher.estimate.spans import Span
 from launcher.estimate.tensors import ModelShape
+from launcher.estimate.weights import widths_of
 from launcher.estimate.work import Work
 from launcher.types import COLLECT_MINUTES, Device, Offer, TimeTerm
 
-# Share of the data sheet's dense 16-bit rate reached by the matmuls, (best, expected, worst).
-# throughput_measured_dev.csv, exact lengths of 2048 and more, as the script above prints them:
-# qwen-readme LoRA on one A100 0.32-0.56; answerai LoRA and NF4 on 4090 and 3090 0.63-0.75.
-SHARE = Span(0.75, 0.50, 0.31)
-# The same for a card that no row is of. Told from the two other cards (means of those rows: A100
-# 0.48, 3090 0.74, 4090 0.64), each card is off by a factor of 0.70, 1.31 and 1.05.
-UNMEASURED_SHARE = Span(0.75 * 1.31, 0.50, 0.31 * 0.70)
-# Seconds to launch one layer with checkpoints, forward, recomputation and backward: qwen-readme
-# LoRA rows at 256 tokens, where time no longer falls with length: 1.8B 125 ms / 24 layers, 14B 200
-# ms / 40.
-LAUNCH_SECONDS_PER_LAYER = Span(0.0025, 0.005, 0.008)
-# Bytes moved per NF4 weight in one micro-step. ms-swift on one A100 (2,039 GB/s), int4 (bnb)
-# against LoRA: qwen-7b 2.41 against 4.31 samples/s, 14b 1.36 against 2.60: 24 ps a weight, twice.
-NF4_BYTES_PER_WEIGHT = Span(25.0, 49.0, 75.0)
-NF4_PASSES = 3  # forward, recomputation, backward: what those rows ran
+NF4_PASSES = 3  # forward, recomputation, backward: what the rows ran that its bytes are from
 # A forward pass of all that a checkpointed step launches and moves beside its products: forward 1,
 # recomputation 1, backward 2. With neither, 7B LoRA took 0.70 of the time (ms-swift, one A100,
 # flash and eager alike), and our own job on a CPU 0.77 (docs/LOG.md, benchmarks/train.py).
@@ -130,23 +118,34 @@ def merge_flops(shape: ModelShape, spec: ResolvedSpec) -> float:
     )
 
 
-def step_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, tokens: int) -> Span:
-    """Seconds of one micro-step of `tokens` tokens."""
+def step_seconds(
+    shape: ModelShape,
+    spec: ResolvedSpec,
+    device: Device,
+    tokens: int,
+    known: Rates | None = None,
+) -> Span:
+    """Seconds of one micro-step of `tokens` tokens; by what is `known`, else the card's rates."""
     context = tokens if spec.packs else min(tokens, spec.train.seq_len)
     flops = tokens * flops_per_token(shape, spec, context) + merge_flops(shape, spec)
     if device.kind == "cpu":
         return _cpu_step(shape, spec, device, tokens, context, flops)
-    rate = max(device.dense_16bit_tflops, 0.1) * 1e12
+    known = known or rates(device)
+    peak = max(device.dense_16bit_tflops, 0.1) * 1e12
     bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
     moved = unlike_llama.pairs(shape, 2, spec.packs).moved
-    share = UNMEASURED_SHARE if evidence(device).status == "unmeasured" else SHARE
-    seconds = Span(*(flops / (rate * s) for s in share))
+    seconds = Span(*(flops / (peak * s) for s in known.share))
     seconds = seconds.plus(SCORES_MOVED * (tokens * context * moved * shape.layers / bandwidth))
-    seconds = seconds.at_least(_run(spec, LAUNCH_SECONDS_PER_LAYER * shape.layers, STEP_PASSES))
+    if known.passes_over_kept.high:
+        kept = tokens * shape.layers * saved_per_token(shape, widths_of(spec), spec.lora.targets)
+        passed = known.passes_over_kept * (kept / bandwidth)
+        seconds = seconds.plus(_run(spec, passed, STEP_PASSES))
+    launch = known.launch_seconds_per_layer * shape.layers
+    seconds = seconds.at_least(_run(spec, launch, STEP_PASSES))
     seconds = _with_experts(shape, seconds)
     if spec.quantization is None:
         return seconds
-    unpacking = NF4_BYTES_PER_WEIGHT * (shape.four_bit_parameters / bandwidth)
+    unpacking = known.nf4_bytes_per_weight * (shape.four_bit_parameters / bandwidth)
     return seconds.plus(_run(spec, unpacking, NF4_PASSES))
 
 
@@ -213,11 +212,12 @@ def answer_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, rows: 
         if spec.quantization is not None:
             work = work.plus(CPU_NF4_SECONDS_PER_WEIGHT * (quantised / NF4_PASSES))
         return work.plus(CPU_SECONDS_PER_LAYER * (shape.layers / NF4_PASSES))
+    known = rates(device)
     bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
     work = Span(1.0, 1.5, 3.0) * (2.0 * weights / bandwidth)
     if spec.quantization is not None:
-        work = work.plus(NF4_BYTES_PER_WEIGHT * (quantised / bandwidth / NF4_PASSES))
-    return work.at_least(LAUNCH_SECONDS_PER_LAYER * (shape.layers / NF4_PASSES))
+        work = work.plus(known.nf4_bytes_per_weight * (quantised / bandwidth / NF4_PASSES))
+    return work.at_least(known.launch_seconds_per_layer * (shape.layers / NF4_PASSES))
 
 
 def training(shape: ModelShape, spec: ResolvedSpec, device: Device, work: Work) -> tuple[Span, str]:

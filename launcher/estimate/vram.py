@@ -13,6 +13,7 @@ from launcher.estimate import activations
 from launcher.estimate.activations import layer_at_work
 from launcher.estimate.adapters import require_adapters
 from launcher.estimate.batch import Widths, batch_of, micro_tokens
+from launcher.estimate.evidence import overheads
 from launcher.estimate.moments import (
     Loss,
     Moment,
@@ -33,30 +34,6 @@ from launcher.estimate.weights import (
 )
 from launcher.types import GIB, MIB, Device, MemoryTerm
 
-# Share of what comes and goes that torch's caching allocator holds on top: the exact-length rows
-# that state their counter (answerai, reserved per GPU) need 0.40 (LoRA) and 0.59 (NF4), as `python
-# -m benchmarks.vram_residuals` prints them on 2026-11-21; the middle.
-CUDA_SLACK = 0.50
-# Above the expected peak, per strategy: the highest residual, measured / ours - 1, of the exact
-# -length rows, as `python -m benchmarks.vram_residuals` prints them on 2026-11-21: LoRA qwen-readme
-# +22 %, NF4 answerai +5 % (two rows alone, so LoRA's margin holds there too), rounded up. Not
-# covered: ms-swift and unsloth rows (up to +126 %), whose reserved counters grow with varying
-# lengths until the card is full, under older software; a need is not read from them. "full" has
-# no row: the same figure, an assumption.
-UPPER_MARGIN = 0.25
-
-# Driver, kernels and libraries of one process on one card, by compute capability: what PyTorch's
-# out-of-memory messages say that the process holds, less allocated, less reserved (each to 0.01
-# GiB). Of single-process runs under other software, whose kernels are not ours: inference, mostly.
-# The largest report of an architecture (T4 99 and 135 MiB, RTX 4090 416 to 521).
-CUDA_CONTEXTS = {
-    (7, 5): 135 * MIB,  # T4: https://github.com/Zheng-Chong/CatVTON/issues/133
-    (8, 0): 501 * MIB,  # A100: https://github.com/TianheWu/CoSeR/issues/10
-    (8, 9): 521 * MIB,  # RTX 4090: https://github.com/huggingface/lora-fast/issues/1
-    (12, 0): 595 * MIB,  # RTX 5090: https://github.com/Wan-Video/Wan2.1/issues/465
-}
-# Assumption: no architecture without a report takes more than those with one.
-CUDA_CONTEXT_BYTES = max(CUDA_CONTEXTS.values())
 # Assumption: a process that drives a card, with its CUDA libraries in RAM.
 HOST_PROCESS_BYTES = 4 * GIB
 # Published models mostly keep files of 5 GB. Files are mapped, so this much is wanted beside the
@@ -113,17 +90,20 @@ def memory(
     standing = of_one(shape, spec, weights(shape, spec), trained(shape, spec, widths))
     gradients, *passing = _at_the_peak(moments(shape, spec, device, widths, loss, prompt_tokens))
     standing.append(gradients)
+    margin = CPU_UPPER_MARGIN
     if device.kind == "cpu":
         why = "Python, torch, transformers, peft, trl at work"
         standing += [*mapped(shape, spec), _heap(shape, spec, widths)]
         standing.append(term("process", PROCESS_BYTES, why, "process"))
     else:
-        standing.append(_slack(passing, CUDA_SLACK))
+        known = overheads(device)
+        margin = known.margin
+        standing.append(_slack(passing, known.slack))
         if device.kind == "cuda":
-            standing.append(_context(device))
+            size, why = known.context_bytes, known.context_source
+            standing.append(term("CUDA context", size, why, "process"))
     terms = (*standing, *passing)
     expected = sum(t.bytes for t in terms)
-    margin = CPU_UPPER_MARGIN if device.kind == "cpu" else UPPER_MARGIN
     return Memory(terms=terms, expected_bytes=expected, upper_bytes=ceil(expected * (1 + margin)))
 
 
@@ -165,17 +145,6 @@ def host_bytes(shape: ModelShape, spec: ResolvedSpec, upper_bytes: int) -> int:
     w = widths_of(spec)
     loading = min(2 * shape.parameters, WEIGHT_FILE_BYTES)
     return HOST_PROCESS_BYTES + max(loading, gradient_bytes(shape, spec, w))
-
-
-def _context(device: Device) -> MemoryTerm:
-    """What the process holds on the card beside torch's allocator."""
-    capability = device.compute_capability
-    known = CUDA_CONTEXTS.get(capability) if capability is not None else None
-    if known is not None and capability is not None:
-        why = f"as reported for compute capability {capability[0]}.{capability[1]}"
-        return term("CUDA context", known, why, "process")
-    why = "assumption: the largest reported for any architecture"
-    return term("CUDA context", CUDA_CONTEXT_BYTES, why, "process")
 
 
 def _at_the_peak(found: list[Moment]) -> list[MemoryTerm]:

@@ -17,6 +17,7 @@ from jobs.spec import (
 from launcher.errors import BadInput
 from launcher.estimate import estimate, hours, inference, renting, vram, weights
 from launcher.estimate.batch import batch_of
+from launcher.estimate.evidence import PUBLISHED
 from launcher.estimate.shapes import embedded_config, from_config, shape_of
 from launcher.estimate.tensors import ModelShape, Tensor, Window
 from launcher.estimate.work import work_of
@@ -456,7 +457,7 @@ def test_small_models_wait_for_their_launches() -> None:
     shape = shape_for("HuggingFaceTB/SmolLM2-135M")
     spec = spec_for("HuggingFaceTB/SmolLM2-135M", "lora")
     one, two = (hours.step_seconds(shape, spec, RTX_4090, n).expected for n in (32, 64))
-    assert one == two == pytest.approx(30 * hours.LAUNCH_SECONDS_PER_LAYER.expected)
+    assert one == two == pytest.approx(30 * PUBLISHED.launch_seconds_per_layer.expected)
 
 
 def test_times_are_ordered_and_complete() -> None:
