@@ -1,4 +1,5 @@
-"""Our memory estimate, a peer's and two rules of thumb, against published peaks.
+"""Our memory estimate, a peer's and two rules of thumb, against published peaks, and against those
+of docs/measured.
 
     .venv/bin/python -m benchmarks.estimators [PEER_PYTHON]
 
@@ -13,37 +14,88 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+from benchmarks import fit_card
 from benchmarks.published import SHAPES, card_of, expressible, rows, spec_of
 from benchmarks.vram_residuals import group_of
+from jobs.spec import ResolvedSpec
 from launcher.display.tables import table
+from launcher.estimate.evidence import MEASURED
+from launcher.estimate.moments import Loss
+from launcher.estimate.tensors import ModelShape
 from launcher.estimate.vram import memory
-from launcher.types import GIB
+from launcher.types import GIB, Device
 
+ROOT = Path(__file__).parents[1]
 PEER = Path(__file__).with_name("estimators_peer.py")
 # What people reckon with: 16-bit weights and a fifth more; four times the weights' bytes.
 RULES = {"weights x 1.2": 1.2, "weights x 4": 4.0}
 
 
-def ours(row: dict[str, str]) -> float:
-    """GiB expected on the card; the published runs took transformers' plain loss."""
-    found = memory(SHAPES[row["model"]], spec_of(row), card_of(row), loss="plain")
+class Case(NamedTuple):
+    """One peak that somebody measured, and what it is of."""
+
+    group: str
+    shape: ModelShape
+    spec: ResolvedSpec
+    device: Device
+    loss: Loss
+    gpu: str
+    measured: float  # GiB
+
+
+def published() -> Iterator[Case]:
+    """These runs took transformers' plain loss."""
+    for row in filter(expressible, rows("vram_measured_dev.csv")):
+        yield Case(
+            group=group_of(row),
+            shape=SHAPES[row["model"]],
+            spec=spec_of(row),
+            device=card_of(row),
+            loss="plain",
+            gpu=row["gpu"],
+            measured=float(row["peak_gib_per_gpu"]),
+        )
+
+
+def measured() -> Iterator[Case]:
+    """Our own job with adapters on a card: what it reserved, with the context."""
+    for card in MEASURED:
+        for row in fit_card.read(ROOT / "docs" / "measured" / f"{card}.csv"):
+            adapters = row.spec.strategy != "full" and row.spec.regression is None
+            if row.ran and row.granted is None and adapters:
+                yield Case(
+                    group=f"{card} · {row.spec.strategy} · reserved and context · exact length",
+                    shape=row.shape,
+                    spec=row.spec,
+                    device=row.device,
+                    loss="chunked",
+                    gpu=card,
+                    measured=(row.reserved + row.context) / GIB,
+                )
+
+
+def ours(case: Case) -> float:
+    """GiB expected on the card."""
+    found = memory(case.shape, case.spec, case.device, loss=case.loss)
     return found.expected_bytes / GIB
 
 
-def by_rule(row: dict[str, str], factor: float) -> float:
+def by_rule(case: Case, factor: float) -> float:
     """GiB; a weight is 2 bytes, or half a byte in 4 bits."""
-    width = 2.0 if row["quant"] == "none" else 0.5
-    return factor * width * SHAPES[row["model"]].parameters / GIB
+    width = 2.0 if case.spec.quantization is None else 0.5
+    return factor * width * case.shape.parameters / GIB
 
 
-def request_of(row: dict[str, str]) -> dict[str, object]:
-    """A row in the peer's words."""
-    shape, spec = SHAPES[row["model"]], spec_of(row)
+def request_of(case: Case) -> dict[str, object]:
+    """A case in the peer's words."""
+    shape, spec = case.shape, case.spec
     return {
         "model": {
-            "name": row["model"],
+            "name": spec.model.id,
             "num_params": shape.parameters,
             "hidden_size": shape.hidden_size,
             "num_layers": shape.layers,
@@ -66,14 +118,14 @@ def request_of(row: dict[str, str]) -> dict[str, object]:
             "grad_checkpoint": spec.train.activation_checkpointing,
             "flash_attn": True,
         },
-        "gpu": row["gpu"],
+        "gpu": case.gpu,
     }
 
 
-def peers(python: str, some: list[dict[str, str]]) -> list[float]:
+def peers(python: str, some: list[Case]) -> list[float]:
     done = subprocess.run(
         [python, str(PEER)],
-        input=json.dumps([request_of(row) for row in some]),
+        input=json.dumps([request_of(case) for case in some]),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -88,17 +140,16 @@ def cell(errors: list[float]) -> str:
 
 
 def main() -> None:
-    some = [row for row in rows("vram_measured_dev.csv") if expressible(row)]
-    estimates = {"ours": [ours(row) for row in some]}
+    some = [*published(), *measured()]
+    estimates = {"ours": [ours(case) for case in some]}
     if sys.argv[1:]:
         estimates["fitcheck-llm"] = peers(sys.argv[1], some)
     for name, factor in RULES.items():
-        estimates[name] = [by_rule(row, factor) for row in some]
+        estimates[name] = [by_rule(case, factor) for case in some]
     groups: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for i, row in enumerate(some):
-        measured = float(row["peak_gib_per_gpu"])
+    for i, case in enumerate(some):
         for name, found in estimates.items():
-            groups[group_of(row)][name].append(found[i] / measured - 1)
+            groups[case.group][name].append(found[i] / case.measured - 1)
     lines = [["source", "rows", *estimates]]
     for group, errors in groups.items():
         lines.append([group, str(len(errors["ours"])), *(cell(errors[n]) for n in estimates)])

@@ -18,6 +18,8 @@ CARDS = {
 found = []
 for case in json.load(sys.stdin):
     training = TrainingConfig(**case["training"])
-    report = estimate(ModelConfig(**case["model"]), training, get_gpu(CARDS[case["gpu"]]))
+    report = estimate(
+        ModelConfig(**case["model"]), training, get_gpu(CARDS.get(case["gpu"], case["gpu"].lower()))
+    )
     found.append(report.total_mib / 1024)
 print(json.dumps(found))
