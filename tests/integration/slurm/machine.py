@@ -30,6 +30,8 @@ _HOSTS = Path("/etc/hosts")
 # its API server with all below it, which whatever comes next may have started again anywhere.
 _DAEMONS = ("SkyPilot:", "slurm", "/usr/sbin/slurm")
 _OF_A_SERVER = "IS_SKYPILOT_SERVER=true"
+# Its workers write their titles over their environment; what is left are the files they hold.
+_RENAMED = "SkyPilot:"
 
 
 def lacks() -> str | None:
@@ -100,6 +102,8 @@ def processes(uid: int | None, mark: str) -> dict[int, str]:
             variables = (folder / "environ").read_bytes().decode(errors="replace")
             if command.startswith(_DAEMONS) or _OF_A_SERVER in variables:
                 traces.append(variables)
+            if command.startswith(_RENAMED):
+                traces += [os.readlink(file) for file in (folder / "fd").iterdir()]
         except OSError:  # it has ended, or may not be looked at
             continue
         if command and (theirs or any(mark in t for t in traces)):  # a zombie has no command
