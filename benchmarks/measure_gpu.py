@@ -166,10 +166,16 @@ class Measured(msgspec.Struct, frozen=True):
     step_seconds: float = 0.0
 
 
+def child_environment() -> dict[str, str]:
+    """What is on PYTHONPATH stays there: a training environment may be put together by it."""
+    path = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+
 def probe(python: str, device: str) -> Card:
     done = subprocess.run(
         [python, "-P", str(CHILD), "probe", device],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=child_environment(),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -192,7 +198,7 @@ def measure(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=child_environment(),
     )
     assert child.stdin is not None
     assert child.stdout is not None
