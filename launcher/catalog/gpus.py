@@ -56,6 +56,19 @@ _FIRST_DRIVER = {
     (12, 0): "570.26",  # 12.8
 }
 _VOLTA = (7, 0)
+# What the CUDA cores' fp32 rate is of the 16-bit tensor rate, as the same data sheets print both.
+_FP32_SHARE = {
+    (7, 0): 1 / 8,  # V100: 15.7 of 125
+    (7, 5): 1 / 8,  # T4: 8.1 of 65
+    (8, 0): 1 / 16,  # A100: 19.5 of 312
+    (8, 6): 1 / 4,  # A40: 37.4 of 149.7, A6000: 38.7 of 154.8, A10: 31.2 of 125
+    (8, 9): 1 / 4,  # L4: 30.3 of 121, L40S: 91.6 of 362
+    (9, 0): 67 / 989,  # H100 SXM and H200; PCIe: 51 of 756
+    (10, 0): 1 / 30,  # HGX B200, eight cards: 600 of 18,000
+    (12, 0): 1 / 4,  # RTX PRO 6000, server: 120 of 500, workstation: 125 of 503.8
+    None: 1 / 8,  # MI300X: 163.4 of 1,307.4
+}
+_FP32_SHARE_WHERE_HALVED = 1 / 2  # GeForce: see _SIBLING; A10G: 35 of 70
 
 
 class Gpu(Struct, frozen=True):
@@ -85,8 +98,18 @@ class Gpu(Struct, frozen=True):
         with FP32 accumulation is halved. Volta's tensor cores know no integers: 62.8 by DP4A."""
         if self.compute_capability == _VOLTA:
             return self.dense_16bit_tflops / 2
-        geforce = self.name.startswith("RTX") and not self.name.startswith("RTXPRO")
-        return self.dense_16bit_tflops * (4 if geforce else 2)
+        return self.dense_16bit_tflops * (4 if self._geforce else 2)
+
+    @property
+    def fp32_tflops(self) -> float:
+        """Of products in fp32, TF32 off: on the CUDA cores."""
+        if self._geforce or self.name == "A10G":
+            return self.dense_16bit_tflops * _FP32_SHARE_WHERE_HALVED
+        return self.dense_16bit_tflops * _FP32_SHARE[self.compute_capability]
+
+    @property
+    def _geforce(self) -> bool:
+        return self.name.startswith("RTX") and not self.name.startswith("RTXPRO")
 
 
 _T4_USABLE_MIB = 14_909  # 14.56 GiB: PyTorch's total capacity, facebookresearch/tribev2#28

@@ -109,6 +109,7 @@ def _apple(system: str, machine: str) -> list[_Found]:
         usable_bytes=host.mps_bytes(total),
         total_bytes=total,
         dense_16bit_tflops=host.M1_TFLOPS,
+        fp32_tflops=host.M1_TFLOPS,
         bandwidth_gb_s=host.M1_GB_S,
     )
     return [_Found(instance="mps", device=device, source="unified memory", note="rated as an M1")]
@@ -173,6 +174,7 @@ def _card(nvml: Any, handle: Any, index: int, driver: str) -> _Found:
         total_bytes=int(memory.total),
         compute_capability=tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
         dense_16bit_tflops=facts.dense_16bit_tflops if facts is not None else 0.0,
+        fp32_tflops=facts.fp32_tflops if facts is not None else 0.0,
         bandwidth_gb_s=facts.bandwidth_gb_s if facts is not None else 0.0,
     )
     notes = []

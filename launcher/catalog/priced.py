@@ -123,6 +123,7 @@ def device(name: str) -> Device:
         total_bytes=card.total_mib * MIB,
         compute_capability=card.compute_capability,
         dense_16bit_tflops=card.dense_16bit_tflops,
+        fp32_tflops=card.fp32_tflops,
         bandwidth_gb_s=card.bandwidth_gb_s,
     )
 

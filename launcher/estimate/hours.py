@@ -19,7 +19,7 @@ from launcher.estimate.batch import Widths, micro_tokens
 from launcher.estimate.evidence import Rates, rates
 from launcher.estimate.spans import Span
 from launcher.estimate.tensors import ModelShape
-from launcher.estimate.weights import widths_of
+from launcher.estimate.weights import base_width, widths_of
 from launcher.estimate.work import Work
 from launcher.types import COLLECT_MINUTES, Device, Offer, TimeTerm
 
@@ -32,6 +32,12 @@ STEP_PASSES = 4
 # Experts against one matrix of their active size: the tokens are sorted and each expert gets some.
 # Assumption, not measured.
 EXPERTS_SLOWER = Span(1.0, 1.5, 3.0)
+
+# TF32 of the dense 16-bit rate: A100 156 of 312, L4 60 of 121, H100 494.7 of 989 TFLOP/s (NVIDIA's
+# data sheets).
+TF32_SHARE = 1 / 2
+# Fp32 of the dense 16-bit rate where a card's is not known: B200's, the least of catalog/gpus.py.
+FP32_LEAST_SHARE = 1 / 30
 
 # Of what plain operations on attention's scores move (unlike_llama.py). Assumption, not measured.
 SCORES_MOVED = Span(0.7, 1.0, 1.5)
@@ -131,7 +137,7 @@ def step_seconds(
     if device.kind == "cpu":
         return _cpu_step(shape, spec, device, tokens, context, flops)
     known = known or rates(device)
-    peak = max(device.dense_16bit_tflops, 0.1) * 1e12
+    peak = peak_flops(spec, device)
     bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
     moved = unlike_llama.pairs(shape, 2, spec.packs).moved
     seconds = Span(*(flops / (peak * s) for s in known.share))
@@ -147,6 +153,20 @@ def step_seconds(
         return seconds
     unpacking = known.nf4_bytes_per_weight * (shape.four_bit_parameters / bandwidth)
     return seconds.plus(_run(spec, unpacking, NF4_PASSES))
+
+
+def peak_flops(spec: ResolvedSpec, device: Device) -> float:
+    """A card's data-sheet rate of products in the job's dtype, FLOP/s.
+
+    `full` keeps fp32 weights, and computes in the job's dtype all the same (jobs/strategies.py).
+    That fp32 reaches the share of its rate that 16 bits reach of theirs is an assumption.
+    """
+    tflops = device.dense_16bit_tflops
+    if spec.dtype == "fp32" and spec.train.tf32:
+        tflops *= TF32_SHARE
+    elif spec.dtype == "fp32":
+        tflops = device.fp32_tflops or tflops * FP32_LEAST_SHARE
+    return max(tflops, 0.1) * 1e12
 
 
 def _run(spec: ResolvedSpec, checkpointed: Span, passes: int) -> Span:
@@ -214,7 +234,7 @@ def answer_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, rows: 
         return work.plus(CPU_SECONDS_PER_LAYER * (shape.layers / NF4_PASSES))
     known = rates(device)
     bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
-    work = Span(1.0, 1.5, 3.0) * (2.0 * weights / bandwidth)
+    work = Span(1.0, 1.5, 3.0) * (base_width(spec) * weights / bandwidth)
     if spec.quantization is not None:
         work = work.plus(known.nf4_bytes_per_weight * (quantised / bandwidth / NF4_PASSES))
     return work.at_least(known.launch_seconds_per_layer * (shape.layers / NF4_PASSES))

@@ -14,6 +14,7 @@ class Device(Struct, frozen=True, kw_only=True):
     total_bytes: int
     compute_capability: tuple[int, int] | None = None
     dense_16bit_tflops: float = 0.0  # peak, without sparsity
+    fp32_tflops: float = 0.0  # peak, TF32 off; 0: not known
     bandwidth_gb_s: float = 0.0
     cores: int = 0  # CPU only: physical or allotted cores
 

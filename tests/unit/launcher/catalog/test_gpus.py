@@ -106,6 +106,34 @@ def test_int8_rates_as_the_data_sheets_print_them(name, tops):
     assert gpu(name).dense_int8_tops == pytest.approx(tops, rel=0.015)
 
 
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [
+        ("T4", 8.1),
+        ("V100-16GB", 15.7),
+        ("A10", 31.2),
+        ("A10G", 35),
+        ("A40", 37.4),
+        ("A6000", 38.7),
+        ("A100-80GB", 19.5),
+        ("RTX3090", 35.6),
+        ("L4", 30.3),
+        ("L40S", 91.6),
+        ("RTX4090", 82.6),
+        ("RTX5090", 104.8),
+        ("RTXPRO6000", 120),
+        ("RTXPRO6000-WK", 125),
+        ("H100-PCIe", 51),
+        ("H100-SXM", 67),
+        ("H200", 67),
+        ("B200", 75),
+        ("MI300X", 163.4),
+    ],
+)
+def test_fp32_rates_as_the_data_sheets_print_them(name, tflops):
+    assert gpu(name).fp32_tflops == pytest.approx(tflops, rel=0.05)
+
+
 @pytest.mark.parametrize("card", GPUS, ids=lambda c: c.name)
 def test_every_cuda_card_has_a_first_driver(card):
     if card.compute_capability is None:

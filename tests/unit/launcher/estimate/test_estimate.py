@@ -5,6 +5,7 @@ import pytest
 
 from jobs.spec import (
     Data,
+    Dtype,
     Evaluation,
     Lora,
     Model,
@@ -14,6 +15,7 @@ from jobs.spec import (
     ResolvedSpec,
     ResolvedTrain,
 )
+from launcher.catalog import priced
 from launcher.errors import BadInput
 from launcher.estimate import estimate, hours, inference, renting, vram, weights
 from launcher.estimate.batch import batch_of
@@ -442,6 +444,48 @@ def test_a_better_card_takes_less_time(
         for change in (slower, faster)
     ]
     assert times[0] > times[1]
+
+
+def lora_step(card: str, dtype: str, **train: object) -> float:
+    spec = spec_for(QWEN_7B, "lora", **train)
+    spec = msgspec.structs.replace(spec, dtype=msgspec.convert(dtype, Dtype))
+    return hours.step_seconds(shape_for(QWEN_7B), spec, priced.device(card), 2048).expected
+
+
+@pytest.mark.parametrize(
+    ("card", "least"),
+    [("T4", 7), ("RTX4090", 1.9), ("A40", 3.8), ("A100-80GB", 6), ("H100-SXM", 6), ("B200", 6)],
+)
+def test_fp32_is_slower_by_what_the_card_s_rates_say(card: str, least: float) -> None:
+    assert lora_step(card, "fp32") >= least * lora_step(card, "fp16")
+
+
+def test_tf32_lies_between_fp32_and_16_bits() -> None:
+    narrow, tf32, wide = (
+        lora_step("A100-80GB", "bf16"),
+        lora_step("A100-80GB", "fp32", tf32=True),
+        lora_step("A100-80GB", "fp32"),
+    )
+    assert 1.5 * narrow < tf32 < wide / 4
+    assert lora_step("A100-80GB", "bf16", tf32=True) == narrow
+
+
+def test_a_card_of_unknown_fp32_rate_is_not_taken_for_a_fast_one() -> None:
+    spec = msgspec.structs.replace(spec_for(QWEN_7B, "lora"), dtype="fp32")
+    known = priced.device("A100-80GB")
+    unknown = msgspec.structs.replace(known, fp32_tflops=0.0)
+    steps = [hours.step_seconds(shape_for(QWEN_7B), spec, d, 2048).low for d in (known, unknown)]
+    assert steps[1] > steps[0]
+
+
+def test_wider_weights_take_longer_to_read_for_each_word() -> None:
+    def word(strategy: str, dtype: str) -> float:
+        spec = spec_for(QWEN_7B, strategy)
+        spec = msgspec.structs.replace(spec, dtype=msgspec.convert(dtype, Dtype))
+        return hours.answer_seconds(shape_for(QWEN_7B), spec, priced.device("L4"), 1).expected
+
+    narrow, wide, full = word("lora", "bf16"), word("lora", "fp32"), word("full", "bf16")
+    assert wide == full == pytest.approx(2 * narrow, rel=0.01)
 
 
 def test_nf4_costs_time_on_both_kinds_of_device() -> None:
