@@ -7,7 +7,7 @@ out.
 
 from benchmarks.published import SHAPES, card_of, expressible, rows, spec_of
 from launcher.estimate.evidence import PUBLISHED
-from launcher.estimate.hours import flops_per_token, step_seconds
+from launcher.estimate.hours import flops_per_token, micro_batch, step_seconds
 
 
 def main() -> None:
@@ -23,9 +23,12 @@ def main() -> None:
             seconds -= (
                 PUBLISHED.nf4_bytes_per_weight.expected * linear / (card.bandwidth_gb_s * 1e9)
             )
-        flops = tokens * flops_per_token(shape, spec, spec.train.seq_len)
+        # Rows of one length need no padding, and their batches no mask.
+        seen = micro_batch(shape, spec, tokens, padded=False).seen
+        flops = tokens * flops_per_token(shape, spec, seen)
         share = flops / seconds / (card.dense_16bit_tflops * 1e12)
-        span = [tokens / s for s in step_seconds(shape, spec, card, tokens, PUBLISHED)]
+        seconds_of = step_seconds(shape, spec, card, tokens, PUBLISHED, padded=False)
+        span = [tokens / s for s in seconds_of]
         inside = span[2] <= measured <= span[0]
         print(
             f"{row['source_id']:12s} {row['model']:11s} {row['method']:5s} {row['gpu']:16s}"

@@ -11,11 +11,12 @@ which `benchmarks/throughput_residuals.py` prints against this model. On a CPU t
 
 from functools import cache
 from math import ceil
+from typing import NamedTuple
 
 from jobs.spec import ResolvedSpec
 from launcher.estimate import renting, unlike_llama
 from launcher.estimate.activations import saved_per_token
-from launcher.estimate.batch import Widths, micro_tokens
+from launcher.estimate.batch import Widths, masked, micro_tokens
 from launcher.estimate.evidence import Rates, rates
 from launcher.estimate.spans import Span
 from launcher.estimate.tensors import ModelShape
@@ -72,14 +73,47 @@ TOGETHER = Span(1.0, 0.93, 0.75)
 ANSWER_SHARE = Span(0.2, 0.6, 1.0)
 
 
-def flops_per_token(shape: ModelShape, spec: ResolvedSpec, context: int) -> float:
-    """Floating-point operations to train on one token, `context` tokens long on average.
+class Rows(NamedTuple):
+    """What passes the model at once."""
+
+    tokens: float
+    length: float  # of one row; packed rows lie in one
+    masked: bool
+
+    @property
+    def seen(self) -> float:
+        """Tokens that attention computes for one: all of its row, half of them without a mask.
+
+        Then the kernels skip the future. With one they do not, nor do plain operations.
+        """
+        return self.length if self.masked else self.length / 2
+
+
+def micro_batch(
+    shape: ModelShape, spec: ResolvedSpec, tokens: float, *, padded: bool = True
+) -> Rows:
+    """A micro-batch of so many tokens, masked where `batch_of` has it so.
+
+    `padded`: its rows differ in length, so several need a mask.
+    """
+    if spec.packs:
+        return Rows(tokens, tokens, masked=True)
+    rows = spec.train.rows_at_once
+    return _rows(shape, rows, tokens / rows, padded=padded)
+
+
+def _rows(shape: ModelShape, rows: int, length: float, *, padded: bool = True) -> Rows:
+    needed = masked(rows if padded else 1, round(length), shape.window)
+    return Rows(rows * length, length, masked=needed or shape.attention != "fused")
+
+
+def flops_per_token(shape: ModelShape, spec: ResolvedSpec, seen: float) -> float:
+    """Floating-point operations to train on one token that attention computes with `seen` others.
 
     A frozen weight costs 2 forward and 2 for the gradient of its input; a trained one 2 more
     (Kaplan et al. 2020, section 2.1, less the frozen weights' own gradient). Checkpointing
-    repeats the layers' forward pass; the chunked loss repeats the head's. Attention: 4 × context
-    × width forward (scores and values), twice that backward; half of it where the kernel skips
-    the future, which it does without packing's block mask. Of the experts those count that a token
+    repeats the layers' forward pass; the chunked loss repeats the head's. Attention: 4 × seen ×
+    width forward (scores and values), twice that backward. Of the experts those count that a token
     passes; an adapter on them is merged for all tokens at once, see `merge_flops`, and gives them a
     gradient of their own.
     """
@@ -91,7 +125,6 @@ def flops_per_token(shape: ModelShape, spec: ResolvedSpec, context: int) -> floa
     stacks = unlike_llama.adapted_experts(shape, spec.lora.targets)
     trained = layers + head if full else share * sum(t.parameters for t in stacks)
     adapter = 0 if full else _token_adapters(shape, spec.lora.targets, spec.lora.r)
-    seen = context if spec.packs else context / 2
     attention = 4 * seen * shape.attention_size * shape.layers
     return (
         (4 + 2 * again) * layers
@@ -128,20 +161,25 @@ def step_seconds(
     shape: ModelShape,
     spec: ResolvedSpec,
     device: Device,
-    tokens: int,
+    tokens: float,
     known: Rates | None = None,
+    *,
+    padded: bool = True,
 ) -> Span:
-    """Seconds of one micro-step of `tokens` tokens; by what is `known`, else the card's rates."""
-    context = tokens if spec.packs else min(tokens, spec.train.seq_len)
-    flops = tokens * flops_per_token(shape, spec, context) + merge_flops(shape, spec)
+    """Seconds of one micro-step of `tokens` tokens; by what is `known`, else the card's rates.
+
+    `padded`: see `micro_batch`.
+    """
+    rows = micro_batch(shape, spec, tokens, padded=padded)
+    flops = tokens * flops_per_token(shape, spec, rows.seen) + merge_flops(shape, spec)
     if device.kind == "cpu":
-        return _cpu_step(shape, spec, device, tokens, context, flops)
+        return _cpu_step(shape, spec, device, rows, flops)
     known = known or rates(device)
     peak = peak_flops(spec, device)
     bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
     moved = unlike_llama.pairs(shape, 2, spec.packs).moved
     seconds = Span(*(flops / (peak * s) for s in known.share))
-    seconds = seconds.plus(SCORES_MOVED * (tokens * context * moved * shape.layers / bandwidth))
+    seconds = seconds.plus(SCORES_MOVED * (tokens * rows.length * moved * shape.layers / bandwidth))
     if known.passes_over_kept.high:
         kept = tokens * shape.layers * saved_per_token(shape, widths_of(spec), spec.lora.targets)
         passed = known.passes_over_kept * (kept / bandwidth)
@@ -183,7 +221,7 @@ def _with_experts(shape: ModelShape, seconds: Span) -> Span:
 
 
 def _cpu_step(
-    shape: ModelShape, spec: ResolvedSpec, device: Device, tokens: int, context: int, flops: float
+    shape: ModelShape, spec: ResolvedSpec, device: Device, rows: Rows, flops: float
 ) -> Span:
     cores = max(1, device.cores)
     widths = Widths(
@@ -196,8 +234,10 @@ def _cpu_step(
         full=False,
         nf4=False,
     )
-    saved = tokens * shape.layers * saved_per_token(shape, widths, spec.lora.targets)
-    saved += tokens * context * shape.layers * unlike_llama.pairs(shape, 4, masked=False).kept
+    saved = rows.tokens * shape.layers * saved_per_token(shape, widths, spec.lora.targets)
+    saved += (
+        rows.tokens * rows.length * shape.layers * unlike_llama.pairs(shape, 4, masked=False).kept
+    )
     read = shape.parameters_of("linear", "experts")
     seconds = (
         Span(*(flops / (g * 1e9 * cores) for g in CPU_GFLOPS_PER_CORE))

@@ -214,7 +214,7 @@ def test_experts_that_are_not_passed_take_memory_and_no_time() -> None:
     shape = shape_for(EXPERTS)
     spec = on_attention(spec_for(EXPERTS, "lora"))
     alike = msgspec.structs.replace(shape, experts_per_token=shape.experts)
-    flops = [hours.flops_per_token(s, spec, context=0) for s in (shape, alike)]
+    flops = [hours.flops_per_token(s, spec, seen=0) for s in (shape, alike)]
     work = 6 * (shape.active_parameters + shape.head_parameters)
     assert flops[0] == pytest.approx(work, rel=0.02)
     assert flops[1] > 8 * flops[0]
@@ -254,6 +254,39 @@ def test_attention_without_a_kernel_grows_with_the_square_of_the_length() -> Non
         for s in (shape_for("google/gemma-2-9b"), fused)
     )
     assert slow > 1.1 * fast
+
+
+@pytest.mark.parametrize(
+    ("model_id", "card"),
+    [("google/gemma-2-9b-it", RTX_4090), (QWEN_7B, RTX_4090), (QWEN_7B, CPU)],
+)
+def test_unpacked_rows_see_themselves_alone(model_id: str, card: Device) -> None:
+    rows = {"packing": False, "micro_batch": 8, "effective_batch": 8}
+    dtype = "fp32" if card.kind == "cpu" else "bf16"
+    short, long = (
+        hours.step_seconds(
+            shape_for(model_id),
+            spec_for(model_id, "lora", dtype, seq_len=seq_len, **rows),
+            card,
+            8 * 512,
+        )
+        for seq_len in (512, 4096)
+    )
+    assert short == long
+
+
+def test_padding_s_mask_lets_no_kernel_skip_the_future() -> None:
+    shape = shape_for(QWEN_7B)
+    alone, beside = (
+        spec_for(QWEN_7B, "lora", packing=False, micro_batch=rows, effective_batch=8)
+        for rows in (1, 8)
+    )
+    assert hours.micro_batch(shape, alone, 512).seen == 256
+    assert hours.micro_batch(shape, beside, 8 * 512).seen == 512
+    assert hours.micro_batch(shape, beside, 8 * 512, padded=False).seen == 256
+    assert hours.micro_batch(shape, spec_for(QWEN_7B), 2048).seen == 2048  # packed
+    gemma = shape_for("google/gemma-2-9b-it")
+    assert hours.micro_batch(gemma, alone, 512).seen == 512
 
 
 def test_the_new_falcon_caches_keys_for_all_heads() -> None:
@@ -424,7 +457,7 @@ def test_fitting_the_head_passes_training_rows_forward() -> None:
 def test_frozen_flops_are_six_per_weight_with_checkpointing() -> None:
     shape = shape_for(QWEN_7B)
     spec = msgspec.structs.replace(spec_for(QWEN_7B, "lora"), lora=Lora(r=1, targets=("k_proj",)))
-    flops = hours.flops_per_token(shape, spec, context=0)
+    flops = hours.flops_per_token(shape, spec, seen=0)
     assert flops == pytest.approx(6 * (shape.parameters - 152_064 * 3584), rel=1e-3)
 
 
