@@ -102,8 +102,8 @@ def micro_batch(
     return _rows(shape, rows, tokens / rows, padded=padded)
 
 
-def _rows(shape: ModelShape, rows: int, length: float, *, padded: bool = True) -> Rows:
-    needed = masked(rows if padded else 1, round(length), shape.window)
+def _rows(shape: ModelShape, rows: float, length: float, *, padded: bool = True) -> Rows:
+    needed = masked(ceil(rows) if padded else 1, round(length), shape.window)
     return Rows(rows * length, length, masked=needed or shape.attention != "fused")
 
 
@@ -135,6 +135,14 @@ def flops_per_token(shape: ModelShape, spec: ResolvedSpec, seen: float) -> float
     )
 
 
+def forward_flops_per_token(shape: ModelShape, spec: ResolvedSpec, seen: float) -> float:
+    """Of the same, what a forward pass without gradients takes."""
+    layers = shape.active_parameters + shape.head_parameters
+    full = spec.strategy == "full"
+    adapter = 0 if full else _token_adapters(shape, spec.lora.targets, spec.lora.r)
+    return 2 * layers + 2 * adapter + 4 * seen * shape.attention_size * shape.layers
+
+
 @cache  # a plan asks for it hundreds of times
 def _token_adapters(shape: ModelShape, targets: tuple[str, ...], r: int) -> int:
     """Of LoRA's parameters, those that tokens are multiplied with."""
@@ -142,15 +150,16 @@ def _token_adapters(shape: ModelShape, targets: tuple[str, ...], r: int) -> int:
     return sum(sum(t.adapter(r)) * t.count for t in placed)
 
 
-def merge_flops(shape: ModelShape, spec: ResolvedSpec) -> float:
-    """Floating-point operations of a micro-step to merge adapters into stacks of experts.
+def merge_flops(shape: ModelShape, spec: ResolvedSpec, *, forward: bool = False) -> float:
+    """Floating-point operations of a micro-step, or of a forward pass alone, to merge adapters
+    into stacks of experts.
 
     B A is as large as the stack: 2 × its elements × rank forward, as much for each factor's
     gradient; checkpointing repeats the first.
     """
     if spec.strategy == "full":
         return 0.0
-    passes = 4 if spec.train.activation_checkpointing else 3
+    passes = 1 if forward else 4 if spec.train.activation_checkpointing else 3
     return sum(
         2.0 * passes * t.parameters * spec.lora.r * len(t.answers_to)
         for t in unlike_llama.adapted_experts(shape, spec.lora.targets)
@@ -171,26 +180,57 @@ def step_seconds(
     `padded`: see `micro_batch`.
     """
     rows = micro_batch(shape, spec, tokens, padded=padded)
-    flops = tokens * flops_per_token(shape, spec, rows.seen) + merge_flops(shape, spec)
+    return _seconds(shape, spec, device, rows, known)
+
+
+def forward_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, rows: Rows) -> Span:
+    """Seconds of one forward pass without gradients."""
+    return _seconds(shape, spec, device, rows, forward=True)
+
+
+def _seconds(
+    shape: ModelShape,
+    spec: ResolvedSpec,
+    device: Device,
+    rows: Rows,
+    known: Rates | None = None,
+    *,
+    forward: bool = False,
+) -> Span:
+    """Seconds of a micro-step, or of a forward pass alone."""
     if device.kind == "cpu":
-        return _cpu_step(shape, spec, device, rows, flops)
+        return _cpu_seconds(shape, spec, device, rows, forward=forward)
     known = known or rates(device)
     peak = peak_flops(spec, device)
     bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
-    moved = unlike_llama.pairs(shape, 2, spec.packs).moved
+    done, read = (_done(spec, passes, forward) for passes in (STEP_PASSES, NF4_PASSES))
+    flops = _flops(shape, spec, rows, forward=forward)
     seconds = Span(*(flops / (peak * s) for s in known.share))
-    seconds = seconds.plus(SCORES_MOVED * (tokens * rows.length * moved * shape.layers / bandwidth))
+    pairs = rows.tokens * rows.length * shape.layers
+    moved = pairs * unlike_llama.pairs(shape, 2, rows.masked).moved
+    seconds = seconds.plus(SCORES_MOVED * (done * moved / bandwidth))
     if known.passes_over_kept.high:
-        kept = tokens * shape.layers * saved_per_token(shape, widths_of(spec), spec.lora.targets)
-        passed = known.passes_over_kept * (kept / bandwidth)
-        seconds = seconds.plus(_run(spec, passed, STEP_PASSES))
-    launch = known.launch_seconds_per_layer * shape.layers
-    seconds = seconds.at_least(_run(spec, launch, STEP_PASSES))
+        each = saved_per_token(shape, widths_of(spec), spec.lora.targets)
+        kept = rows.tokens * shape.layers * each
+        seconds = seconds.plus(known.passes_over_kept * (done * kept / bandwidth))
+    seconds = seconds.at_least(known.launch_seconds_per_layer * (done * shape.layers))
     seconds = _with_experts(shape, seconds)
     if spec.quantization is None:
         return seconds
-    unpacking = known.nf4_bytes_per_weight * (shape.four_bit_parameters / bandwidth)
-    return seconds.plus(_run(spec, unpacking, NF4_PASSES))
+    unpacking = read * shape.four_bit_parameters / bandwidth
+    return seconds.plus(known.nf4_bytes_per_weight * unpacking)
+
+
+def _flops(shape: ModelShape, spec: ResolvedSpec, rows: Rows, *, forward: bool) -> float:
+    each = (forward_flops_per_token if forward else flops_per_token)(shape, spec, rows.seen)
+    return rows.tokens * each + merge_flops(shape, spec, forward=forward)
+
+
+def _done(spec: ResolvedSpec, passes: int, forward: bool) -> float:
+    """The share that is done of what a checkpointed step does so many times, once forward."""
+    if forward:
+        return 1 / passes
+    return 1.0 if spec.train.activation_checkpointing else (passes - 1) / passes
 
 
 def peak_flops(spec: ResolvedSpec, device: Device) -> float:
@@ -207,21 +247,14 @@ def peak_flops(spec: ResolvedSpec, device: Device) -> float:
     return max(tflops, 0.1) * 1e12
 
 
-def _run(spec: ResolvedSpec, checkpointed: Span, passes: int) -> Span:
-    """What a step takes of something that a checkpointed one does `passes` times."""
-    if spec.train.activation_checkpointing:
-        return checkpointed
-    return checkpointed * ((passes - 1) / passes)
-
-
 def _with_experts(shape: ModelShape, seconds: Span) -> Span:
     if not shape.experts:
         return seconds
     return Span(*(s * slower for s, slower in zip(seconds, EXPERTS_SLOWER, strict=True)))
 
 
-def _cpu_step(
-    shape: ModelShape, spec: ResolvedSpec, device: Device, rows: Rows, flops: float
+def _cpu_seconds(
+    shape: ModelShape, spec: ResolvedSpec, device: Device, rows: Rows, *, forward: bool
 ) -> Span:
     cores = max(1, device.cores)
     widths = Widths(
@@ -238,16 +271,18 @@ def _cpu_step(
     saved += (
         rows.tokens * rows.length * shape.layers * unlike_llama.pairs(shape, 4, masked=False).kept
     )
-    read = shape.parameters_of("linear", "experts")
+    weights = shape.parameters_of("linear", "experts")
+    done, read = (_done(spec, passes, forward) for passes in (STEP_PASSES, NF4_PASSES))
+    flops = _flops(shape, spec, rows, forward=forward)
     seconds = (
         Span(*(flops / (g * 1e9 * cores) for g in CPU_GFLOPS_PER_CORE))
-        .plus(_run(spec, CPU_SECONDS_PER_SAVED_BYTE * (saved / cores), STEP_PASSES))
-        .plus(_run(spec, CPU_SECONDS_PER_LAYER * shape.layers, STEP_PASSES))
-        .plus(_run(spec, CPU_SECONDS_PER_WEIGHT * read, NF4_PASSES))
+        .plus(CPU_SECONDS_PER_SAVED_BYTE * (done * saved / cores))
+        .plus(CPU_SECONDS_PER_LAYER * (done * shape.layers))
+        .plus(CPU_SECONDS_PER_WEIGHT * (read * weights))
     )
     if spec.quantization is not None:
-        unpacking = CPU_NF4_SECONDS_PER_WEIGHT * shape.four_bit_parameters
-        seconds = seconds.plus(_run(spec, unpacking, NF4_PASSES))
+        unpacking = CPU_NF4_SECONDS_PER_WEIGHT * (read * shape.four_bit_parameters)
+        seconds = seconds.plus(unpacking)
     seconds = _with_experts(shape, seconds)
     if spec.dtype != "fp32":
         seconds = Span(*(s * slow for s, slow in zip(seconds, CPU_16BIT_SLOWDOWN, strict=True)))
@@ -300,8 +335,6 @@ def evaluation(
 ) -> tuple[Span, str]:
     """Seconds for all that is measured: after training, of the base model, and in each epoch."""
     epochs = ceil(spec.train.epochs) if spec.train.select_by is not None else 0
-    step_tokens = max(1, micro_tokens(spec))
-    step = step_seconds(shape, spec, device, step_tokens) * (1 / 3)  # forward alone
     chosen = f"; {epochs} times the {work.validation_rows:,} validation rows" if epochs else ""
     if spec.regression is not None:
         # Training rows that are passed forward: jobs/regression.py TRAIN_ROWS_JUDGED, for the error
@@ -310,12 +343,17 @@ def evaluation(
         if spec.regression.head == "fitted":
             seen += min(1000, work.train_rows)
         row = work.train_tokens / spec.train.epochs / max(1, work.train_rows)
-        tokens = work.judged_tokens + work.validation_tokens * (epochs + 1) + seen * row
+        seconds = _scoring(shape, spec, device, work.judged_rows, work.judged_tokens)
+        seconds = seconds.plus(
+            _scoring(shape, spec, device, work.validation_rows, work.validation_tokens)
+            * (epochs + 1)
+        ).plus(_scoring(shape, spec, device, seen, seen * row))
         why = f"scores of {work.judged_rows:,} rows, {seen:,} training rows{chosen}"
-        return step * (tokens / step_tokens), why
+        return seconds, why
     subjects = 2 if spec.eval.compare_base else 1
-    tokens = work.judged_tokens * subjects + work.validation_tokens * epochs
-    seconds = step * (tokens / step_tokens)
+    judged = _scoring(shape, spec, device, work.judged_rows, work.judged_tokens)
+    chosen_by = _scoring(shape, spec, device, work.validation_rows, work.validation_tokens)
+    seconds = (judged * subjects).plus(chosen_by * epochs)
     answers = 0
     if spec.eval.generate:
         asked = work.golden_rows or work.judged_rows
@@ -326,6 +364,17 @@ def evaluation(
     return seconds, f"{who}: loss on {work.judged_rows:,} rows, {answers:,} answers{chosen}"
 
 
+def _scoring(
+    shape: ModelShape, spec: ResolvedSpec, device: Device, count: int, tokens: float
+) -> Span:
+    """Seconds to pass `count` rows forward, unpacked, as many at once as in training."""
+    if not count:
+        return Span(0.0, 0.0, 0.0)
+    batches = ceil(count / spec.train.rows_at_once)
+    rows = _rows(shape, count / batches, tokens / count)
+    return forward_seconds(shape, spec, device, rows) * batches
+
+
 def _answering(shape: ModelShape, spec: ResolvedSpec, device: Device, answers: int) -> Span:
     one = answer_seconds(shape, spec, device, min(answers, spec.eval.batch))
     share = spec.eval.max_new_tokens * ceil(answers / spec.eval.batch)
@@ -333,14 +382,16 @@ def _answering(shape: ModelShape, spec: ResolvedSpec, device: Device, answers: i
 
 
 def pilot(shape: ModelShape, spec: ResolvedSpec, device: Device, work: Work) -> tuple[Span, str]:
-    """Seconds of the pilot: its steps, three losses over its rows (forward alone), its answers."""
+    """Seconds of the pilot: its steps, three losses over its rows, its answers."""
     settings = spec.pilot
     if settings is None:
         return Span(0.0, 0.0, 0.0), ""
     rows = min(settings.examples, spec.train.effective_batch)
-    passes = settings.steps * ceil(rows / min(spec.train.micro_batch, rows)) + settings.examples
+    steps = settings.steps * ceil(rows / min(spec.train.micro_batch, rows))
     tokens = max(1, round(work.padded_tokens / work.micro_steps))
-    seconds = step_seconds(shape, spec, device, tokens) * passes
+    row = work.train_tokens / spec.train.epochs / max(1, work.train_rows)
+    losses = _scoring(shape, spec, device, settings.examples, settings.examples * row) * 3
+    seconds = (step_seconds(shape, spec, device, tokens) * steps).plus(losses)
     if spec.eval.generate:
         seconds = seconds.plus(_answering(shape, spec, device, settings.examples))
     return seconds, f"{settings.steps} steps on {settings.examples} rows, then as many answers"

@@ -437,6 +437,40 @@ def test_rows_for_the_test_are_judged_and_choosing_an_epoch_costs_time() -> None
     assert chosen > plain
 
 
+@pytest.mark.parametrize("card", [RTX_4090, CPU])
+@pytest.mark.parametrize(
+    "model_id", [QWEN_7B, "google/gemma-2-9b-it", "mistralai/Mixtral-8x7B-v0.1"]
+)
+def test_a_forward_pass_takes_as_long_with_checkpoints_as_without(
+    model_id: str, card: Device
+) -> None:
+    shape, dtype = shape_for(model_id), "fp32" if card.kind == "cpu" else "bf16"
+    for strategy in ("qlora", "lora", "full"):
+        with_, without = (
+            spec_for(model_id, strategy, dtype, activation_checkpointing=on) for on in (True, False)
+        )
+        work = work_of(with_, FACTS)
+        forward = hours.evaluation(shape, with_, card, work)[0]
+        assert forward == hours.evaluation(shape, without, card, work)[0]
+
+
+def test_a_forward_pass_is_two_flops_a_weight() -> None:
+    shape = shape_for(QWEN_7B)
+    spec = msgspec.structs.replace(spec_for(QWEN_7B, "lora"), lora=Lora(r=1, targets=("k_proj",)))
+    flops = hours.forward_flops_per_token(shape, spec, seen=0)
+    assert flops == pytest.approx(2 * (shape.parameters - 152_064 * 3584), rel=1e-3)
+
+
+def test_a_forward_pass_is_the_rest_of_a_step_without_its_gradients() -> None:
+    shape = shape_for(QWEN_7B)
+    for packing in (True, False):
+        spec = spec_for(QWEN_7B, packing=packing)
+        rows = hours.micro_batch(shape, spec, 2048)
+        forward = hours.forward_seconds(shape, spec, RTX_4090, rows).expected
+        step = hours.step_seconds(shape, spec, RTX_4090, 2048).expected
+        assert 0.3 * step < forward < 0.35 * step  # two of six, with checkpoints
+
+
 def test_fitting_the_head_passes_training_rows_forward() -> None:
     def took(head: str, rows: int) -> float:
         spec = spec_for(QWEN_7B, "lora", seq_len=512, packing=False)
