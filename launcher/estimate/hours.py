@@ -14,7 +14,7 @@ from math import ceil
 from typing import NamedTuple
 
 from jobs.spec import ResolvedSpec
-from launcher.estimate import renting, unlike_llama
+from launcher.estimate import inference, renting, unlike_llama
 from launcher.estimate.activations import saved_per_token
 from launcher.estimate.batch import Widths, masked, micro_tokens
 from launcher.estimate.evidence import Rates, rates
@@ -25,6 +25,9 @@ from launcher.estimate.work import Work
 from launcher.types import COLLECT_MINUTES, Device, Offer, TimeTerm
 
 NF4_PASSES = 3  # forward, recomputation, backward: what the rows ran that its bytes are from
+# Of keys and values for each word: read and written as the cache is copied to grow by one, and read
+# (inference.py last_token says where).
+CACHE_PASSES = 3
 # A forward pass of all that a checkpointed step launches and moves beside its products: forward 1,
 # recomputation 1, backward 2. With neither, 7B LoRA took 0.70 of the time (ms-swift, one A100,
 # flash and eager alike), and our own job on a CPU 0.77 (docs/LOG.md, benchmarks/train.py).
@@ -79,6 +82,7 @@ class Rows(NamedTuple):
     tokens: float
     length: float  # of one row; packed rows lie in one
     masked: bool
+    last_alone: bool = False  # of each row the head sees the last token alone
 
     @property
     def seen(self) -> float:
@@ -223,7 +227,10 @@ def _seconds(
 
 def _flops(shape: ModelShape, spec: ResolvedSpec, rows: Rows, *, forward: bool) -> float:
     each = (forward_flops_per_token if forward else flops_per_token)(shape, spec, rows.seen)
-    return rows.tokens * each + merge_flops(shape, spec, forward=forward)
+    flops = rows.tokens * each + merge_flops(shape, spec, forward=forward)
+    if rows.last_alone:
+        flops -= 2 * shape.head_parameters * (rows.tokens - rows.tokens / rows.length)
+    return flops
 
 
 def _done(spec: ResolvedSpec, passes: int, forward: bool) -> float:
@@ -289,11 +296,15 @@ def _cpu_seconds(
     return seconds
 
 
-def answer_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, rows: int) -> Span:
+def answer_seconds(
+    shape: ModelShape, spec: ResolvedSpec, device: Device, rows: int, context: float = 0.0
+) -> Span:
     """Seconds of one generated token for a whole batch: weights are read once, or dequantised.
 
-    Of the experts those are read that some row passes, at most `rows` × the experts per token.
+    Of the experts those are read that some row passes, at most `rows` × the experts per token. So
+    are the keys and values of `context` tokens a row.
     """
+    cached = CACHE_PASSES * rows * _cached_bytes(shape, spec, context)
     quantised, read = shape.four_bit_parameters, float(shape.parameters_of("linear"))
     if shape.experts:
         share = min(1.0, rows * shape.experts_per_token / shape.experts)
@@ -303,16 +314,33 @@ def answer_seconds(shape: ModelShape, spec: ResolvedSpec, device: Device, rows: 
         flops = 2.0 * (shape.active_parameters + shape.head_parameters) * rows
         cores = max(1, device.cores)
         work = Span(*(flops / (g * 1e9 * cores) for g in CPU_GFLOPS_PER_CORE))
-        work = work.plus(CPU_SECONDS_PER_WEIGHT * (weights / NF4_PASSES))
+        work = work.plus(CPU_SECONDS_PER_WEIGHT * ((weights + cached / 4) / NF4_PASSES))
         if spec.quantization is not None:
             work = work.plus(CPU_NF4_SECONDS_PER_WEIGHT * (quantised / NF4_PASSES))
         return work.plus(CPU_SECONDS_PER_LAYER * (shape.layers / NF4_PASSES))
     known = rates(device)
     bandwidth = max(device.bandwidth_gb_s, 1.0) * 1e9
-    work = Span(1.0, 1.5, 3.0) * (base_width(spec) * weights / bandwidth)
+    work = Span(1.0, 1.5, 3.0) * ((base_width(spec) * weights + cached) / bandwidth)
     if spec.quantization is not None:
         work = work.plus(known.nf4_bytes_per_weight * (quantised / bandwidth / NF4_PASSES))
     return work.at_least(known.launch_seconds_per_layer * (shape.layers / NF4_PASSES))
+
+
+def _cached_bytes(shape: ModelShape, spec: ResolvedSpec, context: float) -> float:
+    """Keys and values of all layers for one row; layers that slide keep their window."""
+    window = shape.window
+    sliding = window.layers / shape.layers if window is not None else 0.0
+    kept = min(context, window.tokens) if window is not None else context
+    tokens = (1 - sliding) * context + sliding * kept
+    return tokens * inference.kv_cache_per_token(shape, widths_of(spec))
+
+
+def reading_seconds(
+    shape: ModelShape, spec: ResolvedSpec, device: Device, rows: float, tokens: float
+) -> Span:
+    """Seconds to read so many questions at once, each of `tokens`; the head sees the last alone."""
+    questions = _rows(shape, rows, tokens)._replace(last_alone=True)
+    return forward_seconds(shape, spec, device, questions)
 
 
 def training(shape: ModelShape, spec: ResolvedSpec, device: Device, work: Work) -> tuple[Span, str]:
@@ -359,7 +387,8 @@ def evaluation(
         asked = work.golden_rows or work.judged_rows
         answers = min(asked, spec.eval.limit or asked)
         rounds = subjects + (epochs if spec.train.select_by != "loss" else 0)
-        seconds = seconds.plus(_answering(shape, spec, device, answers) * rounds)
+        answering = _answering(shape, spec, device, answers, work.question_tokens)
+        seconds = seconds.plus(answering * rounds)
     who = "base and tuned" if subjects == 2 else "tuned"
     return seconds, f"{who}: loss on {work.judged_rows:,} rows, {answers:,} answers{chosen}"
 
@@ -375,10 +404,18 @@ def _scoring(
     return forward_seconds(shape, spec, device, rows) * batches
 
 
-def _answering(shape: ModelShape, spec: ResolvedSpec, device: Device, answers: int) -> Span:
-    one = answer_seconds(shape, spec, device, min(answers, spec.eval.batch))
-    share = spec.eval.max_new_tokens * ceil(answers / spec.eval.batch)
-    return Span(*(s * a * share for s, a in zip(one, ANSWER_SHARE, strict=True)))
+def _answering(
+    shape: ModelShape, spec: ResolvedSpec, device: Device, answers: int, question: float
+) -> Span:
+    """Seconds to answer questions of so many tokens: to read them, then word for word."""
+    if not answers:
+        return Span(0.0, 0.0, 0.0)
+    batches = ceil(answers / spec.eval.batch)
+    reading = reading_seconds(shape, spec, device, answers / batches, question) * batches
+    context = question + spec.eval.max_new_tokens / 2  # on average, of the longest answers
+    one = answer_seconds(shape, spec, device, min(answers, spec.eval.batch), context)
+    words = spec.eval.max_new_tokens * batches
+    return reading.plus(Span(*(s * a * words for s, a in zip(one, ANSWER_SHARE, strict=True))))
 
 
 def pilot(shape: ModelShape, spec: ResolvedSpec, device: Device, work: Work) -> tuple[Span, str]:
@@ -393,7 +430,8 @@ def pilot(shape: ModelShape, spec: ResolvedSpec, device: Device, work: Work) -> 
     losses = _scoring(shape, spec, device, settings.examples, settings.examples * row) * 3
     seconds = (step_seconds(shape, spec, device, tokens) * steps).plus(losses)
     if spec.eval.generate:
-        seconds = seconds.plus(_answering(shape, spec, device, settings.examples))
+        asked = _answering(shape, spec, device, settings.examples, work.question_tokens)
+        seconds = seconds.plus(asked)
     return seconds, f"{settings.steps} steps on {settings.examples} rows, then as many answers"
 
 

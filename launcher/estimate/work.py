@@ -22,6 +22,7 @@ class Work(Struct, frozen=True, kw_only=True):
     judged_rows: int
     micro_steps: int
     golden_rows: int = 0  # asked instead of the validation rows
+    question_tokens: float  # of one that is asked, on average; its row's answer counted in
 
 
 def work_of(spec: ResolvedSpec, data: DataFacts) -> Work:
@@ -48,8 +49,23 @@ def work_of(spec: ResolvedSpec, data: DataFacts) -> Work:
         judged_tokens=test_tokens or validation_tokens,
         judged_rows=data.test_rows or data.validation_rows,
         golden_rows=data.golden_rows,
+        question_tokens=_question_tokens(data),
         micro_steps=max(1, ceil(ceil(sequences / micro_batch) * epochs)),
     )
+
+
+def _question_tokens(data: DataFacts) -> float:
+    """Of a judged row, whole: how much of it is the answer is not known, and nothing is cut.
+
+    Assumption: golden rows, whose lengths are not known either, are as long.
+    """
+    sets = (
+        (data.test_rows, data.test_characters),
+        (data.validation_rows, data.validation_characters),
+        (data.train_rows, data.train_characters),
+    )
+    rows, characters = next(known for known in sets if known[0])
+    return max(1.0, characters / rows * data.tokens_per_character + data.template_tokens_per_row)
 
 
 def mean_longest(spec: ResolvedSpec, data: DataFacts, rows: int) -> float:

@@ -12,6 +12,7 @@ from jobs.spec import (
     Pilot,
     Quantization,
     Regression,
+    ResolvedEvaluation,
     ResolvedSpec,
     ResolvedTrain,
 )
@@ -469,6 +470,45 @@ def test_a_forward_pass_is_the_rest_of_a_step_without_its_gradients() -> None:
         forward = hours.forward_seconds(shape, spec, RTX_4090, rows).expected
         step = hours.step_seconds(shape, spec, RTX_4090, 2048).expected
         assert 0.3 * step < forward < 0.35 * step  # two of six, with checkpoints
+
+
+@pytest.mark.parametrize("golden", [0, 400])
+def test_long_questions_take_at_least_their_forward_pass(golden: int) -> None:
+    spec = msgspec.structs.replace(spec_for(QWEN_7B, "lora"), eval=ResolvedEvaluation(batch=8))
+    shape, card = shape_for(QWEN_7B), priced.device("A100-80GB")
+
+    def took(characters: int) -> hours.Span:
+        facts = msgspec.structs.replace(
+            FACTS, validation_characters=100 * characters, golden_rows=golden
+        )
+        return hours.evaluation(shape, spec, card, work_of(spec, facts))[0]
+
+    asked = golden or 100
+    tokens = 16_000 * FACTS.tokens_per_character
+    flops = 2 * shape.active_parameters * tokens * asked
+    at_least = 2 * flops / hours.peak_flops(spec, card)  # base and tuned
+    short, long = took(8_000), took(24_000)  # both are cut for the loss
+    assert all(more - less > at_least for less, more in zip(short, long, strict=True))
+
+
+def test_a_word_takes_longer_behind_a_long_question() -> None:
+    shape, card = shape_for(QWEN_7B), priced.device("A100-80GB")
+    spec = spec_for(QWEN_7B, "lora")
+    cache = 2 * 28 * 4 * 128 * 2 * 32_768  # layers, heads, their width, bytes, tokens
+    none, long = (
+        hours.answer_seconds(shape, spec, card, 16, context).high for context in (0, 32_768)
+    )
+    assert long - none > 16 * cache / (card.bandwidth_gb_s * 1e9)
+
+
+def test_layers_that_slide_cache_their_window_alone() -> None:
+    shape, card = shape_for("google/gemma-3-12b-it"), priced.device("A100-80GB")
+    spec = spec_for("google/gemma-3-12b-it", "lora")
+    whole = msgspec.structs.replace(shape, window=None)
+    slides, sees_all = (
+        hours.answer_seconds(s, spec, card, 16, 32_768).high for s in (shape, whole)
+    )
+    assert slides < sees_all
 
 
 def test_fitting_the_head_passes_training_rows_forward() -> None:

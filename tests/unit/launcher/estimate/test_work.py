@@ -63,6 +63,16 @@ def test_padding_is_counted_where_rows_go_together_unpacked() -> None:
     assert work_of(packed, mixed).padded_tokens == alone.train_tokens
 
 
+def test_a_question_is_as_long_as_a_judged_row_and_is_not_cut() -> None:
+    held_out = msgspec.structs.replace(
+        rows_of(100), validation_rows=10, validation_characters=20_000, golden_rows=7
+    )
+    tested = msgspec.structs.replace(held_out, test_rows=10, test_characters=30_000)
+    none = msgspec.structs.replace(held_out, validation_rows=0, validation_characters=0)
+    lengths = [work_of(spec_with(seq_len=512), d).question_tokens for d in (held_out, tested, none)]
+    assert lengths == [2000, 3000, 100]
+
+
 @given(
     characters=st.lists(st.integers(1, 5000), min_size=2, max_size=40).map(sorted),
     rows=st.integers(1, 64),
