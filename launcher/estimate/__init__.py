@@ -28,9 +28,9 @@ def estimate(
     `BadInput` where PEFT cannot put LoRA's adapters on the model.
     """
     found = _plain(spec, shape, data, offer, collect_minutes)
-    card = calibration.get((card_name(offer.device), spec.strategy))
+    card = calibration.get((card_name(offer.device, offer.count), spec.strategy))
     if card is not None:
-        found = calibrated(found, card, offer.device, spec.strategy)
+        found = calibrated(found, card, offer.device, spec.strategy, offer.count)
     if offer.spot and offer.interruptions_per_hour is not None:
         lost = renting.interruptions(offer.interruptions_per_hour, found.time)
         found = msgspec.structs.replace(found, time=(*found.time, lost))

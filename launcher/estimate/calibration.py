@@ -104,9 +104,14 @@ Calibration = Mapping[tuple[str, Strategy], Card]
 NONE: Calibration = {}
 
 
-def card_name(device: Device) -> str:
-    """The card by the catalog's name; a CPU with its cores, which its rate depends on."""
-    return f"{device.name}, {device.cores} cores" if device.kind == "cpu" else device.name
+def card_name(device: Device, count: int = 1) -> str:
+    """The card by the catalog's name, several with their number; a CPU with its cores.
+
+    The rate depends on both. One card has no number: so it stands in ledgers that know none.
+    """
+    if device.kind == "cpu":
+        return f"{device.name}, {device.cores} cores"
+    return device.name if count == 1 else f"{count}× {device.name}"
 
 
 def calibrate(measurements: Iterable[Measurement]) -> Calibration:
@@ -173,7 +178,9 @@ def _variance(values: Sequence[float]) -> float:
 # --- applied --------------------------------------------------------------------------------
 
 
-def calibrated(plain: Estimate, card: Card, device: Device, strategy: Strategy) -> Estimate:
+def calibrated(
+    plain: Estimate, card: Card, device: Device, strategy: Strategy, count: int = 1
+) -> Estimate:
     """The estimate with what was measured in it: one more term of memory, and one of time.
 
     The plain terms stay as they are, so the figures without calibration can be had back from any
@@ -191,15 +198,15 @@ def calibrated(plain: Estimate, card: Card, device: Device, strategy: Strategy) 
         calibrated_on=card.runs,
         assumptions=(
             *plain.assumptions,
-            f"{basis(card.runs, strategy, device)}: {', '.join(said)}",
+            f"{basis(card.runs, strategy, device, count)}: {', '.join(said)}",
         ),
     )
 
 
-def basis(count: int, strategy: Strategy, device: Device) -> str:
-    """What the figures of a strategy on a device rest on beside the formulas."""
-    said = f"calibrated on {runs(count)}" if count else "not calibrated on the runs"
-    return f"{said} of {strategy} on {card_name(device)}"
+def basis(measured: int, strategy: Strategy, device: Device, count: int = 1) -> str:
+    """What the figures of a strategy on so many devices rest on beside the formulas."""
+    said = f"calibrated on {runs(measured)}" if measured else "not calibrated on the runs"
+    return f"{said} of {strategy} on {card_name(device, count)}"
 
 
 def runs(count: int) -> str:

@@ -60,7 +60,7 @@ def measurement(
         return None
     expected = hours * 3600 * steps.tokens / max(1, estimate.train_tokens)
     return Measurement(
-        card=card_name(chosen.offer.device),
+        card=card_name(chosen.offer.device, chosen.offer.count),
         device=chosen.offer.device.kind,
         strategy=spec.strategy,
         model=model,

@@ -113,7 +113,7 @@ class Measurement(Struct, frozen=True, kw_only=True):
     None where nothing comparable was measured.
     """
 
-    card: str  # as estimate.calibration.card_name has it
+    card: str  # and how many, as estimate.calibration.card_name has it
     device: DeviceKind
     strategy: Strategy
     model: str

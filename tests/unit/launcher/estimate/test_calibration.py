@@ -1,5 +1,6 @@
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -78,6 +79,17 @@ def training(one: Estimate, name: str = "training") -> tuple[float, float, float
 
 
 # --- the factor -----------------------------------------------------------------------------
+
+
+def test_runs_on_eight_cards_say_nothing_of_one() -> None:
+    spec, shape = spec_for(QWEN_7B), shape_for(QWEN_7B)
+    found = calibrate([measured(1.1, 2.0, card=calibration.card_name(RTX_4090, 8))])
+    one = offer_for(RTX_4090)
+    eight = msgspec.structs.replace(one, count=8)
+    assert estimate(spec, shape, FACTS, one, found) == PLAIN
+    shifted = estimate(spec, shape, FACTS, eight, found)
+    assert shifted.hours_expected > PLAIN.hours_expected
+    assert "calibrated on 1 run of qlora on 8× RTX4090" in shifted.assumptions[-1]
 
 
 def test_one_run_moves_a_share_and_many_nearly_all() -> None:

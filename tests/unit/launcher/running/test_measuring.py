@@ -84,6 +84,13 @@ def test_memory_is_held_against_its_own_counter(chosen: Candidate) -> None:
     assert (cpu.card, cpu.memory_estimated_bytes) == ("A Chip, 2 cores", 6 * GIB + GIB // 2)
 
 
+def test_several_cards_are_not_taken_for_one(chosen: Candidate) -> None:
+    eight = msgspec.structs.replace(chosen.offer, count=8)
+    on_eight = msgspec.structs.replace(chosen, offer=eight)
+    name = chosen.offer.device.name
+    assert [taken(c, steps(1, 10)).card for c in (chosen, on_eight)] == [name, f"8× {name}"]
+
+
 def test_a_counter_that_sees_something_else_is_left_out(chosen: Candidate) -> None:
     processor = result(memory_metric=RESIDENT)  # the card was pretended: its time is not the card's
     assert measurement("a/b", chosen, processor, steps(1, 10)) is None
