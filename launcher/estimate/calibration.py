@@ -1,7 +1,7 @@
 """Estimates shifted towards what finished runs measured. Pure: measurements in, factors out.
 
 Of each run there is a ratio, measured / estimated without calibration, for memory and one for the
-training time of a token. On their logarithms y, by card and strategy,
+training time of a token. On their logarithms y, by card, number of cards and strategy,
 
     y of a run ~ N(y of the card, within²)    y of the card ~ N(0, between²)    k = within²/between²
 

@@ -89,7 +89,7 @@ CUDA_CONTEXTS = {
 }
 # Assumption: no architecture without a report takes more than those with one.
 CUDA_CONTEXT_BYTES = max(CUDA_CONTEXTS.values())
-# The CPU that benchmarks/cpu_rate.py ran on (docs/LOG.md); NVML has no name for it.
+# The CPU that benchmarks/cpu_rate.py ran on (docs/LOG.md). Its kernel named no model.
 MEASURED_CPU = "AMD EPYC"
 
 
@@ -101,8 +101,10 @@ class Evidence(Struct, frozen=True):
 def evidence(device: Device) -> Evidence:
     """What is known of this device's speed."""
     if device.kind == "cpu":
-        if device.name.startswith(MEASURED_CPU):
+        if device.name == MEASURED_CPU:
             return Evidence("measured", "benchmarks/cpu_rate.py on a CPU of that name")
+        if device.name.startswith(f"{MEASURED_CPU} "):
+            return Evidence("foreign data", f"an {MEASURED_CPU} whose model was not recorded")
         return Evidence("unmeasured", f"from {MEASURED_CPU}'s cores")
     if device.name in MEASURED:
         return Evidence("measured", f"docs/measured/{device.name}.csv")

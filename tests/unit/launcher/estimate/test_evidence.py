@@ -12,7 +12,7 @@ from launcher.estimate.evidence import FOREIGN, MEASURED, evidence
 from launcher.estimate.hours import step_seconds
 from launcher.estimate.shapes import shape_of
 from launcher.types import Device
-from tests.unit.launcher.estimate.test_estimate import QWEN_7B, RTX_4090, spec_for
+from tests.unit.launcher.estimate.test_estimate import CPU, QWEN_7B, RTX_4090, spec_for
 
 ROOT = Path(__file__).parents[4]
 
@@ -45,6 +45,19 @@ def test_every_card_has_a_status(card: str) -> None:
     found = evidence(msgspec.structs.replace(RTX_4090, name=card))
     assert found.status in ("measured", "foreign data", "unmeasured")
     assert found.source
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("AMD EPYC", "measured"),
+        ("AMD EPYC 7B13 64-Core Processor", "foreign data"),
+        ("AMD EPYC 9654 96-Core Processor", "foreign data"),
+        ("Intel(R) Xeon(R) Processor", "unmeasured"),
+    ],
+)
+def test_one_measured_cpu_is_not_all_of_its_family(name: str, status: str) -> None:
+    assert evidence(msgspec.structs.replace(CPU, name=name)).status == status
 
 
 def test_an_unmeasured_card_has_wider_hours() -> None:
