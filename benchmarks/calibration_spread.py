@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from benchmarks.published import SHAPES, card_of, expressible, rows, spec_of
 from benchmarks.vram_residuals import compare, group_of
-from launcher.estimate.hours import step_seconds
+from launcher.estimate.passes import step_seconds
 
 Groups = dict[tuple[str, str, str], list[float]]
 

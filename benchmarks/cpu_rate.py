@@ -1,4 +1,4 @@
-"""How fast one CPU core trains: the source of the CPU constants in launcher/estimate/hours.py.
+"""How fast one CPU core trains: the source of the CPU constants in launcher/estimate/passes.py.
 
 Run with the training environment's interpreter, on an idle machine:
     OMP_NUM_THREADS=1 python benchmarks/cpu_rate.py

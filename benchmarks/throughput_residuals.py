@@ -7,7 +7,7 @@ out.
 
 from benchmarks.published import SHAPES, card_of, expressible, rows, spec_of
 from launcher.estimate.evidence import PUBLISHED
-from launcher.estimate.hours import flops_per_token, micro_batch, step_seconds
+from launcher.estimate.passes import flops_per_token, micro_batch, step_seconds
 
 
 def main() -> None:

@@ -18,10 +18,11 @@ from jobs.spec import (
 )
 from launcher.catalog import priced
 from launcher.errors import BadInput
-from launcher.estimate import estimate, hours, inference, renting, vram, weights
+from launcher.estimate import estimate, hours, inference, passes, renting, vram, weights
 from launcher.estimate.batch import batch_of
 from launcher.estimate.evidence import PUBLISHED
 from launcher.estimate.shapes import embedded_config, from_config, shape_of
+from launcher.estimate.spans import Span
 from launcher.estimate.tensors import ModelShape, Tensor, Window
 from launcher.estimate.work import work_of
 from launcher.types import GIB, DataFacts, Device, MemoryTerm, Offer
@@ -215,7 +216,7 @@ def test_experts_that_are_not_passed_take_memory_and_no_time() -> None:
     shape = shape_for(EXPERTS)
     spec = on_attention(spec_for(EXPERTS, "lora"))
     alike = msgspec.structs.replace(shape, experts_per_token=shape.experts)
-    flops = [hours.flops_per_token(s, spec, seen=0) for s in (shape, alike)]
+    flops = [passes.flops_per_token(s, spec, seen=0) for s in (shape, alike)]
     work = 6 * (shape.active_parameters + shape.head_parameters)
     assert flops[0] == pytest.approx(work, rel=0.02)
     assert flops[1] > 8 * flops[0]
@@ -227,10 +228,10 @@ def test_adapters_on_experts_are_merged_at_every_step() -> None:
     shape = shape_for(EXPERTS)
     plain = on_attention(spec_for(EXPERTS, "lora"), dropout=0.0)
     merged = msgspec.structs.replace(plain, lora=Lora(dropout=0.0))
-    assert hours.merge_flops(shape, plain) == 0
+    assert passes.merge_flops(shape, plain) == 0
     # twice the whole stacks' product of rank 16 (down) and 32 (gate and up), four times over
     up, down = (t.parameters for t in shape.tensors() if t.kind == "experts")
-    assert hours.merge_flops(shape, merged) == 4 * 2 * 16 * (2 * up + down)
+    assert passes.merge_flops(shape, merged) == 4 * 2 * 16 * (2 * up + down)
     works = [
         terms_of(vram.memory(shape, s, RTX_4090))["one layer at work"] for s in (plain, merged)
     ]
@@ -251,7 +252,7 @@ def test_attention_without_a_kernel_grows_with_the_square_of_the_length() -> Non
     spec = spec_for("google/gemma-2-9b", "lora", packing=False)
     fused = msgspec.structs.replace(shape_for("google/gemma-2-9b"), attention="fused")
     slow, fast = (
-        hours.step_seconds(s, spec, RTX_4090, 2048).expected
+        passes.step_seconds(s, spec, RTX_4090, 2048).expected
         for s in (shape_for("google/gemma-2-9b"), fused)
     )
     assert slow > 1.1 * fast
@@ -265,7 +266,7 @@ def test_unpacked_rows_see_themselves_alone(model_id: str, card: Device) -> None
     rows = {"packing": False, "micro_batch": 8, "effective_batch": 8}
     dtype = "fp32" if card.kind == "cpu" else "bf16"
     short, long = (
-        hours.step_seconds(
+        passes.step_seconds(
             shape_for(model_id),
             spec_for(model_id, "lora", dtype, seq_len=seq_len, **rows),
             card,
@@ -282,12 +283,12 @@ def test_padding_s_mask_lets_no_kernel_skip_the_future() -> None:
         spec_for(QWEN_7B, "lora", packing=False, micro_batch=rows, effective_batch=8)
         for rows in (1, 8)
     )
-    assert hours.micro_batch(shape, alone, 512).seen == 256
-    assert hours.micro_batch(shape, beside, 8 * 512).seen == 512
-    assert hours.micro_batch(shape, beside, 8 * 512, padded=False).seen == 256
-    assert hours.micro_batch(shape, spec_for(QWEN_7B), 2048).seen == 2048  # packed
+    assert passes.micro_batch(shape, alone, 512).seen == 256
+    assert passes.micro_batch(shape, beside, 8 * 512).seen == 512
+    assert passes.micro_batch(shape, beside, 8 * 512, padded=False).seen == 256
+    assert passes.micro_batch(shape, spec_for(QWEN_7B), 2048).seen == 2048  # packed
     gemma = shape_for("google/gemma-2-9b-it")
-    assert hours.micro_batch(gemma, alone, 512).seen == 512
+    assert passes.micro_batch(gemma, alone, 512).seen == 512
 
 
 def test_the_new_falcon_caches_keys_for_all_heads() -> None:
@@ -458,7 +459,7 @@ def test_a_forward_pass_takes_as_long_with_checkpoints_as_without(
 def test_a_forward_pass_is_two_flops_a_weight() -> None:
     shape = shape_for(QWEN_7B)
     spec = msgspec.structs.replace(spec_for(QWEN_7B, "lora"), lora=Lora(r=1, targets=("k_proj",)))
-    flops = hours.forward_flops_per_token(shape, spec, seen=0)
+    flops = passes.forward_flops_per_token(shape, spec, seen=0)
     assert flops == pytest.approx(2 * (shape.parameters - 152_064 * 3584), rel=1e-3)
 
 
@@ -466,9 +467,9 @@ def test_a_forward_pass_is_the_rest_of_a_step_without_its_gradients() -> None:
     shape = shape_for(QWEN_7B)
     for packing in (True, False):
         spec = spec_for(QWEN_7B, packing=packing)
-        rows = hours.micro_batch(shape, spec, 2048)
-        forward = hours.forward_seconds(shape, spec, RTX_4090, rows).expected
-        step = hours.step_seconds(shape, spec, RTX_4090, 2048).expected
+        rows = passes.micro_batch(shape, spec, 2048)
+        forward = passes.forward_seconds(shape, spec, RTX_4090, rows).expected
+        step = passes.step_seconds(shape, spec, RTX_4090, 2048).expected
         assert 0.3 * step < forward < 0.35 * step  # two of six, with checkpoints
 
 
@@ -477,7 +478,7 @@ def test_long_questions_take_at_least_their_forward_pass(golden: int) -> None:
     spec = msgspec.structs.replace(spec_for(QWEN_7B, "lora"), eval=ResolvedEvaluation(batch=8))
     shape, card = shape_for(QWEN_7B), priced.device("A100-80GB")
 
-    def took(characters: int) -> hours.Span:
+    def took(characters: int) -> Span:
         facts = msgspec.structs.replace(
             FACTS, validation_characters=100 * characters, golden_rows=golden
         )
@@ -486,7 +487,7 @@ def test_long_questions_take_at_least_their_forward_pass(golden: int) -> None:
     asked = golden or 100
     tokens = 16_000 * FACTS.tokens_per_character
     flops = 2 * shape.active_parameters * tokens * asked
-    at_least = 2 * flops / hours.peak_flops(spec, card)  # base and tuned
+    at_least = 2 * flops / passes.peak_flops(spec, card)  # base and tuned
     short, long = took(8_000), took(24_000)  # both are cut for the loss
     assert all(more - less > at_least for less, more in zip(short, long, strict=True))
 
@@ -496,7 +497,7 @@ def test_a_word_takes_longer_behind_a_long_question() -> None:
     spec = spec_for(QWEN_7B, "lora")
     cache = 2 * 28 * 4 * 128 * 2 * 32_768  # layers, heads, their width, bytes, tokens
     none, long = (
-        hours.answer_seconds(shape, spec, card, 16, context).high for context in (0, 32_768)
+        passes.answer_seconds(shape, spec, card, 16, context).high for context in (0, 32_768)
     )
     assert long - none > 16 * cache / (card.bandwidth_gb_s * 1e9)
 
@@ -506,7 +507,7 @@ def test_layers_that_slide_cache_their_window_alone() -> None:
     spec = spec_for("google/gemma-3-12b-it", "lora")
     whole = msgspec.structs.replace(shape, window=None)
     slides, sees_all = (
-        hours.answer_seconds(s, spec, card, 16, 32_768).high for s in (shape, whole)
+        passes.answer_seconds(s, spec, card, 16, 32_768).high for s in (shape, whole)
     )
     assert slides < sees_all
 
@@ -531,7 +532,7 @@ def test_fitting_the_head_passes_training_rows_forward() -> None:
 def test_frozen_flops_are_six_per_weight_with_checkpointing() -> None:
     shape = shape_for(QWEN_7B)
     spec = msgspec.structs.replace(spec_for(QWEN_7B, "lora"), lora=Lora(r=1, targets=("k_proj",)))
-    flops = hours.flops_per_token(shape, spec, seen=0)
+    flops = passes.flops_per_token(shape, spec, seen=0)
     assert flops == pytest.approx(6 * (shape.parameters - 152_064 * 3584), rel=1e-3)
 
 
@@ -556,7 +557,7 @@ def test_a_better_card_takes_less_time(
 def lora_step(card: str, dtype: str, **train: object) -> float:
     spec = spec_for(QWEN_7B, "lora", **train)
     spec = msgspec.structs.replace(spec, dtype=msgspec.convert(dtype, Dtype))
-    return hours.step_seconds(shape_for(QWEN_7B), spec, priced.device(card), 2048).expected
+    return passes.step_seconds(shape_for(QWEN_7B), spec, priced.device(card), 2048).expected
 
 
 @pytest.mark.parametrize(
@@ -581,7 +582,7 @@ def test_a_card_of_unknown_fp32_rate_is_not_taken_for_a_fast_one() -> None:
     spec = msgspec.structs.replace(spec_for(QWEN_7B, "lora"), dtype="fp32")
     known = priced.device("A100-80GB")
     unknown = msgspec.structs.replace(known, fp32_tflops=0.0)
-    steps = [hours.step_seconds(shape_for(QWEN_7B), spec, d, 2048).low for d in (known, unknown)]
+    steps = [passes.step_seconds(shape_for(QWEN_7B), spec, d, 2048).low for d in (known, unknown)]
     assert steps[1] > steps[0]
 
 
@@ -589,7 +590,7 @@ def test_wider_weights_take_longer_to_read_for_each_word() -> None:
     def word(strategy: str, dtype: str) -> float:
         spec = spec_for(QWEN_7B, strategy)
         spec = msgspec.structs.replace(spec, dtype=msgspec.convert(dtype, Dtype))
-        return hours.answer_seconds(shape_for(QWEN_7B), spec, priced.device("L4"), 1).expected
+        return passes.answer_seconds(shape_for(QWEN_7B), spec, priced.device("L4"), 1).expected
 
     narrow, wide, full = word("lora", "bf16"), word("lora", "fp32"), word("full", "bf16")
     assert wide == full == pytest.approx(2 * narrow, rel=0.01)
@@ -600,14 +601,14 @@ def test_nf4_costs_time_on_both_kinds_of_device() -> None:
         spec = spec_for("Qwen/Qwen2.5-1.5B", dtype=dtype)
         plain = msgspec.structs.replace(spec, strategy="lora", quantization=None)
         shape = shape_for("Qwen/Qwen2.5-1.5B")
-        quantised, whole = (hours.step_seconds(shape, s, device, 512) for s in (spec, plain))
+        quantised, whole = (passes.step_seconds(shape, s, device, 512) for s in (spec, plain))
         assert quantised.expected > whole.expected
 
 
 def test_small_models_wait_for_their_launches() -> None:
     shape = shape_for("HuggingFaceTB/SmolLM2-135M")
     spec = spec_for("HuggingFaceTB/SmolLM2-135M", "lora")
-    one, two = (hours.step_seconds(shape, spec, RTX_4090, n).expected for n in (32, 64))
+    one, two = (passes.step_seconds(shape, spec, RTX_4090, n).expected for n in (32, 64))
     assert one == two == pytest.approx(30 * PUBLISHED.launch_seconds_per_layer.expected)
 
 

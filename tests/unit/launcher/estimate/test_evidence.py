@@ -9,7 +9,7 @@ import pytest
 from benchmarks.published import expressible, rows
 from launcher.catalog.gpus import GPUS, find
 from launcher.estimate.evidence import FOREIGN, MEASURED, evidence
-from launcher.estimate.hours import step_seconds
+from launcher.estimate.passes import step_seconds
 from launcher.estimate.shapes import shape_of
 from launcher.types import Device
 from tests.unit.launcher.estimate.test_estimate import CPU, QWEN_7B, RTX_4090, spec_for
