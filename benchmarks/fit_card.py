@@ -32,7 +32,7 @@ from launcher.estimate.evidence import (
     Rates,
     overheads,
 )
-from launcher.estimate.hours import step_seconds
+from launcher.estimate.passes import step_seconds
 from launcher.estimate.shapes import from_config
 from launcher.estimate.spans import Span
 from launcher.estimate.tensors import ModelShape

@@ -5,9 +5,9 @@
 
 Random weights at real shapes, so that nothing is downloaded. Each model has a process of its own,
 which trains every case for a few steps with the job's trainer, settings and adapters, on rows of
-exactly `seq_len` random tokens. A row is appended to <folder>/<card>.csv as soon as it is measured;
-what stands there is not measured again, so that it may be broken off at any time. What by our own
-estimate needs twice the card is left out.
+`seq_len` random tokens, or up to 31 fewer where a batch is to be padded. A row is appended to
+<folder>/<card>.csv as soon as it is measured; what stands there is not measured again, so that it
+may be broken off at any time. What by our own estimate needs twice the card is left out.
 
 `--as-card GB` then lets torch reserve only what such a card would have (usable memory less the CUDA
 context) and holds the verdict against what happens: what fits by our upper bound must run; what is

@@ -94,13 +94,15 @@ def quantise(model: Any, job: ResolvedSpec, place: torch.device) -> None:
 
 
 def rows_of(job: ResolvedSpec, vocabulary: int, steps: int) -> Dataset:
-    """Full rows, enough for all steps."""
-    count = steps * job.train.micro_batch
-    ids = torch.randint(0, vocabulary, (count, job.train.seq_len)).tolist()
+    """Enough for all steps: the first is full, packed ones all are; else each is a token shorter,
+    so that a batch is padded and masked as people's are."""
+    count, full = steps * job.train.micro_batch, job.train.seq_len
+    shorter = 0 if job.train.packing or job.train.micro_batch == 1 else 1
+    ids = [torch.randint(0, vocabulary, (full - i * shorter,)).tolist() for i in range(count)]
     if job.regression is None:
         return Dataset.from_dict({"input_ids": ids, "labels": ids})
     scores = torch.rand(count, len(job.regression.dimensions)).tolist()
-    mask = [[1] * job.train.seq_len] * count
+    mask = [[1] * len(row) for row in ids]
     return Dataset.from_dict({"input_ids": ids, "attention_mask": mask, "labels": scores})
 
 

@@ -45,7 +45,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                     allocated_bytes=int(row.tensors() * noise.uniform(0.995, 1.005)),
                     reserved_bytes=int(reserved * noise.uniform(0.99, 1.01)),
                     context_bytes=480 * MIB,
-                    step_seconds=row.estimated(TRUE.rates).expected * noise.uniform(0.94, 1.06),
+                    step_seconds=row.estimated(TRUE.rates).expected * noise.uniform(0.97, 1.03),
                 )
                 append(path, row_of(CARD, case, tokens, found if ran else Measured(found.outcome)))
     monkeypatch.delitem(MEASURED, NAME)
