@@ -28,7 +28,7 @@ from launcher.planning.canary import (
     require_affordable,
 )
 from launcher.planning.selection import asked_for, in_regions, require_known
-from launcher.plans import compare, listed, new_run_id, plan, plan_rung
+from launcher.plans import compare, estimated, listed, new_run_id, plan, plan_rung, require_fit
 from launcher.preflight import checks, require_licence, require_publishable
 from launcher.running import budgets, climbs, portfolios
 from launcher.running.adopting import adopt
@@ -53,6 +53,7 @@ __all__ = [
     "checks",
     "collect",
     "compare",
+    "estimated",
     "exists",
     "follow",
     "guard",
@@ -67,6 +68,7 @@ __all__ = [
     "publish",
     "ready",
     "require_choice",
+    "require_fit",
     "require_licence",
     "require_publishable",
     "resume",

@@ -15,7 +15,7 @@ from msgspec import Struct
 from jobs.spec import JobSpec, ResolvedSpec, Strategy
 from launcher.catalog.merge import age_days
 from launcher.catalog.priced import TERMS
-from launcher.catalog.providers import CLUSTERS, LOCAL, display_name
+from launcher.catalog.providers import CLUSTERS, LOCAL, NOBODY, display_name
 from launcher.errors import BadInput
 from launcher.estimate import estimate as real_estimate
 from launcher.estimate.shapes import ModelShape
@@ -105,7 +105,7 @@ def plan(
             return spec
 
         def estimated(one: ResolvedSpec) -> Estimate:
-            return estimator(one, shape, data, offer)
+            return estimator(one, shape, data, _as_here(offer))
 
         card = (offer.device, offer.count, strategy)
         if card in known:  # the same one elsewhere: what differs lies around the job
@@ -141,6 +141,13 @@ def plan(
         settings=settings,
         warnings=(*warnings, *_warnings(candidates, budget, today)),
     )
+
+
+def _as_here(offer: Offer) -> Offer:
+    """What nobody offers is estimated as if it stood here: without the hours of renting it."""
+    if offer.provider != NOBODY:
+        return offer
+    return msgspec.structs.replace(offer, provider=LOCAL)
 
 
 def _asked_by(key: str, recipe: str, settings: Iterable[Setting]) -> str:
@@ -212,7 +219,8 @@ def _judge(
     """`unasked`: why an offer is left out that --on or --gpu leaves out."""
     offer = kind.cheapest
     if isinstance(settled, str):
-        return _Judged(_inexpressible(kind, f"{strategy}: {settled}"), NO_DEVICE)
+        rank = NO_DEVICE if asked_for(offer, budget) else NOT_ASKED_FOR
+        return _Judged(_inexpressible(kind, f"{strategy}: {settled}"), rank)
     estimate = settled.taken.estimate
     try:
         expected, worst = expected_and_worst(offer, estimate, today, to_bucket=budget.to_bucket)

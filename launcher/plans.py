@@ -13,7 +13,7 @@ from launcher import paths, planner, recipes
 from launcher.catalog import enabled, merge
 from launcher.catalog.local import Survey, survey
 from launcher.catalog.priced import Listing
-from launcher.errors import BadInput, OutsideFailed, one_line
+from launcher.errors import BadInput, NothingFits, OutsideFailed, one_line
 from launcher.estimate import estimate, shapes
 from launcher.estimate.calibration import calibrate
 from launcher.executors.environment import PYTHON_VARIABLE
@@ -31,6 +31,9 @@ from launcher.ladder import job_of, ladder
 from launcher.ledger import measurements
 from launcher.paths import is_remote
 from launcher.planner import Estimator
+from launcher.planning.refusals import answer_of, fits
+from launcher.planning.selection import nobody_has
+from launcher.planning.unpriced import unpriced
 from launcher.planning.ways_out import Replan, ways_out
 from launcher.running.runs import DEFAULT_STORE
 from launcher.times import stamp
@@ -79,10 +82,15 @@ def plan(
             ways_out=ways_out(made, planned, fixed),
             ladder=None if fixed else ladder(made, request.escalation, planned),
         )
+    _require_rerun(request, made)
+    return made
+
+
+def _require_rerun(request: recipes.Request, made: Plan) -> None:
+    """What is gone on from, or rerun exactly, can be."""
     continuing.require_continuable(made)
     if request.exact is not None:
         _require_same(request.exact, made)
-    return made
 
 
 def require_run_id(run_id: str) -> None:
@@ -90,12 +98,30 @@ def require_run_id(run_id: str) -> None:
         raise BadInput(f"--run-id {run_id}: expected letters, digits, - and _, 64 at most")
 
 
-def compare(recipe: str | None, flags: recipes.Flags, *, now: datetime) -> tuple[Plan, ...]:
-    """The same job planned under each strategy, QLoRA first. Raises as `plan` does."""
+def estimated(recipe: str | None, flags: recipes.Flags, *, now: datetime) -> Plan:
+    """A plan to be read, not submitted: a card that --gpu names and nobody offers is in it, turned
+    down, with its memory and hours. Raises as `plan` does."""
     request = _request(recipe, flags, now)
-    planned = _planning(request, None, now)
+    made = _planning(request, None, now, with_unpriced=True)(request.job, request.budget)
+    _require_rerun(request, made)
+    return made
+
+
+def compare(recipe: str | None, flags: recipes.Flags, *, now: datetime) -> tuple[Plan, ...]:
+    """The same job `estimated` under each strategy, QLoRA first."""
+    request = _request(recipe, flags, now)
+    planned = _planning(request, None, now, with_unpriced=True)
     jobs = [msgspec.structs.replace(request.job, strategy=strategy) for strategy in COMPARED]
     return tuple(planned(job, request.budget) for job in jobs)
+
+
+def require_fit(plans: Sequence[Plan]) -> None:
+    """Raises NothingFits where none of these has what was asked for and holds every limit."""
+    answers = [(answer_of(made), made.budget) for made in plans]
+    if any(fits(answer, budget) for answer, budget in answers if answer is not None):
+        return
+    reasons = [answer.reason if answer else nobody_has(budget) for answer, budget in answers]
+    raise NothingFits(f"nothing fits: {reasons[0]}")
 
 
 def _request(recipe: str | None, flags: recipes.Flags, now: datetime) -> recipes.Request:
@@ -204,7 +230,12 @@ def _nowhere(made: Plan, why: str) -> Plan:
 
 
 def _planning(
-    request: recipes.Request, run_id: str | None, now: datetime, least_bytes: int = 0
+    request: recipes.Request,
+    run_id: str | None,
+    now: datetime,
+    least_bytes: int = 0,
+    *,
+    with_unpriced: bool = False,
 ) -> Replan:
     """A planner for this request's model and data on today's offers, for any job and budget."""
     data = _scanned(request, now)
@@ -228,6 +259,7 @@ def _planning(
     run_id = run_id or new_run_id(job.name, now)
 
     def planned(job: JobSpec, budget: Budget, among: Sequence[Offer] = ()) -> Plan:
+        more = unpriced(found, budget, stamp(now)[:10]) if with_unpriced else ()
         of_rows = (*data.warnings, *lengths.warnings_of(job, data))
         return planner.plan(
             job,
@@ -235,7 +267,7 @@ def _planning(
             shape,
             model,
             data,
-            among or found,
+            among or (*found, *more),
             run_id=run_id,
             created_at=stamp(now),
             recipe=request.recipe,

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.types import MIB
+from launcher.types import GIB, MIB, Device
 
 _CPUINFO_BYTES = 4096  # the first core's entry is enough; the file has one for each core
 
@@ -142,10 +142,30 @@ MPS_SHARE = (2, 3)
 # its memory rate. Every later chip is faster; taking all for an M1 is an assumption on the slow
 # side until one is measured.
 M1_TFLOPS, M1_GB_S = 2.6, 68.0
+M1_GB = (8, 16)  # of unified memory, as the M1 was sold: the same press release
+RATED = "rated as an M1"
 
 
 def is_apple_silicon(system: str, machine: str) -> bool:
     return system == "Darwin" and machine == "arm64"
+
+
+def mps_device(name: str, total_bytes: int) -> Device:
+    """A Mac's GPU with so much unified memory."""
+    return Device(
+        kind="mps",
+        name=name,
+        usable_bytes=mps_bytes(total_bytes),
+        total_bytes=total_bytes,
+        dense_16bit_tflops=M1_TFLOPS,
+        fp32_tflops=M1_TFLOPS,
+        bandwidth_gb_s=M1_GB_S,
+    )
+
+
+def m1_devices() -> list[Device]:
+    """The Macs that a machine without Metal can be asked about."""
+    return [mps_device(f"M1, {size} GB", size * GIB) for size in M1_GB]
 
 
 def mps_bytes(total_bytes: int) -> int:

@@ -103,16 +103,8 @@ def _apple(system: str, machine: str) -> list[_Found]:
     if not host.is_apple_silicon(system, machine):
         return []
     _, total = host.available_bytes(_ROOT)
-    device = Device(
-        kind="mps",
-        name="Apple GPU",
-        usable_bytes=host.mps_bytes(total),
-        total_bytes=total,
-        dense_16bit_tflops=host.M1_TFLOPS,
-        fp32_tflops=host.M1_TFLOPS,
-        bandwidth_gb_s=host.M1_GB_S,
-    )
-    return [_Found(instance="mps", device=device, source="unified memory", note="rated as an M1")]
+    device = host.mps_device("Apple GPU", total)
+    return [_Found(instance="mps", device=device, source="unified memory", note=host.RATED)]
 
 
 # --- NVIDIA ---------------------------------------------------------------------------------

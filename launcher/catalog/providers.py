@@ -186,6 +186,8 @@ PROVIDERS: dict[str, Provider] = {
 }
 
 LOCAL = "local"
+# Whose the cards are that no list offers (planning/unpriced.py). Nothing is ever chosen of it.
+NOBODY = "nobody"
 # Those without a price list, and what enables them: what they have is asked of them when they are
 # (`launch offers --refresh`), and their hours cost what their owner says.
 CLUSTERS = {

@@ -33,13 +33,15 @@ def estimate(
 ) -> None:
     """Every term of memory, time and dollars for a job, and which offers hold it.
 
-    Without data, 1,000 rows of full length are assumed.
+    Without data, 1,000 rows of full length are assumed. --gpu may name any known card, and mps: one
+    that nobody offers is estimated without a price. Exit code 3: nothing fits.
     """
     from launcher import api
     from launcher.display.comparison import comparison_text
-    from launcher.display.estimates import estimate_text
+    from launcher.display.estimates import estimate_json, estimate_text
     from launcher.display.plans import offers_table
     from launcher.errors import BadInput
+    from launcher.planning.refusals import answer_of
 
     given |= {"rows": rows or ASSUMED_ROWS, "rows_given": rows is not None}
     named = {"train.seq_len": seq_len, "train.micro_batch": micro_batch, "lora.r": rank}
@@ -49,19 +51,19 @@ def estimate(
             raise BadInput("--compare lays every strategy side by side: leave --strategy away")
         plans = api.compare(recipe, flags(given), now=api.utc_now())
         if as_json:
-            write_json({"plans": plans})
+            write_json({"plans": [estimate_json(plan) for plan in plans]})
         else:
             click.echo(comparison_text(plans), nl=False)
+        api.require_fit(plans)
         return
-    made = api.plan(recipe, flags(given), now=api.utc_now(), advise=False)
-    judged = [c for c in made.candidates if c.estimate is not None]
+    made = api.estimated(recipe, flags(given), now=api.utc_now())
+    answer = answer_of(made)
     if as_json:
-        write_json(made)
-    elif judged:
-        click.echo(estimate_text(made, judged[0]))
+        write_json(estimate_json(made))
+    elif answer is not None and answer.estimate is not None:
+        click.echo(estimate_text(made, answer))
         click.echo(offers_table(made), nl=False)
-    else:
-        api.require_choice(made)
+    api.require_fit([made])
 
 
 @click.command()

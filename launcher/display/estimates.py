@@ -1,10 +1,42 @@
 """Every term of one estimate, for people."""
 
+from typing import Any
+
+import msgspec
+
+from launcher.catalog.providers import NOBODY
 from launcher.display.tables import table
 from launcher.display.warnings import warning_lines
 from launcher.planning.refusals import gib
-from launcher.types import GIB, Candidate, Estimate, Plan
+from launcher.types import GIB, Candidate, Device, Estimate, Plan
 from results.receipt import duration
+
+_MONEY = ("expected_microusd", "worst_microusd")
+
+
+def estimate_json(plan: Plan) -> dict[str, Any]:
+    """The plan, with the sums that people are shown; what has no price has none here either."""
+    found: dict[str, Any] = msgspec.to_builtins(plan)
+    for shown, candidate in zip(found["candidates"], plan.candidates, strict=True):
+        if candidate.offer.provider == NOBODY:
+            shown |= dict.fromkeys(_MONEY)
+            shown["offer"]["microusd_per_hour"] = None
+        if candidate.estimate is not None:
+            shown["estimate"] |= _figures(candidate.estimate, candidate.offer.device)
+    return found
+
+
+def _figures(estimate: Estimate, device: Device) -> dict[str, float | None]:
+    """torch counts on CUDA alone; `memory_free_bytes` is below 0 where the bound is too much."""
+    counted = device.kind == "cuda"
+    return {
+        "memory_allocated_bytes": estimate.memory_allocated_bytes if counted else None,
+        "memory_reserved_bytes": estimate.memory_reserved_bytes if counted else None,
+        "memory_free_bytes": device.usable_bytes - estimate.memory_upper_bytes,
+        "hours_low": estimate.hours_low,
+        "hours_expected": estimate.hours_expected,
+        "hours_high": estimate.hours_high,
+    }
 
 
 def estimate_text(plan: Plan, candidate: Candidate) -> str:
@@ -12,7 +44,8 @@ def estimate_text(plan: Plan, candidate: Candidate) -> str:
     estimate = candidate.estimate
     if estimate is None:
         return f"{candidate.offer.device.name}: {candidate.reason}\n"
-    name = candidate.offer.device.name
+    offer = candidate.offer
+    name = f"{offer.count}× {offer.device.name}" if offer.count > 1 else offer.device.name
     memory = [["memory", "bytes", "GiB", "why"]]
     memory += [[t.name, f"{t.bytes:,}", f"{t.bytes / GIB:.2f}", t.why] for t in estimate.memory]
     memory += [

@@ -1,6 +1,7 @@
 """A plan for people: the offers' table, the choice and what it rests on."""
 
 from jobs.spec import ResolvedSpec
+from launcher.catalog.providers import NOBODY
 from launcher.display.estimates import signed
 from launcher.display.tables import count, table
 from launcher.display.warnings import warning_lines
@@ -48,9 +49,11 @@ def candidate_row(c: Candidate) -> list[str]:
     left += [count + offer.device.name, c.spec.strategy if c.spec is not None else ""]
     left.append(micro_batch(c.spec) if c.spec is not None else "")
     if estimate is None:
-        return [*left, "", gib(usable), *[""] * 6, offer.as_of, c.reason]
+        as_of = offer.as_of if offer.provider != NOBODY else ""
+        return [*left, "", gib(usable), *[""] * 6, as_of, c.reason]
     need = estimate.memory_upper_bytes
     share = f"{need / usable:.0%}" if usable else ""
+    price = [dollars(c.expected_microusd), usd(c.worst_microusd), offer.as_of]
     return [
         *left,
         gib(need),
@@ -59,9 +62,7 @@ def candidate_row(c: Candidate) -> list[str]:
         duration(estimate.hours_expected),
         duration(estimate.hours_high),
         estimate.speed,
-        dollars(c.expected_microusd),
-        usd(c.worst_microusd),
-        offer.as_of,
+        *(price if offer.provider != NOBODY else [""] * 3),
         c.reason,
     ]
 

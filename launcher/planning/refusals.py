@@ -2,13 +2,14 @@
 
 from msgspec import Struct
 
-from launcher.catalog.providers import IMAGES_NEED, LOCAL, TO_ENABLE, display_name
-from launcher.types import GIB, MICROUSD, Budget, Estimate, Offer
+from launcher.catalog.providers import IMAGES_NEED, LOCAL, NOBODY, TO_ENABLE, display_name
+from launcher.planning.selection import asked_for, nobody_has
+from launcher.types import GIB, MICROUSD, Budget, Candidate, Estimate, Offer, Plan
 from results.receipt import duration
 
 # The rank of a refusal groups the rejected: what a flag can change stands first.
-OVER_COST, OVER_HOURS, NO_MEMORY, NO_DEVICE, NO_SPOT = range(5)
-NO_IMAGE, NOT_ENABLED, NO_EXECUTOR, NOT_ASKED_FOR = range(5, 9)
+OVER_COST, OVER_HOURS, NO_OFFER, NO_MEMORY, NO_DEVICE, NO_SPOT = range(6)
+NO_IMAGE, NOT_ENABLED, NO_EXECUTOR, NOT_ASKED_FOR = range(6, 10)
 
 
 class Refusal(Struct, frozen=True):
@@ -18,6 +19,8 @@ class Refusal(Struct, frozen=True):
 
 def blocked(offer: Offer, estimate: Estimate, budget: Budget) -> Refusal | None:
     """What no higher limit can change: provisioning, image, spot and memory."""
+    if offer.provider == NOBODY:
+        return _not_offered(offer, estimate, budget)
     if offer.executor is None:
         return Refusal(NO_EXECUTOR, offer.note or "no executor can provision it")
     if offer.enabled is False:
@@ -32,11 +35,46 @@ def blocked(offer: Offer, estimate: Estimate, budget: Budget) -> Refusal | None:
     if offer.spot and offer.interruptions_per_hour is None:
         where = display_name(offer.provider)
         return Refusal(NO_SPOT, f"how often {where} takes spot machines back is not known")
+    return _no_room(offer, estimate)
+
+
+def _no_room(offer: Offer, estimate: Estimate) -> Refusal | None:
     need, usable = estimate.memory_upper_bytes, offer.device.usable_bytes
-    if need > usable:
-        word = "free" if offer.provider == LOCAL else "usable"
-        return Refusal(NO_MEMORY, f"needs {gib(need)} GiB, {gib(usable)} {word}")
-    return None
+    if need <= usable:
+        return None
+    word = "free" if offer.provider == LOCAL else "usable"
+    return Refusal(NO_MEMORY, f"needs {gib(need)} GiB, {gib(usable)} {word}")
+
+
+def _not_offered(offer: Offer, estimate: Estimate, budget: Budget) -> Refusal:
+    """What nobody offers is never taken; what else is in its way is said first."""
+    found = _no_room(offer, estimate) or over_limit(offer, estimate, 0, budget)
+    found = found or Refusal(NO_OFFER, "holds it")
+    return Refusal(found.rank, f"{found.reason}; {nobody_has(budget)}, so it has no price")
+
+
+def holds(candidate: Candidate) -> bool:
+    """Whether its memory does, whatever else is in its way."""
+    found = candidate.estimate
+    usable = candidate.offer.device.usable_bytes
+    return found is not None and found.memory_upper_bytes <= usable
+
+
+def fits(candidate: Candidate, budget: Budget) -> bool:
+    """Whether it holds memory and limits: what nobody offers may, and is no more for that."""
+    if candidate.verdict != "rejected":
+        return True
+    if candidate.offer.provider != NOBODY or candidate.estimate is None:
+        return False
+    return holds(candidate) and candidate.estimate.hours_high <= budget.max_hours
+
+
+def answer_of(plan: Plan) -> Candidate | None:
+    """What an estimate shows of a plan: the best that was asked for, or its nearest miss; what was
+    not asked for never."""
+    asked = [c for c in plan.candidates if asked_for(c.offer, plan.budget)]
+    estimated = [c for c in asked if c.estimate is not None]
+    return next(iter((*estimated, *asked)), None)
 
 
 def over_limit(offer: Offer, estimate: Estimate, worst: int, budget: Budget) -> Refusal | None:

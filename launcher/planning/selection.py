@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from launcher.catalog.gpus import cards_called, require_cards
 from launcher.catalog.merge import covers
 from launcher.catalog.priced import ANYWHERE
-from launcher.catalog.providers import CLUSTERS, LOCAL, PROVIDERS, display_name
+from launcher.catalog.providers import CLUSTERS, LOCAL, NOBODY, PROVIDERS, display_name
 from launcher.errors import BadInput
 from launcher.nearest import nearest
 from launcher.types import Budget, Offer
@@ -33,8 +33,9 @@ def on_providers(names: Sequence[str], offer: Offer) -> bool:
 
 
 def asked_for(offer: Offer, budget: Budget) -> bool:
-    """Whether --on and --gpu leave it in."""
-    if not on_providers(budget.providers, offer):
+    """Whether --on and --gpu leave it in. What nobody offers is there only where it was asked for,
+    and no provider has it."""
+    if offer.provider != NOBODY and not on_providers(budget.providers, offer):
         return False
     return budget.gpu is None or names_gpu(budget.gpu, offer)
 
@@ -43,6 +44,11 @@ def left_out(offers: Iterable[Offer], budget: Budget) -> str:
     """Why --on and --gpu leave an offer out: another is asked for, or what nobody has."""
     if any(asked_for(offer, budget) for offer in offers):
         return "left out by --on or --gpu"
+    return nobody_has(budget)
+
+
+def nobody_has(budget: Budget) -> str:
+    """That what --on and --gpu ask for is not offered."""
     name, _, number = (budget.gpu or "").partition(":")
     what = f" has {number} × {name}" if number else f" has {name}" if name else ""
     where = " or ".join(display_name(one.lower()) for one in budget.providers)

@@ -15,9 +15,12 @@ GB, MIB = 10**9, 1024**2
 SMALL, SEVEN = "Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-7B"
 
 
-def candidates(launch: Command, *arguments: str) -> list[dict[str, Any]]:
+NOTHING_FITS = 3
+
+
+def candidates(launch: Command, *arguments: str, exit_code: int = 0) -> list[dict[str, Any]]:
     done = launch("estimate", *arguments, "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == exit_code, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)["candidates"]
     return [c for c in found if not c["reason"].startswith("left out by")]
 
@@ -51,7 +54,8 @@ def test_16_bit_lora_of_7b_does_not_need_an_a100(launch: Command) -> None:
     assert card["estimate"]["memory_upper_bytes"] <= 22_888 * MIB
     assert card["offer"]["device"]["usable_bytes"] <= 22_888 * MIB + MIB
     larger = ("--set", "train.micro_batch=4", "--set", "train.activation_checkpointing=false")
-    wide = candidates(launch, *flags[:4], "--seq-len", "2048", *larger, "--gpu", "A10G")
+    long = (*flags[:4], "--seq-len", "2048", *larger, "--gpu", "A10G")
+    wide = candidates(launch, *long, exit_code=NOTHING_FITS)
     assert all("needs" in c["reason"] for c in wide if not c["offer"]["spot"])
 
 
@@ -67,20 +71,49 @@ def test_4_and_8_bits_run_on_a_cpu(launch: Command) -> None:
 def test_qlora_is_not_always_the_smaller(launch: Command) -> None:
     """ "QLoRA: 63 % less": of a 7B's least memory, yes; of a small model on a full card, hardly."""
 
-    def least(model: str, strategy: str, *more: str) -> int:
-        found = candidates(launch, "--model", model, "--strategy", strategy, *more, "--gpu", "H100")
+    def least(model: str, strategy: str, *more: str, exit_code: int = 0) -> int:
+        flags = ("--model", model, "--strategy", strategy, *more, "--gpu", "H100")
+        found = candidates(launch, *flags, exit_code=exit_code)
         return min(c["least_bytes"] for c in found if c["estimate"])
 
     seven = least(SEVEN, "qlora") / least(SEVEN, "lora")
     batch = ("--micro-batch", "8", "--set", "train.activation_checkpointing=false")
-    small = least("Qwen/Qwen2.5-0.5B", "qlora", *batch) / least("Qwen/Qwen2.5-0.5B", "lora", *batch)
+    four, sixteen = (  # either is more than the card has
+        least("Qwen/Qwen2.5-0.5B", strategy, *batch, exit_code=NOTHING_FITS)
+        for strategy in ("qlora", "lora")
+    )
     assert seven < 0.5
-    assert small > 0.9
+    assert four / sixteen > 0.9
 
 
 def test_the_small_machine_s_model_is_named_right(launch: Command) -> None:
     """ "0.5B: 3.5 GB of 4.5; 1.5B: 6 GB and more"."""
     half = candidates(launch, "low-ram")[0]["estimate"]
     assert half["memory_expected_bytes"] < 3.5 * GB < half["memory_upper_bytes"] < 4.5 * GB
-    larger = candidates(launch, "low-ram", "--model", SMALL)[0]["estimate"]
+    larger = candidates(launch, "low-ram", "--model", SMALL, "--max-hours", "1000")[0]["estimate"]
     assert larger["memory_expected_bytes"] > 6 * GB
+
+
+@pytest.mark.parametrize(
+    ("flags", "exit_code", "said"),
+    [
+        (("qlora", "--gpu", "RTX3090"), 0, "holds it; no offer has RTX3090"),
+        (("qlora", "--gpu", "RTX3060Ti"), NOTHING_FITS, "needs"),
+        (("qlora", "--gpu", "A100-80GB:2"), 0, "holds it; no offer has 2 × A100-80GB"),
+        (("qlora", "--gpu", "V100-16GB"), NOTHING_FITS, "CUDA 13.0 needs compute capability 7.5"),
+        (("qlora", "--gpu", "mps"), NOTHING_FITS, "no kernels for Metal"),
+        (("lora", "--gpu", "A10G", "--max-cost", "0.1"), NOTHING_FITS, "> cap $0.10"),
+    ],
+)
+def test_text_and_json_of_a_card_end_alike_and_one_without_an_offer_has_no_price(
+    launch: Command, flags: tuple[str, ...], exit_code: int, said: str
+) -> None:
+    arguments = ("estimate", "--model", SEVEN, "--strategy", *flags)
+    text, as_json = launch(*arguments), launch(*arguments, "--json")
+    assert (text.returncode, as_json.returncode) == (exit_code, exit_code)
+    assert said in (text.stdout if exit_code == 0 else text.stderr)
+    answer = json.loads(as_json.stdout)["candidates"][0]
+    if answer["offer"]["provider"] == "nobody":
+        assert answer["worst_microusd"] is None
+        lines = [line for line in text.stdout.splitlines() if "nobody" in line]
+        assert not any("$" in line for line in lines)
