@@ -84,6 +84,7 @@ def _plain(
         speed=known.status,
         assumptions=(
             f"speed of {offer.device.name}: {known.status}: {known.source}",
+            f"upper bound of the memory: {vram.bound_of(shape, spec, offer.device).why}",
             *_assumptions(spec, shape, data),
         ),
     )
