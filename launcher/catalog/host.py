@@ -150,12 +150,13 @@ def is_apple_silicon(system: str, machine: str) -> bool:
     return system == "Darwin" and machine == "arm64"
 
 
-def mps_device(name: str, total_bytes: int) -> Device:
-    """A Mac's GPU with so much unified memory."""
+def mps_device(name: str, total_bytes: int, free_bytes: int | None = None) -> Device:
+    """A Mac's GPU with so much unified memory; `free_bytes` of it, where it is this machine."""
+    usable = mps_bytes(total_bytes)
     return Device(
         kind="mps",
         name=name,
-        usable_bytes=mps_bytes(total_bytes),
+        usable_bytes=usable if free_bytes is None else min(usable, free_bytes),
         total_bytes=total_bytes,
         dense_16bit_tflops=M1_TFLOPS,
         fp32_tflops=M1_TFLOPS,

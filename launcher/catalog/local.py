@@ -102,8 +102,8 @@ def _cpu(root: Path) -> _Found:
 def _apple(system: str, machine: str) -> list[_Found]:
     if not host.is_apple_silicon(system, machine):
         return []
-    _, total = host.available_bytes(_ROOT)
-    device = host.mps_device("Apple GPU", total)
+    free, total = host.available_bytes(_ROOT)
+    device = host.mps_device("Apple GPU", total, free)
     return [_Found(instance="mps", device=device, source="unified memory", note=host.RATED)]
 
 

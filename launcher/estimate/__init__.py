@@ -10,7 +10,7 @@ from launcher.estimate.calibration import NONE, Calibration, calibrated, card_na
 from launcher.estimate.evidence import evidence
 from launcher.estimate.tensors import ModelShape
 from launcher.estimate.work import Work, work_of
-from launcher.types import COLLECT_MINUTES, DataFacts, Estimate, Offer
+from launcher.types import COLLECT_MINUTES, GIB, DataFacts, Device, Estimate, Offer
 
 
 def estimate(
@@ -83,9 +83,10 @@ def _plain(
         parameters_trainable=trained,
         speed=known.status,
         assumptions=(
-            f"speed of {offer.device.name}: {known.status}: {known.source}",
+            _speed(offer.device),
             f"upper bound of the memory: {vram.bound_of(shape, spec, offer.device).why}",
             *_assumptions(spec, shape, data),
+            *_of_the_memory(offer.device),
         ),
     )
 
@@ -122,9 +123,27 @@ def _assumptions(spec: ResolvedSpec, shape: ModelShape, data: DataFacts) -> tupl
             f"memory is that of each of {spec.processes} processes, NCCL's buffers not counted"
             + ("; FSDP's shares are not measured" if spec.sharding == "full" else "")
         )
-    if spec.device != "cpu":
-        found.append("CUDA context, network and image size: not measured on this card")
     return tuple(found)
+
+
+def _speed(device: Device) -> str:
+    known = evidence(device)
+    if device.kind == "mps":
+        return f"speed of {device.name}: {known.status}: rated as an M1, the slowest of its kind"
+    return f"speed of {device.name}: {known.status}: {known.source}"
+
+
+def _of_the_memory(device: Device) -> tuple[str, ...]:
+    if device.kind == "cuda":
+        return ("CUDA context, network and image size: not measured on this card",)
+    if device.kind == "mps":
+        total, usable = (f"{size / GIB:.1f}" for size in (device.total_bytes, device.usable_bytes))
+        return (
+            f"one memory for the process and the GPU: of {total} GiB {usable} are taken as usable,"
+            " two thirds at most, and of this machine's no more than is free",
+            "its allocator is taken to hold as much on top as CUDA's; neither is measured",
+        )
+    return ()
 
 
 def _of_the_family(spec: ResolvedSpec, shape: ModelShape) -> list[str]:

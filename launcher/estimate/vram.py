@@ -118,6 +118,9 @@ def memory(
         if device.kind == "cuda":
             size, why = known.context_bytes, known.context_source
             standing.append(term("CUDA context", size, why, "process"))
+        else:
+            why = "Python and its libraries at work, in the same memory; as on a CPU: assumption"
+            standing.append(term("process", PROCESS_BYTES, why, "process"))
     terms = (*standing, *passing)
     expected = sum(t.bytes for t in terms)
     bound = bound_of(shape, spec, device)
@@ -178,12 +181,13 @@ def timeline(
 
 
 def host_bytes(shape: ModelShape, spec: ResolvedSpec, upper_bytes: int) -> int:
-    """RAM of the machine: on a CPU all of it, beside a card the process and what passes through.
+    """RAM of the machine: on a CPU and with Metal all of it, as there is one memory; beside a card
+    the process and what passes through.
 
     That is one weight file while loading, or at the end all that was trained: safetensors 0.8
     torch.py _flatten_as_ptr keeps every tensor's copy on the host until the file is written.
     """
-    if spec.device == "cpu":
+    if spec.device != "cuda":
         return upper_bytes
     w = widths_of(spec)
     loading = min(2 * shape.parameters, WEIGHT_FILE_BYTES)

@@ -116,3 +116,5 @@ def test_apple_memory_is_shared():
     assert host.is_apple_silicon("Darwin", "arm64")
     assert not host.is_apple_silicon("Linux", "aarch64")
     assert host.mps_bytes(24 * GIB) == 16 * GIB
+    assert host.mps_device("Mac", 24 * GIB).usable_bytes == 16 * GIB
+    assert host.mps_device("Mac", 24 * GIB, 9 * GIB).usable_bytes == 9 * GIB

@@ -77,3 +77,17 @@ def test_what_it_rests_on_is_said() -> None:
     for spec, said in ((job("lora"), r"\+25%, published"), (job("full"), r"\+37%, no row is of")):
         found = estimate(spec, LLAMA, FACTS, offer_for(RTX_4090)).assumptions
         assert any(re.search(said, one) for one in found), found
+
+
+def test_a_mac_holds_process_and_tensors_in_one_memory() -> None:
+    model = "Qwen/Qwen2.5-0.5B"
+    spec = msgspec.structs.replace(spec_for(model, "lora"), device="mps", dtype="fp32")
+    found = estimate(spec, shape_for(model), FACTS, offer_for(MAC, "local"))
+    (process,) = (t for t in found.memory if t.name == "process")
+    assert process.bytes == vram.PROCESS_BYTES
+    assert found.memory_expected_bytes == sum(t.bytes for t in found.memory)
+    assert found.host_ram_bytes == found.memory_upper_bytes
+    said = "; ".join(found.assumptions)
+    assert "rated as an M1" in said
+    assert "one memory for the process and the GPU" in said
+    assert "CUDA context" not in said
