@@ -94,13 +94,17 @@ class _Try(Struct, frozen=True):
 
 def _changes(plan: Plan, replan: Replan, fixed: bool) -> Iterator[_Way]:
     """Of each kind of change the smallest that does."""
-    of_the_job = () if fixed else (_strategies, _settings, _shorter)
+    of_the_job = () if fixed else (_strategies, _settings, _lean_heap, _shorter)
+    lean = False
     for kind in (*of_the_job, _spot, _anywhere):
+        if kind is _shorter and lean:
+            continue  # the same memory, and nothing of the rows is lost
         for one in kind(plan.job, plan.budget):
             changed = replan(one.job, one.budget)
             found = changed.chosen
             if found is not None and found.estimate is not None:
                 yield _way(found, found.estimate, one.how)
+                lean = lean or kind is _lean_heap
                 break
             if kind is _anywhere:  # elsewhere, and for more
                 elsewhere = _limits(changed, one.how.removesuffix(" it fits") + ", ")
@@ -122,6 +126,14 @@ def _settings(job: JobSpec, budget: Budget) -> Iterator[_Try]:
         free = msgspec.structs.replace(job.train, **dict.fromkeys(held, "auto"))
         how = " ".join(f"--set train.{key}=auto" for key in held)
         yield _Try(f"{how} fits", msgspec.structs.replace(job, train=free), budget)
+
+
+def _lean_heap(job: JobSpec, budget: Budget) -> Iterator[_Try]:
+    """On a CPU: freed memory goes back to the system at once. Elsewhere it changes nothing."""
+    if not job.train.lean_heap:
+        train = msgspec.structs.replace(job.train, lean_heap=True)
+        how = "--set train.lean_heap=true fits"
+        yield _Try(how, msgspec.structs.replace(job, train=train), budget)
 
 
 def _shorter(job: JobSpec, budget: Budget) -> Iterator[_Try]:

@@ -1,8 +1,9 @@
 import msgspec
 import pytest
 
-from jobs.spec import JobSpec, ResolvedSpec
-from launcher.estimate.shapes import ModelShape
+from jobs.spec import JobSpec, Lora, Model, ResolvedSpec
+from launcher.estimate import estimate
+from launcher.estimate.shapes import ModelShape, shape_of
 from launcher.planning.ways_out import ways_out
 from launcher.types import Budget, DataFacts, Estimate, Offer
 from tests.unit.launcher.plans import JOB, an_estimate, cloud, dollars, local, planned
@@ -107,3 +108,23 @@ def _by_length(gib_at_2048: float):
         return an_estimate(gib_at_2048 * spec.train.seq_len / 2048, (0.5, 1.0, 2.0))
 
     return estimated
+
+
+def test_half_a_billion_fits_a_small_machine_by_its_heap_and_that_is_said() -> None:
+    """The bar: r 4, 256 tokens, batch 1, of 4.5 GB; 1.5 B must not."""
+    machine = msgspec.structs.replace(
+        local("cpu", 4.5),
+        device=msgspec.structs.replace(local("cpu", 4.5).device, usable_bytes=4_500_000_000),
+    )
+    train = msgspec.structs.replace(JOB.train, seq_len=256, effective_batch=1, packing=False)
+    lora, evaluation = Lora(r=4), msgspec.structs.replace(JOB.eval, batch=1)
+    job = msgspec.structs.replace(JOB, strategy="lora", train=train, lora=lora, eval=evaluation)
+
+    def ways(model: str) -> list[str]:
+        shape, _ = shape_of(Model(id=model))
+        return told([machine], TEN, job, shape=shape, estimator=estimate)
+
+    (way, *others) = ways("Qwen/Qwen2.5-0.5B")
+    assert way.startswith("--set train.lean_heap=true fits this machine's CPU")
+    assert not any("seq_len" in other for other in others)
+    assert not any("lean_heap" in other for other in ways("Qwen/Qwen2.5-1.5B"))
