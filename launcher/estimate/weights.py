@@ -102,7 +102,9 @@ def trained(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> list[MemoryTerm
     count = sum(n * times for n, times in sizes)
     width = 4 if w.full else w.adapter
     state = sum(optimizer_bytes(n, spec.train.optimizer, width) * times for n, times in sizes)
-    terms = [term("optimizer state", state, f"{spec.train.optimizer}; paged parts counted whole")]
+    optimizer = spec.train.optimizer
+    paged = "; paged parts counted whole" if optimizer.startswith("paged") else ""
+    terms = [term("optimizer state", state, optimizer + paged)]
     if not w.full:
         why = f"{count:,} × {'bf16' if width == 2 else 'fp32'}, r {spec.lora.r}"
         terms.insert(0, term("adapters", width * count, why))

@@ -117,3 +117,19 @@ def test_text_and_json_of_a_card_end_alike_and_one_without_an_offer_has_no_price
         assert answer["worst_microusd"] is None
         lines = [line for line in text.stdout.splitlines() if "nobody" in line]
         assert not any("$" in line for line in lines)
+
+
+def test_json_has_the_sums_that_people_are_shown(launch: Command) -> None:
+    flags = ("--model", SEVEN, "--strategy", "lora", "--gpu", "L40S")
+    card = candidates(launch, *flags)[0]
+    found, usable = card["estimate"], card["offer"]["device"]["usable_bytes"]
+    of_torch = [t["bytes"] for t in found["memory"] if t["seen"] != "process"]
+    assert found["memory_reserved_bytes"] == sum(of_torch) > found["memory_allocated_bytes"]
+    assert found["memory_free_bytes"] == usable - found["memory_upper_bytes"]
+    hours = sum(t["expected_hours"] for t in found["time"])
+    assert found["hours_low"] < found["hours_expected"] == pytest.approx(hours)
+    assert found["hours_expected"] < found["hours_high"]
+    assert card["worst_microusd"] > 0
+    text = launch("estimate", *flags).stdout
+    assert f"{found['memory_allocated_bytes']:,}" in text
+    assert f"{found['memory_reserved_bytes']:,}" in text
