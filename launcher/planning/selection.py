@@ -81,7 +81,7 @@ def require_known(
 
     `on` and `card`: who asked for the providers and for the GPU.
     """
-    known = sorted({LOCAL, *PROVIDERS, *(o.provider for o in offers)})
+    known = sorted({LOCAL, *PROVIDERS, *(o.provider for o in offers)} - {NOBODY})
     for name in providers:
         if name.lower() in CLUSTERS and not any(o.provider == name.lower() for o in offers):
             raise BadInput(

@@ -20,13 +20,13 @@ def unpriced(offers: Iterable[Offer], budget: Budget, today: str) -> tuple[Offer
     if not name or (number and not number.isdecimal()):
         return ()  # the planner says what is wrong with it
     devices = [device(card.name) for card in cards_called(name)]
-    if name.lower() == "mps":
+    count = int(number or 1)
+    if name.lower() == "mps" and count == 1:
         devices += host.m1_devices()
     offers = [o for o in offers if on_providers(budget.providers, o)]
     have = {o.device.name for o in offers if asked_for(o, budget)}
     if any(o.device.kind == "mps" for o in offers):  # this machine's own says what it has
         devices = [d for d in devices if d.kind != "mps"]
-    count = int(number or 1)
     return tuple(_offer(d, count, today) for d in devices if d.name not in have)
 
 

@@ -2,6 +2,7 @@ import pytest
 
 from launcher.catalog.gpus import GPUS
 from launcher.catalog.providers import NOBODY
+from launcher.errors import BadInput
 from launcher.planning.refusals import answer_of, fits
 from launcher.planning.unpriced import unpriced
 from launcher.types import Budget, Offer, Plan
@@ -35,6 +36,7 @@ def test_every_card_of_the_table_can_be_asked_for_once_and_more(card: str) -> No
         (Budget(gpu="A10G", providers=("aws",)), ["1 A10G"]),
         (Budget(gpu="A100"), ["1 A100-40GB", "1 A100-80GB"]),
         (Budget(gpu="mps"), ["1 M1, 8 GB", "1 M1, 16 GB"]),
+        (Budget(gpu="mps:2"), []),
         (Budget(gpu="cpu"), []),
         (Budget(gpu="A10:none"), []),
     ],
@@ -52,6 +54,11 @@ def test_it_is_never_chosen_nor_a_fallback(cap: int | None) -> None:
     assert card.verdict == "rejected"
     assert card.offer.executor is None
     assert card.reason == "holds it; no offer has RTX3090, so it has no price"
+
+
+def test_nobody_is_no_provider_to_ask_for() -> None:
+    with pytest.raises(BadInput, match="no such provider"):
+        asked(Budget(gpu="RTX3090", providers=(NOBODY,)), HERE)
 
 
 def test_what_was_not_asked_for_is_never_the_answer() -> None:
