@@ -22,7 +22,7 @@ def plan(launch: Command, train_python: str, tmp_path: Path, monkeypatch: pytest
 
     def made(*arguments: str) -> dict:
         done = launch("estimate", *arguments, "--gpu", "cpu", "--json")
-        assert done.returncode == 0, done.stderr
+        assert done.returncode in (0, 3), done.stderr  # 3: counted, and too large for this CPU
         return json.loads(done.stdout)
 
     return made
