@@ -191,7 +191,8 @@ def _choice(chosen: Candidate) -> str:
     ]
     if estimate.calibrated_on:
         assert chosen.spec is not None, "a chosen candidate has a spec"
-        lines.append(basis(estimate.calibrated_on, chosen.spec.strategy, chosen.offer.device))
+        offer = chosen.offer
+        lines.append(basis(estimate.calibrated_on, chosen.spec.strategy, offer.device, offer.count))
     return "\n".join(lines)
 
 
