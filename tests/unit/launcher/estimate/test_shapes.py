@@ -157,7 +157,7 @@ def test_fused_layers_say_which_targets_match_nothing() -> None:
     ("change", "said"),
     [
         ({"model_type": "mamba2"}, "'mamba2'"),
-        ({"model_type": None}, "unknown architecture"),
+        ({"model_type": None}, "model_type: expected .* but it is missing"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
         ({"num_hidden_layers": True}, "num_hidden_layers"),
         ({"vocab_size": "128"}, "vocab_size"),
@@ -167,6 +167,10 @@ def test_fused_layers_say_which_targets_match_nothing() -> None:
         ({"num_attention_heads": 5}, "num_attention_heads"),
         ({"head_dim": 0}, "head_dim"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings: expected true or false"),
+        ({"tie_word_embeddings": None}, "tie_word_embeddings: expected true or false"),
+        ({"attention_bias": 1}, "attention_bias: expected true or false"),
+        ({"vocab_size": 10**30}, "vocab_size: expected at most"),
     ],
 )
 def test_a_config_that_makes_no_model_is_refused(change: dict[str, object], said: str) -> None:
@@ -189,14 +193,17 @@ def test_a_config_that_makes_no_model_is_refused(change: dict[str, object], said
         (FALCON, {"num_attention_heads": 5}, "num_attention_heads"),
         (FALCON, {"hidden_size": 0}, "hidden_size"),
         (FALCON, {"ffn_hidden_size": -1}, "ffn_hidden_size"),
+        (FALCON, {"alibi": "false"}, "alibi: expected true or false"),
+        (FALCON, {"num_ln_in_parallel_attn": "2"}, "num_ln_in_parallel_attn"),
         (FALCON, {"new_decoder_architecture": True, "num_kv_heads": 3}, "num_kv_heads"),
         ({**LLAMA, "model_type": "gpt_neox"}, {"num_hidden_layers": 0}, "num_hidden_layers"),
         ({**LLAMA, "model_type": "gpt_neox"}, {"hidden_size": 66}, "num_attention_heads"),
         ({**LLAMA, "model_type": "gpt_neox"}, {"intermediate_size": None}, "intermediate_size"),
         (GEMMA3, {"text_config": None}, "text_config"),
-        (GEMMA3, {"text_config": {"hidden_size": 64}}, "intermediate_size"),
+        (GEMMA3, {"text_config": {"hidden_size": 64}}, r"text_config\.intermediate_size"),
+        (GEMMA3, {"text_config": {"sliding_window": 0}}, r"text_config\.hidden_size"),
         (GEMMA3, {"vision_config": {}}, "vision_use_head"),
-        (GEMMA3, {"vision_config": {"vision_use_head": False}}, "hidden_size"),
+        (GEMMA3, {"vision_config": {"vision_use_head": False}}, r"vision_config\.hidden_size"),
     ],
 )
 def test_what_makes_no_model_of_a_family_is_refused_by_its_field(
@@ -205,6 +212,60 @@ def test_what_makes_no_model_of_a_family_is_refused_by_its_field(
     from_config(base)
     with pytest.raises(BadInput, match=said):
         from_config({**base, **change})
+
+
+MISTRAL = {**LLAMA, "model_type": "mistral", "num_key_value_heads": 2}
+QWEN = {**LLAMA, "model_type": "qwen2", "num_key_value_heads": 2, "use_sliding_window": True}
+GEMMA3_TEXT = {**LLAMA, "model_type": "gemma3_text", "sliding_window": 8}
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "layers"),
+    [
+        (MISTRAL, {"sliding_window": 8}, 2),
+        (MISTRAL, {"sliding_window": None}, None),
+        (QWEN, {"sliding_window": 8}, None),  # all from the 28th layer on
+        (QWEN, {"sliding_window": 8, "max_window_layers": 0}, 2),
+        (QWEN, {"sliding_window": 8, "max_window_layers": 1}, 1),
+        (QWEN, {"sliding_window": 0, "use_sliding_window": False}, None),
+        (GEMMA3_TEXT, {}, 2),
+        (GEMMA3_TEXT, {"sliding_window_pattern": 2}, 1),
+        (GEMMA3_TEXT, {"layer_types": ["sliding_attention", "full_attention"]}, 1),
+        (GEMMA3_TEXT, {"layer_types": None}, 2),
+    ],
+)
+def test_the_layers_that_slide(
+    base: dict[str, object], change: dict[str, object], layers: int | None
+) -> None:
+    window = from_config({**base, **change}).window
+    assert (window.layers if window is not None else None) == layers
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "said"),
+    [
+        (MISTRAL, {"sliding_window": 0}, "sliding_window: expected a whole number >= 1, got 0"),
+        (MISTRAL, {"sliding_window": -4}, "sliding_window"),
+        (MISTRAL, {"sliding_window": "4096"}, "sliding_window"),
+        (MISTRAL, {"sliding_window": True}, "sliding_window"),
+        (QWEN, {"sliding_window": 8, "max_window_layers": "x"}, "max_window_layers"),
+        (QWEN, {"sliding_window": 8, "max_window_layers": None}, "max_window_layers"),
+        (QWEN, {"use_sliding_window": "no"}, "use_sliding_window: expected true or false"),
+        (GEMMA3_TEXT, {"sliding_window_pattern": 0}, "sliding_window_pattern"),
+        (GEMMA3_TEXT, {"sliding_window_pattern": None}, "sliding_window_pattern"),
+        (GEMMA3_TEXT, {"layer_types": "sliding_attention"}, "layer_types"),
+        (GEMMA3_TEXT, {"layer_types": [1, 2]}, "layer_types"),
+    ],
+)
+def test_a_window_that_is_none_is_refused_by_its_field(
+    base: dict[str, object], change: dict[str, object], said: str
+) -> None:
+    with pytest.raises(BadInput, match=f"config.json: {said}"):
+        from_config({**base, **change})
+
+
+def test_quantization_config_null_is_none() -> None:
+    assert from_config({**LLAMA, "quantization_config": None}) == from_config(LLAMA)
 
 
 def test_experts_are_counted_whole_and_worked_in_part() -> None:
@@ -234,6 +295,11 @@ def test_falcon_s_flags_choose_its_key_heads() -> None:
     assert qkv(num_kv_heads=2) == (64 + 2 * 16, 64)  # one key head, whatever the config says
     assert qkv(multi_query=False, num_kv_heads=2) == (3 * 64, 64)
     assert qkv(new_decoder_architecture=True, num_kv_heads=2) == (64 + 2 * 32, 64)
+
+
+def test_falcon_s_flags_may_be_null() -> None:
+    null = {"parallel_attn": None, "multi_query": None, "alibi": None}
+    assert from_config({**FALCON, **null}) == from_config({**FALCON, **dict.fromkeys(null, False)})
 
 
 def test_a_vision_tower_is_counted_and_left_alone() -> None:
