@@ -181,17 +181,32 @@ def timeline(
 
 
 def host_bytes(shape: ModelShape, spec: ResolvedSpec, upper_bytes: int) -> int:
-    """RAM of the machine: on a CPU and with Metal all of it, as there is one memory; beside a card
-    the process and what passes through.
+    """RAM of one machine: on a CPU and with Metal all of it, as there is one memory; beside cards
+    their processes and what passes through.
 
-    That is one weight file while loading, or at the end all that was trained: safetensors 0.8
-    torch.py _flatten_as_ptr keeps every tensor's copy on the host until the file is written.
+    Every GPU has a process of its own. Once a machine, whatever the processes: a weight file while
+    loading, which all of them map and the page cache holds once; or at the end all that was
+    trained, which rank 0 alone writes: safetensors 0.8 torch.py _flatten_as_ptr keeps every
+    tensor's copy on the host until the file is written.
     """
     if spec.device != "cuda":
         return upper_bytes
-    w = widths_of(spec)
+    processes = ceil(spec.processes / spec.nodes)
     loading = min(2 * shape.parameters, WEIGHT_FILE_BYTES)
-    return HOST_PROCESS_BYTES + max(loading, gradient_bytes(shape, spec, w))
+    if spec.sharding == "full":
+        loading = max(loading, _loaded_for_sharding(shape, spec, processes))
+    through = max(loading, gradient_bytes(shape, spec, widths_of(spec)))
+    return processes * HOST_PROCESS_BYTES + through
+
+
+def _loaded_for_sharding(shape: ModelShape, spec: ResolvedSpec, processes: int) -> int:
+    """The whole model in RAM before FSDP shares it out (jobs/strategies.py: no device_map).
+
+    One process loads it and sends it to the others, but for a quantised model, which each loads
+    (transformers 5.23 modeling_utils.py _move_missing_keys_from_meta_to_device). Not measured.
+    """
+    whole = sum(t.bytes for t in weights(shape, spec))
+    return whole * (processes if spec.quantization is not None else 1)
 
 
 def _at_the_peak(found: list[Moment]) -> list[MemoryTerm]:

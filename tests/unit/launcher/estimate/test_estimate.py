@@ -419,6 +419,21 @@ def test_a_full_model_is_saved_through_host_ram() -> None:
     assert full == vram.HOST_PROCESS_BYTES + 4 * shape.parameters
 
 
+def test_each_gpu_has_a_process_in_host_ram_and_the_weight_file_is_there_once() -> None:
+    def host(strategy: str, **more: object) -> int:
+        spec = msgspec.structs.replace(spec_for(QWEN_7B, strategy), **more)
+        return vram.host_bytes(shape_for(QWEN_7B), spec, 0)
+
+    process, file = vram.HOST_PROCESS_BYTES, vram.WEIGHT_FILE_BYTES
+    assert host("lora", processes=8) == 8 * process + file
+    assert host("lora", processes=16, nodes=2) == 8 * process + file
+    assert host("full", processes=8) == 8 * process + 4 * shape_for(QWEN_7B).parameters
+    one = host("lora", processes=8, sharding="full") - 8 * process
+    assert one == 2 * shape_for(QWEN_7B).parameters  # rank 0 loads for all
+    in_4_bits = [host("qlora", processes=n, sharding="full") - n * process for n in (4, 8)]
+    assert in_4_bits[1] == 2 * in_4_bits[0]  # every rank loads
+
+
 def test_gradients_stand_at_the_loss_only_from_the_second_micro_batch_on() -> None:
     shape = shape_for(QWEN_7B)
     at_the_loss = [
