@@ -434,6 +434,31 @@ def test_each_gpu_has_a_process_in_host_ram_and_the_weight_file_is_there_once() 
     assert in_4_bits[1] == 2 * in_4_bits[0]  # every rank loads
 
 
+@pytest.mark.parametrize(
+    ("model_id", "name", "why"),
+    [
+        (QWEN_7B, "embed_tokens", "saved with the whole embedding"),
+        (QWEN_7B, "model.embed_tokens", "saved with the whole embedding"),
+        ("EleutherAI/pythia-1b", "embed_in", "saved with the whole embedding"),
+        ("tiiuae/falcon-7b", "word_embeddings", "saved with the whole embedding"),
+        (QWEN_7B, "lm_head", "the loss reads its weight directly"),
+        ("EleutherAI/pythia-1b", "lm_head", "the loss reads its weight directly"),
+    ],
+)
+def test_no_adapter_goes_on_embedding_or_head(model_id: str, name: str, why: str) -> None:
+    shape = shape_for(model_id)
+    targets = (*shape.target_names, name)
+    spec = msgspec.structs.replace(spec_for(model_id), lora=Lora(targets=targets))
+    with pytest.raises(BadInput, match=f"lora.targets: {name} is no layer: .*{why}"):
+        vram.memory(shape, spec, RTX_4090)
+
+
+def test_a_student_has_no_head_of_the_language_model_to_refuse() -> None:
+    spec = msgspec.structs.replace(a_student(QWEN_7B, 3), lora=Lora(targets=("q_proj", "lm_head")))
+    found = estimate(spec, shape_for(QWEN_7B), FACTS, offer_for(RTX_4090))
+    assert any("lm_head match nothing" in line for line in found.assumptions)
+
+
 def test_gradients_stand_at_the_loss_only_from_the_second_micro_batch_on() -> None:
     shape = shape_for(QWEN_7B)
     at_the_loss = [
