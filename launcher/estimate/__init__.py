@@ -54,7 +54,7 @@ def _plain(
     known = evidence(offer.device)
     sizes = weights.trained_sizes(shape, spec)
     trained = sum(n * times for n, times in sizes)
-    files = disk.base(spec, published).bytes
+    files = disk.base(shape, spec, published).bytes
     download = files if spec.model.init == "pretrained" and _from_hub(spec) else 0
     upload = 4 * trained + disk.RUN_FILES_BYTES
     stored = disk.job(shape, spec, published)

@@ -1,6 +1,6 @@
 """From a transformers config.json to a model's shape; what its family decides is in families.py."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -67,6 +67,7 @@ def _read(config: Fields, family: Family) -> ModelShape:
         experts=experts,
         experts_per_token=per_token,
         attention=family.attention,
+        file_width=_file_width(config),
         window=window_of(config, _count(config, family, "num_hidden_layers")),
     )
     return msgspec.structs.replace(shape, body=_body(shape, config, family))
@@ -160,6 +161,21 @@ def _expert_counts(config: Fields, family: Family) -> tuple[int, int]:
     return experts, per_token
 
 
+_WIDTHS: dict[str, Literal[2, 4]] = {"bfloat16": 2, "float16": 2, "float32": 4}
+
+
+def _file_width(config: Fields) -> Literal[2, 4] | None:
+    """By `dtype`, which transformers wrote as `torch_dtype` until version 5."""
+    field = next((name for name in ("dtype", "torch_dtype") if config.get(name) is not None), None)
+    if field is None:
+        return None
+    value = config.get(field)
+    width = _WIDTHS.get(value) if isinstance(value, str) else None
+    if width is None:
+        raise config.refused(field, f"expected one of {', '.join(_WIDTHS)}, got {value!r}")
+    return width
+
+
 # --- families that need more than data ------------------------------------------------------
 
 
@@ -204,4 +220,5 @@ def _gemma3(config: Fields) -> ModelShape:
     family = msgspec.structs.replace(FAMILIES["gemma3_text"], names=names)
     shape = _read(text.having(model_type="gemma3"), family)
     vision = siglip(tower.count, shape.hidden_size)
-    return msgspec.structs.replace(shape, body=(*shape.body, *vision))
+    width = _file_width(config) or shape.file_width
+    return msgspec.structs.replace(shape, body=(*shape.body, *vision), file_width=width)

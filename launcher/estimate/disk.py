@@ -56,7 +56,7 @@ def job(shape: ModelShape, spec: ResolvedSpec, base_parameters: int) -> tuple[Di
     what = "model" if spec.strategy == "full" else "adapter"
     return (
         DiskTerm("environment", ENVIRONMENT_BYTES, "packages and image; assumption"),
-        base(spec, base_parameters),
+        base(shape, spec, base_parameters),
         DiskTerm(what, 4 * trained, f"{trained:,} × fp32 at most"),
         DiskTerm(
             "checkpoints",
@@ -67,10 +67,13 @@ def job(shape: ModelShape, spec: ResolvedSpec, base_parameters: int) -> tuple[Di
     )
 
 
-def base(spec: ResolvedSpec, parameters: int) -> DiskTerm:
-    """The base model's files: 16 bits as published, fp32 where the job draws them itself."""
-    width, name = (4, "fp32") if spec.model.init == "random" else (2, "16 bits")
-    return DiskTerm("base model", width * parameters, f"{parameters:,} × {name}")
+def base(shape: ModelShape, spec: ResolvedSpec, parameters: int) -> DiskTerm:
+    """The base model's files."""
+    width = weights.file_width(shape, spec)
+    why = f"{parameters:,} × {'fp32' if width == 4 else '16 bits'}"
+    if spec.model.init == "pretrained" and shape.file_width is None:
+        why += "; its dtype is not known here: assumption"
+    return DiskTerm("base model", width * parameters, why)
 
 
 def export(shape: ModelShape, spec: ResolvedSpec) -> tuple[DiskTerm, ...]:
@@ -90,9 +93,9 @@ def export(shape: ModelShape, spec: ResolvedSpec) -> tuple[DiskTerm, ...]:
 
 
 def weights_merged(shape: ModelShape, spec: ResolvedSpec) -> int:
-    """The whole tuned model: as published in 16 bits, or in fp32 (trained so, or drawn so)."""
-    wide = spec.strategy == "full" or spec.model.init == "random"
-    return (4 if wide else 2) * shape.parameters
+    """The whole tuned model: in the base's own dtype, or in fp32 where every weight is trained."""
+    width = 4 if spec.strategy == "full" else weights.file_width(shape, spec)
+    return width * shape.parameters
 
 
 def export_ram_bytes(shape: ModelShape, spec: ResolvedSpec) -> int:

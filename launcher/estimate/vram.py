@@ -26,6 +26,7 @@ from launcher.estimate.processes import of_one
 from launcher.estimate.tensors import ModelShape
 from launcher.estimate.unlike_llama import is_unlike
 from launcher.estimate.weights import (
+    file_width,
     gradient_bytes,
     mapped,
     term,
@@ -192,7 +193,7 @@ def host_bytes(shape: ModelShape, spec: ResolvedSpec, upper_bytes: int) -> int:
     if spec.device != "cuda":
         return upper_bytes
     processes = ceil(spec.processes / spec.nodes)
-    loading = min(2 * shape.parameters, WEIGHT_FILE_BYTES)
+    loading = min(file_width(shape, spec) * shape.parameters, WEIGHT_FILE_BYTES)
     if spec.sharding == "full":
         loading = max(loading, _loaded_for_sharding(shape, spec, processes))
     through = max(loading, gradient_bytes(shape, spec, widths_of(spec)))

@@ -88,12 +88,21 @@ def base_width(spec: ResolvedSpec) -> int:
 
 def mapped(shape: ModelShape, spec: ResolvedSpec) -> list[MemoryTerm]:
     """The weight file behind a quantised model, resident while one tensor still points into it."""
-    file_width = 4 if spec.model.init == "random" else 2
-    if spec.quantization is None or DTYPE_BYTES[spec.dtype] != file_width:
+    width = file_width(shape, spec)
+    if spec.quantization is None or DTYPE_BYTES[spec.dtype] != width:
         return []
     linear = sum(t.parameters for t in shape.tensors() if t.four_bit)
     why = "read to quantise; given back when memory is short"
-    return [term("mapped weight file", file_width * linear, why, "process")]
+    return [term("mapped weight file", width * linear, why, "process")]
+
+
+def file_width(shape: ModelShape, spec: ResolvedSpec) -> int:
+    """Bytes of a parameter in the base's files.
+
+    As config.json says, fp32 where the job draws them itself. Assumption: 16 bits where nothing
+    says, as most models are published.
+    """
+    return 4 if spec.model.init == "random" else shape.file_width or 2
 
 
 def trained(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> list[MemoryTerm]:

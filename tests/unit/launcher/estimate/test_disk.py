@@ -60,8 +60,30 @@ def test_every_checkpoint_of_a_run_in_a_bucket_leaves_the_machine_once() -> None
 def test_a_model_of_random_weights_is_drawn_in_fp32_and_merged_so() -> None:
     spec = msgspec.structs.replace(spec_for(SMOL), model=Model(id="./base", init="random"))
     shape = shape_for(SMOL)
-    assert disk.base(spec, shape.parameters).bytes == 4 * shape.parameters
+    assert disk.base(shape, spec, shape.parameters).bytes == 4 * shape.parameters
     assert sizes(disk.export(shape, spec))["merged model"] == 4 * shape.parameters
+
+
+def test_files_in_fp32_are_downloaded_and_merged_as_large_as_they_are() -> None:
+    narrow, wide = shape_for("google/gemma-2-2b-it"), shape_for("google/gemma-2-2b")
+    spec = spec_for("google/gemma-2-2b")
+    assert narrow.tensors() == wide.tensors()
+    terms = [disk.base(shape, spec, shape.parameters) for shape in (narrow, wide)]
+    assert [t.bytes for t in terms] == [2 * wide.parameters, 4 * wide.parameters]
+    assert [t.why for t in terms] == ["2,614,341,888 × 16 bits", "2,614,341,888 × fp32"]
+    assert sizes(disk.export(wide, spec))["merged model"] == 4 * wide.parameters
+    one, two = (disk.export_ram_bytes(s, spec) - disk.MERGE_PROCESS_BYTES for s in (narrow, wide))
+    assert two == pytest.approx(2 * one, abs=2)
+    found = [estimate(spec, s, FACTS, offer_for(RTX_4090)) for s in (narrow, wide)]
+    assert found[1].hours_expected > found[0].hours_expected  # the download
+    full = spec_for("google/gemma-2-2b", "full")  # which trains fp32 weights from either
+    assert disk.weights_merged(narrow, full) == disk.weights_merged(wide, full)
+
+
+def test_sixteen_bits_are_an_assumption_where_no_dtype_is_known() -> None:
+    shape = shape_for(SMOL)
+    silent = msgspec.structs.replace(shape, file_width=None)
+    assert "assumption" in disk.base(silent, spec_for(SMOL), shape.parameters).why
 
 
 # What was made and published: SmolLM2-135M here (models/test_pretrained.py, 2026-11-21);

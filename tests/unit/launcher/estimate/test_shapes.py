@@ -264,6 +264,28 @@ def test_a_window_that_is_none_is_refused_by_its_field(
         from_config({**base, **change})
 
 
+@pytest.mark.parametrize(
+    ("config", "width"),
+    [
+        (LLAMA, None),
+        ({**LLAMA, "dtype": None}, None),
+        ({**LLAMA, "dtype": "float32"}, 4),
+        ({**LLAMA, "torch_dtype": "float32"}, 4),
+        ({**LLAMA, "torch_dtype": "float16", "dtype": "bfloat16"}, 2),
+        ({**GEMMA3, "torch_dtype": "bfloat16"}, 2),
+        ({**GEMMA3, "text_config": {**GEMMA3["text_config"], "dtype": "float32"}}, 4),
+    ],
+)
+def test_the_dtype_of_the_files(config: dict[str, object], width: int | None) -> None:
+    assert from_config(config).file_width == width
+
+
+@pytest.mark.parametrize("value", ["float8_e4m3fn", 32, ["float32"]])
+def test_a_dtype_that_cannot_be_counted_is_refused(value: object) -> None:
+    with pytest.raises(BadInput, match=r"config.json: dtype: expected one of bfloat16"):
+        from_config({**LLAMA, "dtype": value})
+
+
 def test_quantization_config_null_is_none() -> None:
     assert from_config({**LLAMA, "quantization_config": None}) == from_config(LLAMA)
 
