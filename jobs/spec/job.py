@@ -17,7 +17,19 @@ GgufType = Literal["f16", "q8_0", "q5_k_m", "q4_k_m", "q3_k_m"]
 Auto = Literal["auto"]
 Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit"]
 
-PositiveInt = Annotated[int, Meta(ge=1)]
+# Beyond these a figure is a slip of the pen, and what follows from it no estimate. Assumptions, far
+# above any job: the longest published context is 10 M tokens, the widest layer has fewer than 2^18.
+MOST = 2**40  # of anything that is counted
+MOST_TOKENS = 2**24  # of a row
+MOST_ROWS = 2**16  # of a step
+MOST_RANK = 2**16
+MOST_ALPHA = 2**20
+MOST_EPOCHS = 1_000_000  # what launcher/planning/canary.py trains, never to its end
+MOST_KEPT = 10_000  # checkpoints
+
+PositiveInt = Annotated[int, Meta(ge=1, le=MOST)]
+Tokens = Annotated[int, Meta(ge=1, le=MOST_TOKENS)]
+Rows = Annotated[int, Meta(ge=1, le=MOST_ROWS)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 HeldOut = Annotated[float, Meta(gt=0.0, lt=0.5)]
 
@@ -75,8 +87,8 @@ class Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Lora(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Low-rank adapters (Hu et al. 2021): the update is alpha / r × B A on each target."""
 
-    r: PositiveInt = 16
-    alpha: PositiveInt = 32
+    r: Annotated[int, Meta(ge=1, le=MOST_RANK)] = 16
+    alpha: Annotated[int, Meta(ge=1, le=MOST_ALPHA)] = 32
     dropout: Share = 0.05
     targets: Annotated[tuple[str, ...], Meta(min_length=1)] = SEVEN_PROJECTIONS
 
@@ -91,19 +103,19 @@ class Quantization(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One training stage. The defaults are the decision record's QLoRA settings."""
 
-    epochs: Annotated[float, Meta(gt=0.0)] = 2.0
+    epochs: Annotated[float, Meta(gt=0.0, le=MOST_EPOCHS)] = 2.0
     learning_rate: Annotated[float, Meta(gt=0.0, lt=1.0)] = 2e-4
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
     warmup_share: Share = 0.03
-    warmup_steps: Annotated[int, Meta(ge=0)] | None = None  # wins over warmup_share
+    warmup_steps: Annotated[int, Meta(ge=0, le=MOST)] | None = None  # wins over warmup_share
     weight_decay: Annotated[float, Meta(ge=0.0)] = 0.0
     max_grad_norm: Annotated[float, Meta(gt=0.0)] = 1.0
     optimizer: Optimizer = "paged_adamw_8bit"
-    seq_len: Annotated[int, Meta(ge=8)] = 2048
-    effective_batch: PositiveInt = 16  # rows per optimizer step
+    seq_len: Annotated[int, Meta(ge=8, le=MOST_TOKENS)] = 2048
+    effective_batch: Rows = 16  # rows per optimizer step
     # Rows per forward pass, and whether layers are computed again instead of kept. auto: the plan
     # takes the fastest that fits the card; see launcher/planning/variants.py.
-    micro_batch: PositiveInt | Auto = "auto"
+    micro_batch: Rows | Auto = "auto"
     activation_checkpointing: bool | Auto = "auto"
     tf32: bool | None = None  # fp32 products; None: yes on cards that have it, but in fp32 jobs no
     lean_heap: bool = False  # CPU: give freed memory back to the system at once; slower
@@ -111,7 +123,7 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     assistant_only_loss: bool = True
     log_every_steps: PositiveInt = 1
     checkpoint_every_steps: PositiveInt = 25
-    checkpoints_kept: PositiveInt = 2
+    checkpoints_kept: Annotated[int, Meta(ge=1, le=MOST_KEPT)] = 2
     # Evaluate on the validation rows after each epoch and keep the epoch that is best by this
     # metric; None keeps the last. Training ends after `patience` epochs without a better one.
     select_by: Annotated[str, Meta(min_length=1)] | None = None
@@ -125,7 +137,7 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ResolvedTrain(Train, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The same with nothing left open."""
 
-    micro_batch: PositiveInt = 1
+    micro_batch: Rows = 1
     activation_checkpointing: bool = True
 
     @property
@@ -181,8 +193,8 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schema: str | None = None
     metrics: tuple[Annotated[str, Meta(pattern=r"^[^:]+:[A-Za-z_]\w*$")], ...] = ()
     generate: bool = True
-    max_new_tokens: PositiveInt = 128
-    batch: PositiveInt | Auto = "auto"  # answers at once; auto: up to 16, as many as fit
+    max_new_tokens: Tokens = 128
+    batch: Rows | Auto = "auto"  # answers at once; auto: up to 16, as many as fit
     limit: PositiveInt | None = None  # rows to generate for; None is all
     compare_base: bool = True
 
@@ -205,7 +217,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ResolvedEvaluation(Evaluation, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The same with nothing left open."""
 
-    batch: PositiveInt = 16
+    batch: Rows = 16
 
 
 class Pilot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -238,7 +250,7 @@ class Serve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     top_p: Share | None = None
     top_k: PositiveInt | None = None
     repeat_penalty: Annotated[float, Meta(gt=0.0)] | None = None
-    num_ctx: PositiveInt | None = None  # tokens
+    num_ctx: Tokens | None = None  # tokens
     quantization: GgufType = "q4_k_m"  # of `--to ollama`
 
 

@@ -61,7 +61,12 @@ def test_a_cell_may_be_longer_than_python_expects(tmp_path: Path) -> None:
         ("a.csv", b'text\nx\n"a"b\n', " line 3", "not CSV"),
         ("a.csv", b"text\n\xff\n", " line", "not UTF-8 text"),
         ("a.csv", b"text;b\nx;y\n", " line 2", "found `text;b`"),
-        ("a.jsonl.gz", gzip.compress(LINES.encode() * 20, mtime=0)[:-12], "", "not a whole .gz file"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(LINES.encode() * 20, mtime=0)[:-12],
+            "",
+            "not a whole .gz file",
+        ),
         ("a.jsonl.gz", b"plain", "", "not a whole .gz file"),
     ],
 )

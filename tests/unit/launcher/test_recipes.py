@@ -127,11 +127,6 @@ def test_an_image_of_the_recipe_of_a_flag_or_set(recipe) -> None:
     assert recipe(text, sets=("image=null",)).budget.image == ""
 
 
-def test_more_rows_at_once_than_a_step_has_are_as_many(recipe) -> None:
-    job = recipe(BASE + "train: {effective_batch: 3, micro_batch: 8}\n").job
-    assert job.train.micro_batch == 8
-
-
 def test_scientific_notation_is_a_number(recipe) -> None:
     assert recipe(BASE + "train: {learning_rate: 5e-5}\n").job.train.learning_rate == 5e-5
 
@@ -160,6 +155,35 @@ def test_scientific_notation_is_a_number(recipe) -> None:
             BASE + "train: {effective_batch: 12, micro_batch: 5}\n",
             {},
             "recipe.yaml: train.micro_batch 5 does not divide train.effective_batch 12; 4 does",
+        ),
+        (
+            BASE + "train: {effective_batch: 12, micro_batch: 100}\n",
+            {},
+            "train.micro_batch 100 does not divide train.effective_batch 12; 12 does",
+        ),
+        (
+            BASE + "train: {micro_batch: 16}\n",
+            {"sets": ("train.effective_batch=4",)},
+            "--set train.effective_batch=4: train.micro_batch 16 does not divide",
+        ),
+        (
+            BASE + "train: {seq_len: 99999999999999999999}\n",
+            {},
+            "train.seq_len: expected `int` <= 16777216, got 99999999999999999999",
+        ),
+        (BASE + "train: {epochs: 1e9}\n", {}, "train.epochs: expected `float` <= 1000000"),
+        (
+            BASE + "train: {effective_batch: 65537}\n",
+            {},
+            "train.effective_batch: expected `int` <=",
+        ),
+        (BASE + "train: {micro_batch: 65537}\n", {}, "train.micro_batch: expected `int` <= 65536"),
+        (BASE + "lora: {r: 99999999999}\n", {}, "lora.r: expected `int` <= 65536"),
+        (BASE + "lora: {alpha: 99999999999}\n", {}, "lora.alpha: expected `int` <= 1048576"),
+        (
+            BASE + "eval: {limit: 9999999999999}\n",
+            {},
+            "eval.limit: expected `int` <= 1099511627776",
         ),
         (BASE, {"sets": ("lora.r",)}, "expected KEY=VALUE"),
         (BASE, {"sets": ("lora.zz=1",)}, "--set lora.zz=1: lora.zz: unknown key"),
