@@ -21,6 +21,7 @@ from launcher.inputs import (
     continuing,
     hub_data,
     lengths,
+    reach,
     registered,
     scanning,
     tokens,
@@ -261,6 +262,7 @@ def _planning(
     def planned(job: JobSpec, budget: Budget, among: Sequence[Offer] = ()) -> Plan:
         more = unpriced(found, budget, stamp(now)[:10]) if with_unpriced else ()
         of_rows = (*data.warnings, *lengths.warnings_of(job, data))
+        of_model = (*_warnings(model), *reach.warnings_of(job, shape))
         return planner.plan(
             job,
             budget,
@@ -272,7 +274,7 @@ def _planning(
             created_at=stamp(now),
             recipe=request.recipe,
             settings=request.settings,
-            warnings=(*_warnings(model), *of_rows, *local.problems),
+            warnings=(*of_model, *of_rows, *local.problems),
             estimator=estimator,
             own_python=PYTHON_VARIABLE in os.environ,
         )

@@ -6,7 +6,7 @@ import msgspec
 
 from launcher.errors import BadInput
 from launcher.estimate.families import FAMILIES, QK_NORMS, Family, Names, Row, norm
-from launcher.estimate.fields import Fields
+from launcher.estimate.fields import MOST_PARAMETERS, Fields
 from launcher.estimate.tensors import Attention, Kind, ModelShape, Tensor
 from launcher.estimate.vision import siglip
 from launcher.estimate.windows import window_of
@@ -67,10 +67,18 @@ def _read(config: Fields, family: Family) -> ModelShape:
         experts=experts,
         experts_per_token=per_token,
         attention=family.attention,
+        positions=_positions(config),
         file_width=_file_width(config),
         window=window_of(config, _count(config, family, "num_hidden_layers")),
     )
-    return msgspec.structs.replace(shape, body=_body(shape, config, family))
+    shape = msgspec.structs.replace(shape, body=_body(shape, config, family))
+    if shape.parameters > MOST_PARAMETERS:
+        raise BadInput(
+            f"model: config.json: its counts make {shape.parameters:.1e} parameters, and no model"
+            f" has more than {MOST_PARAMETERS:.1e}\n"
+            "check vocab_size, hidden_size, intermediate_size and num_hidden_layers"
+        )
+    return shape
 
 
 def _body(shape: ModelShape, config: Fields, family: Family) -> tuple[Tensor, ...]:
@@ -174,6 +182,25 @@ def _file_width(config: Fields) -> Literal[2, 4] | None:
     if width is None:
         raise config.refused(field, f"expected one of {', '.join(_WIDTHS)}, got {value!r}")
     return width
+
+
+def _positions(config: Fields) -> int | None:
+    """None where no count bounds a row: ALiBi, and RoPE that is scaled to reach further.
+
+    By how much a scaled one does depends on its kind, and on who wrote the config: some publish
+    max_position_embeddings with the factor in it, some without.
+    """
+    most = config.count_or_none("max_position_embeddings")
+    scaled = _is_scaled(config.get("rope_parameters")) or _is_scaled(config.get("rope_scaling"))
+    return None if scaled or config.get("alibi") else most
+
+
+def _is_scaled(rope: Any) -> bool:
+    """Of rope_parameters, or of one kind of layer's in it."""
+    if not isinstance(rope, dict):
+        return False
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    return kind != "default" or any(map(_is_scaled, rope.values()))
 
 
 # --- families that need more than data ------------------------------------------------------

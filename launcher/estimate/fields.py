@@ -9,6 +9,8 @@ from launcher.errors import BadInput
 # No model has more of anything: the largest published counts are near 2^19, a vocabulary's.
 # Assumption: a larger figure is a slip of the pen.
 MOST = 2**40
+# Of a model as a whole. Assumption: the largest published ones have near 2^40.
+MOST_PARAMETERS = 2**50
 
 
 class Fields(Struct, frozen=True):

@@ -94,6 +94,7 @@ class ModelShape(Struct, frozen=True, kw_only=True, dict=True):
     attention: Attention = "fused"
     cached_kv_heads: int | None = None  # where the cache holds more than the weights have
     window: Window | None = None  # None: every layer sees all
+    positions: int | None = None  # the longest row it was made for; None: not known
     # Of a parameter in the published files, bytes; None: config.json does not say.
     file_width: Literal[2, 4] | None = None
     outputs: int = 0  # of a regression head in the language model head's place; 0: none

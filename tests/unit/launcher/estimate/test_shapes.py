@@ -117,7 +117,9 @@ def test_embedded_models_have_the_published_parameter_count(model_id: str) -> No
 def test_ids_are_unique_and_found_in_any_case() -> None:
     lowered = [i.lower() for i in known_ids()]
     assert len(set(lowered)) == len(lowered)
-    assert embedded_config("qwen/qwen2.5-7b-instruct") == embedded_config("Qwen/Qwen2.5-7B")
+    assert embedded_config("qwen/qwen2.5-7b-instruct") == embedded_config(
+        "Qwen/Qwen2.5-7B-Instruct"
+    )
 
 
 def test_no_embedded_name_is_called_a_liar() -> None:
@@ -171,6 +173,8 @@ def test_fused_layers_say_which_targets_match_nothing() -> None:
         ({"tie_word_embeddings": None}, "tie_word_embeddings: expected true or false"),
         ({"attention_bias": 1}, "attention_bias: expected true or false"),
         ({"vocab_size": 10**30}, "vocab_size: expected at most"),
+        ({"vocab_size": 2**40, "hidden_size": 2**40}, "its counts make .* parameters"),
+        ({"max_position_embeddings": 0}, "max_position_embeddings"),
     ],
 )
 def test_a_config_that_makes_no_model_is_refused(change: dict[str, object], said: str) -> None:
