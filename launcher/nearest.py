@@ -6,11 +6,11 @@ from collections.abc import Iterable
 _ALIKE = 0.5
 
 
-def nearest(name: str, known: Iterable[str], most: int) -> list[str]:
+def nearest(name: str, known: Iterable[str], most: int, alike: float = _ALIKE) -> list[str]:
     """Those of the `known` names that are spelt most like this one, whatever the case, the nearest
     first; none where none is near."""
     import difflib  # 10 ms, and only on the way to an error
 
     folded = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(name.lower(), list(folded), n=most, cutoff=_ALIKE)
+    near = difflib.get_close_matches(name.lower(), list(folded), n=most, cutoff=alike)
     return [folded[key] for key in near]

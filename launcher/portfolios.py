@@ -72,7 +72,7 @@ def plan(
         raise BadInput(f"--run-id {portfolio_id}: {_LONGEST} characters at most, for several runs")
     members = []
     for number, (recipe, sets) in enumerate(jobs, start=1):
-        with_sets = msgspec.structs.replace(own, sets=(*own.sets, *sets))
+        with_sets = msgspec.structs.replace(own, swept=sets)
         made = api.plan(
             recipe,
             with_sets,

@@ -71,6 +71,10 @@ class Flags(Struct, frozen=True, kw_only=True):
     gpu: str | None = None
     spot: bool | None = None
     sets: tuple[str, ...] = ()
+    swept: tuple[str, ...] = ()  # one combination of --sweep, as assignments
+    seq_len: int | None = None
+    micro_batch: int | None = None
+    rank: int | None = None
     pilot: int | None = None
     image: str | None = None
     track: str | None = None
@@ -87,7 +91,8 @@ class Flags(Struct, frozen=True, kw_only=True):
     def change_the_job(self) -> bool:
         """Whether any of them changes what is trained, rather than where or for how much."""
         changing = (self.strategy, self.model, self.data, self.sets, self.pilot, self.resume_from)
-        return any((*changing, self.task, self.track))
+        numbers = (self.seq_len, self.micro_batch, self.rank)  # 0 is no number of theirs, but given
+        return any((*changing, self.swept, self.task, self.track)) or numbers != (None,) * 3
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -174,7 +179,7 @@ def _saved_spec(path: Path, flags: Flags) -> Request:
     if flags.change_the_job:
         raise BadInput(
             f"{path} is a saved spec and is rerun exactly; drop --strategy, --model, --data, "
-            "--resume-from, --pilot, --track and --set, or start from a YAML recipe"
+            "--resume-from, --pilot, --track, --set and --sweep, or start from a YAML recipe"
         )
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=ResolvedSpec)
@@ -317,13 +322,16 @@ def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
     if flags.data is not None:
         yield "data.train", _data_source(flags.data, here), "--data"
     for assignment in flags.sets:
-        key, equals, text = assignment.partition("=")
-        if not equals or not key.strip():
-            raise BadInput(f"--set {assignment}: expected KEY=VALUE, as in --set lora.r=8")
-        try:
-            yield key.strip(), value_of(text), f"--set {assignment}"
-        except yaml.YAMLError:
-            raise BadInput(f"--set {assignment}: the value is not YAML") from None
+        yield _assigned(assignment, "--set")
+    for assignment in flags.swept:
+        yield _assigned(assignment, "--sweep")
+    for key, number, flag in (
+        ("train.seq_len", flags.seq_len, "--seq-len"),
+        ("train.micro_batch", flags.micro_batch, "--micro-batch"),
+        ("lora.r", flags.rank, "--rank"),
+    ):
+        if number is not None:
+            yield key, number, flag
     if flags.strategy is not None:
         yield "strategy", flags.strategy, "--strategy"
     if flags.task is not None:
@@ -344,6 +352,16 @@ def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
             yield f"budget.{name}", value, "--" + name.replace("_", "-")
     if flags.providers:
         yield "budget.providers", list(flags.providers), "--on"
+
+
+def _assigned(assignment: str, flag: str) -> tuple[str, Any, str]:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        raise BadInput(f"{flag} {assignment}: expected KEY=VALUE, as in {flag} lora.r=8")
+    try:
+        return key.strip(), value_of(text), f"{flag} {assignment}"
+    except yaml.YAMLError:
+        raise BadInput(f"{flag} {assignment}: the value is not YAML") from None
 
 
 # Another model or data set leaves nothing of the old one behind.

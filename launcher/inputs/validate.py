@@ -98,13 +98,20 @@ def _all_keys(kind: type[Struct], prefix: str = "") -> Iterator[str]:
             yield from _all_keys(inner, f"{prefix}{field.name}.")
 
 
+# How alike two names are to be, in one section, and in two: there only nearly the same is meant.
+# Assumptions.
+_ALIKE, _SAME = 0.5, 0.8
+
+
 def _nearest_key(kind: type[Any], key: str) -> str:
     keys = list(_all_keys(kind))
-    plain = re.sub(r"\[\.*?\]", "", key)
-    misplaced = [k for k in keys if k.rsplit(".", 1)[-1] == plain.rsplit(".", 1)[-1]]
-    near = misplaced or nearest(plain, keys, 1)
-    if near:
-        return f"; did you mean `{near[0]}`?"
-    parent = plain.rpartition(".")[0]
-    siblings = [k for k in keys if k.rpartition(".")[0] == parent]
-    return f"; known keys: {', '.join(siblings)}"
+    plain = re.sub(r"\[[^]]*\]", "", key)
+    parent, _, name = plain.rpartition(".")
+    named = {k.rpartition(".")[2]: k for k in reversed(keys)}  # of one name, the first
+    here = {k.rpartition(".")[2]: k for k in keys if k.rpartition(".")[0] == parent}
+    if name in named:
+        return f"; did you mean `{named[name]}`?"
+    for known, alike in ((here, _ALIKE), (named, _SAME)):
+        for near in nearest(name, known, 1, alike):
+            return f"; did you mean `{known[near]}`?"
+    return f"; known keys: {', '.join(here.values())}"

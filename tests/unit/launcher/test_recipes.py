@@ -136,6 +136,17 @@ def test_scientific_notation_is_a_number(recipe) -> None:
     [
         (BASE + "lora: {rr: 8}\n", {}, "recipe.yaml: lora.rr: unknown key; did you mean `lora.r`?"),
         (BASE + "epochs: 3\n", {}, "did you mean `train.epochs`?"),
+        (BASE + "lora: {learning_rat: 1}\n", {}, "did you mean `train.learning_rate`?"),
+        (
+            BASE + "lora: {modules_to_save: [x]}\n",
+            {},
+            "lora.modules_to_save: unknown key; known keys: lora.r, lora.alpha, lora.dropout,",
+        ),
+        (BASE, {"seq_len": 0}, "--seq-len: train.seq_len: expected `int` >= 8, got 0"),
+        (BASE, {"micro_batch": 0}, "--micro-batch: train.micro_batch: expected `int` >= 1"),
+        (BASE, {"micro_batch": 3}, "--micro-batch: train.micro_batch 3 does not divide"),
+        (BASE, {"rank": 0}, "--rank: lora.r: expected `int` >= 1, got 0"),
+        (BASE, {"swept": ("lora.r=0",)}, "--sweep lora.r=0: lora.r: expected `int` >= 1, got 0"),
         (BASE + "lora: {r: 0}\n", {}, "lora.r: expected `int` >= 1, got 0"),
         (BASE + "lora: {r: many}\n", {}, "lora.r: expected `int`, got 'many'"),
         (BASE + "budget: {max_cost: -1}\n", {}, "budget.max_cost: expected `float` >= 0.0"),
