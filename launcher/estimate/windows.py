@@ -4,7 +4,10 @@ from launcher.estimate.fields import Fields
 from launcher.estimate.tensors import Window
 
 # Families whose models look at the window only where the config says so as well.
-_SWITCHED = ("qwen2", "qwen3", "qwen2_moe", "qwen3_moe")
+_SWITCHED = ("qwen2", "qwen3", "qwen3_moe", "smollm3")
+# Of these, the layers from max_window_layers on (configuration_qwen2.py); all of the others'
+# (modeling_qwen3_moe.py Qwen3MoeModel.forward).
+_FROM_A_LAYER_ON = ("qwen2", "qwen3")
 _GEMMA3_PATTERN = 6  # configuration_gemma3.py: every sixth layer sees all
 _QWEN_FULL_LAYERS = 28  # configuration_qwen2.py: a silent max_window_layers
 
@@ -27,7 +30,7 @@ def window_of(config: Fields, layers: int) -> Window | None:
     elif family.startswith("gemma3"):
         pattern = config.over({"sliding_window_pattern": _GEMMA3_PATTERN})
         sliding = layers - layers // pattern.count("sliding_window_pattern")
-    elif family in _SWITCHED:  # configuration_qwen2.py: the layers from max_window_layers on
+    elif family in _FROM_A_LAYER_ON:
         full = config.over({"max_window_layers": _QWEN_FULL_LAYERS})
         sliding = max(0, layers - full.count("max_window_layers", least=0))
     else:

@@ -232,6 +232,8 @@ GEMMA3_TEXT = {**LLAMA, "model_type": "gemma3_text", "sliding_window": 8}
         (QWEN, {"sliding_window": 8, "max_window_layers": 0}, 2),
         (QWEN, {"sliding_window": 8, "max_window_layers": 1}, 1),
         (QWEN, {"sliding_window": 0, "use_sliding_window": False}, None),
+        ({**MIXTURE, "sliding_window": 8}, {"use_sliding_window": True}, 2),
+        ({**MIXTURE, "sliding_window": 8}, {}, None),
         (GEMMA3_TEXT, {}, 2),
         (GEMMA3_TEXT, {"sliding_window_pattern": 2}, 1),
         (GEMMA3_TEXT, {"layer_types": ["sliding_attention", "full_attention"]}, 1),
