@@ -297,9 +297,9 @@ def _require_reference(image: str | None, sources: Mapping[str, str], label: str
 def _require_whole_passes(train: Train, sources: Mapping[str, str], label: str) -> None:
     """A step is so many passes of `micro_batch` rows on any machine, see jobs/arguments.py."""
     rows, micro = train.effective_batch, train.micro_batch
-    if micro == "auto" or rows % micro == 0:
+    if micro == "auto" or rows % min(micro, rows) == 0:
         return
-    nearest = next(fewer for fewer in range(min(micro, rows), 0, -1) if rows % fewer == 0)
+    nearest = next(fewer for fewer in range(micro, 0, -1) if rows % fewer == 0)
     keys = ("train.micro_batch", "train.effective_batch")
     said_by = [sources.get(key, label) for key in keys]
     where = next((source for source in said_by if source.startswith("--")), said_by[0])

@@ -44,8 +44,7 @@ def estimate(
     from launcher.planning.refusals import answer_of
 
     given |= {"rows": rows or ASSUMED_ROWS, "rows_given": rows is not None}
-    named = {"train.seq_len": seq_len, "train.micro_batch": micro_batch, "lora.r": rank}
-    given["sets"] += tuple(f"{key}={value}" for key, value in named.items() if value is not None)
+    given |= {"seq_len": seq_len, "micro_batch": micro_batch, "rank": rank}
     if compare:
         if given["strategy"] is not None:
             raise BadInput("--compare lays every strategy side by side: leave --strategy away")
