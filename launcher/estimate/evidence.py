@@ -3,6 +3,7 @@ nowhere."""
 
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from launcher.estimate.spans import Span
@@ -32,6 +33,13 @@ class Overheads(Struct, frozen=True, kw_only=True):
     context_source: str
 
 
+class Foreign(Struct, frozen=True):
+    """What others measured on a card."""
+
+    rows: str
+    share: float  # of the data sheet's rate, expected
+
+
 class Fitted(Struct, frozen=True, kw_only=True):
     """One card's constants, as `python -m benchmarks.fit_card` reads them from its file."""
 
@@ -42,11 +50,12 @@ class Fitted(Struct, frozen=True, kw_only=True):
 # Cards with a file of benchmarks/measure_gpu.py's, docs/measured/<card>.csv.
 MEASURED: dict[str, Fitted] = {}
 # Cards with published rates that `python -m benchmarks.throughput_residuals` reads: other people's
-# LoRA and NF4 jobs, under other software.
+# LoRA and NF4 jobs, under other software. The share is PUBLISHED's, moved towards the card's own
+# rows as calibration.py moves an estimate towards runs.
 FOREIGN = {
-    "A100-80GB": "18 rows of LoRA on Qwen 1.8B to 14B (qwen-readme)",
-    "RTX3090": "2 rows of LoRA and QLoRA on Llama 2 7B (answerai)",
-    "RTX4090": "2 rows of LoRA and QLoRA on Llama 2 7B (answerai)",
+    "A100-80GB": Foreign("18 rows of LoRA on Qwen 1.8B to 14B (qwen-readme)", share=0.46),
+    "RTX3090": Foreign("2 rows of LoRA and QLoRA on Llama 2 7B (answerai)", share=0.69),
+    "RTX4090": Foreign("2 rows of LoRA and QLoRA on Llama 2 7B (answerai)", share=0.61),
 }
 # The share of throughput_measured_dev.csv's exact lengths of 2048 and more, as that script prints
 # it: qwen-readme LoRA on one A100 0.32-0.56; answerai LoRA and NF4 on 4090 and 3090 0.63-0.75. The
@@ -109,7 +118,7 @@ def evidence(device: Device) -> Evidence:
     if device.name in MEASURED:
         return Evidence("measured", f"docs/measured/{device.name}.csv")
     if device.name in FOREIGN:
-        return Evidence("foreign data", FOREIGN[device.name])
+        return Evidence("foreign data", FOREIGN[device.name].rows)
     return Evidence("unmeasured", f"from {', '.join(FOREIGN)} and the data sheet")
 
 
@@ -117,7 +126,11 @@ def rates(device: Device) -> Rates:
     """What a card's hours are reckoned with."""
     if device.name in MEASURED:
         return MEASURED[device.name].rates
-    return PUBLISHED if device.name in FOREIGN else FROM_OTHERS
+    if device.name in FOREIGN:
+        low, _, high = PUBLISHED.share
+        share = Span(low, FOREIGN[device.name].share, high)
+        return msgspec.structs.replace(PUBLISHED, share=share)
+    return FROM_OTHERS
 
 
 def overheads(device: Device) -> Overheads:

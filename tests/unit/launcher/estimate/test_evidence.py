@@ -6,9 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks.published import expressible, rows
+from benchmarks.published import SHAPES, card_of, expressible, rows, spec_of
 from launcher.catalog.gpus import GPUS, find
-from launcher.estimate.evidence import FOREIGN, MEASURED, evidence
+from launcher.estimate.calibration import TRAINING, Ratio, factor
+from launcher.estimate.evidence import FOREIGN, MEASURED, PUBLISHED, evidence
 from launcher.estimate.passes import step_seconds
 from launcher.estimate.shapes import shape_of
 from launcher.types import Device
@@ -32,7 +33,23 @@ def test_foreign_data_is_what_the_residuals_read() -> None:
         for row in rows("throughput_measured_dev.csv")
         if expressible(row) and row["tokens_per_s"]
     )
-    assert {name: int(said.split()[0]) for name, said in FOREIGN.items()} == counted
+    assert {name: int(found.rows.split()[0]) for name, found in FOREIGN.items()} == counted
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_card_s_share_follows_from_its_own_rows(name: str) -> None:
+    ratios = []
+    for row in rows("throughput_measured_dev.csv"):
+        if expressible(row) and row["tokens_per_s"] and card_named(row["gpu"]) == name:
+            spec, tokens = spec_of(row), spec_of(row).train.micro_batch * int(row["seq_len"])
+            seconds = tokens / (float(row["tokens_per_s"]) / int(row["n_gpus"]))
+            shape, card = SHAPES[row["model"]], card_of(row)
+            ours = step_seconds(shape, spec, card, tokens, PUBLISHED, padded=False).expected
+            ratios.append(Ratio(row["model"], seconds / ours))
+    towards = factor(ratios, TRAINING)
+    assert towards is not None
+    share = PUBLISHED.share.expected / towards.expected
+    assert FOREIGN[name].share == pytest.approx(share, abs=0.01)
 
 
 def test_a_card_is_measured_where_its_file_lies() -> None:
