@@ -7,7 +7,8 @@ Random weights at real shapes, so that nothing is downloaded. Each model has a p
 which trains every case for a few steps with the job's trainer, settings and adapters, on rows of
 `seq_len` random tokens, or up to 31 fewer where a batch is to be padded. A row is appended to
 <folder>/<card>.csv as soon as it is measured; what stands there is not measured again, so that it
-may be broken off at any time. What by our own estimate needs twice the card is left out.
+may be broken off at any time. What by our own estimate needs twice the card is left out. Ends with
+3 where the minutes were over before all was measured, with 1 where a verdict was wrong.
 
 `--as-card GB` then lets torch reserve only what such a card would have (usable memory less the CUDA
 context) and holds the verdict against what happens: what fits by our upper bound must run; what is
@@ -317,8 +318,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / f"{device.name}.csv"
     there = known(file)
+    if any(gb * 1e9 > card.total_bytes for gb in options.as_card):
+        parser.error(f"--as-card: {card.name} has {card.total_bytes / 1e9:.0f} GB")
     grants = [None, *(int(gb * 1e9) - CUDA_CONTEXT_BYTES for gb in options.as_card)]
-    wrong = False
+    wrong, begun, left = False, False, 0
     for model in options.models:
         cases = [
             Case(spec, granted)
@@ -329,18 +332,21 @@ def main() -> None:
         some = [case for case in cases if key_of(case) not in there]
         # one strategy's cases together: the model is built once for them
         some.sort(key=lambda case: (case.spec.task, STRATEGIES.index(case.spec.strategy)))
-        if not some:
+        left += len(some)
+        if not some or (begun and time.monotonic() > ends):
             continue
+        begun = True  # one case is measured however few the minutes
         whole_fits = device.kind == "cpu" or 2 * parameters(model) < 0.8 * card.total_bytes
         for case, found in measure(options.python, some, whole_fits, ends):
             ours = estimated(case.spec, device)
             append(file, row_of(card, case, ours, found))
+            left -= 1
             said = said_of(case, ours, found)
             wrong |= "WRONG" in said
             print(said, flush=True)
-        if time.monotonic() > ends:
-            sys.exit(f"{options.minutes:g} minutes are over: the same command goes on")
-    sys.exit(1 if wrong else 0)
+    if left:
+        print(f"{options.minutes:g} minutes are over, {left} cases left: the same command goes on")
+    sys.exit(1 if wrong else 3 if left else 0)
 
 
 def parameters(model: str) -> int:

@@ -69,9 +69,11 @@ def build(job: ResolvedSpec, config: dict[str, Any], tokenizer: Any, whole_fits:
 
 def quantise(model: Any, job: ResolvedSpec, place: torch.device) -> None:
     """Every linear layer but head and scores as bitsandbytes holds it, one after the other."""
-    for name, module in list(model.named_modules()):
-        if not isinstance(module, torch.nn.Linear) or name in ("lm_head", strategies.HEAD):
+    linear = [name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
+    for name in linear:  # by name: a list of modules would keep every weight that was replaced
+        if name in ("lm_head", strategies.HEAD):
             continue
+        module = model.get_submodule(name)
         packed = Linear4bit(
             module.in_features,
             module.out_features,
@@ -90,6 +92,7 @@ def quantise(model: Any, job: ResolvedSpec, place: torch.device) -> None:
         ).to(place)
         packed.bias = module.bias
         model.set_submodule(name, packed)
+        del module
     model.requires_grad_(False)
 
 
