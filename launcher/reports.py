@@ -23,6 +23,7 @@ from results.report.compare import Compared, compare_page
 from results.report.overview import Entry, Spend, overview_page
 from results.report.page import Page
 from results.report.run_page import read, run_page
+from results.report.words import device_name
 
 
 def asked_for(run_ids: Sequence[str], *, compare: bool, every: bool, out: str | None) -> str:
@@ -103,7 +104,7 @@ def _gpu(made: Plan, run: Run) -> str:
     if not run.attempts:
         return ""
     offer = made.candidates[run.attempts[-1].candidate].offer
-    return (f"{offer.count}× " if offer.count > 1 else "") + offer.device.name
+    return (f"{offer.count}× " if offer.count > 1 else "") + device_name(offer.device.name)
 
 
 def _receipt(home: Path) -> Receipt:

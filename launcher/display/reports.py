@@ -11,14 +11,11 @@ from launcher.types import ENDED, Attempt, Candidate, Ladder, Plan, Run, Story
 from results.receipt import dollars, duration
 from results.report.page import Block, Table, Text
 from results.report.run_page import Told
+from results.report.words import device_name
 
-# Of a candidate's cells, by their place there: what decides comes first.
-_OFFER_COLUMNS = {
-    "verdict": 0, "provider": 1, "instance": 2, "GPU": 3, "strategy": 4, "expected": 12,
-    "at worst": 13, "why": 15, "time": 9, "time at worst": 10, "needs GiB": 6, "usable GiB": 7,
-    "share": 8, "micro-batch": 5, "speed": 11, "price of": 14,
-}  # fmt: skip
-_NUMBERS = (5, 6, 8, 9, 10, 11, 12)
+_NUMBERS = ("expected", "at worst", "time", "time at worst")
+_SAID_ONCE = ("strategy", "micro-batch", "speed", "price of")  # above, where all rows say the same
+_REJECTED = "Rejected"
 _FOLDED_FROM = 8  # rejected offers: more of them are shown when asked for
 _RUNGS = ("rung", "after", "where", "expected", "at worst", "so far at worst", "climbed")
 
@@ -41,22 +38,56 @@ def _offers(plan: Plan) -> tuple[Block, ...]:
     fitting = [c for c in plan.candidates if c.verdict != "rejected"]
     blocks: list[Block] = [_offer_table("Chosen and possible", fitting)] if fitting else []
     if rejected:
-        blocks.append(_offer_table("Rejected", rejected, len(rejected) > _FOLDED_FROM))
+        blocks.append(_offer_table(_REJECTED, rejected, len(rejected) > _FOLDED_FROM))
     return (*blocks, *(Text(text=note) for note in offer_notes(plan)))
 
 
 def _offer_table(caption: str, candidates: Sequence[Candidate], folded: bool = False) -> Table:
-    every = [[c.verdict, *candidate_row(c)[1:]] for c in candidates]
-    rows = tuple(tuple(cells[i] for i in _OFFER_COLUMNS.values()) for cells in every)
-    head = tuple(_OFFER_COLUMNS)
-    return Table(caption=caption, head=head, rows=rows, right=_NUMBERS, folded=folded)
+    rows = [_offer_cells(candidate) for candidate in candidates]
+    if caption == _REJECTED:
+        rows = [{name: text for name, text in row.items() if name != "verdict"} for row in rows]
+    same = {name: rows[0][name] for name in _SAID_ONCE if len({row[name] for row in rows}) == 1}
+    head = tuple(name for name in rows[0] if name not in same)
+    said = ", ".join(f"{name} {value}" for name, value in same.items() if value)
+    caption += f", {'all ' if len(rows) > 1 else ''}with {said}" if said else ""
+    return Table(
+        caption=caption,
+        head=head,
+        rows=tuple(tuple(row[name] for name in head) for row in rows),
+        right=tuple(head.index(name) for name in _NUMBERS),
+        folded=folded,
+    )
+
+
+def _offer_cells(candidate: Candidate) -> dict[str, str]:
+    """What decides comes first."""
+    _, provider, instance, gpu, strategy, micro_batch, needs, usable, _, *rest = candidate_row(
+        candidate
+    )
+    time, time_at_worst, speed, expected, worst, as_of, why = rest
+    return {
+        "verdict": candidate.verdict,
+        "where": f"{provider} {instance}",
+        "GPU": device_name(gpu),
+        "expected": expected,
+        "at worst": worst,
+        "why": why,
+        "time": time,
+        "time at worst": time_at_worst,
+        "memory, GiB": f"{needs} of {usable}" if needs else "",
+        "strategy": strategy,
+        "micro-batch": micro_batch,
+        "speed": speed,
+        "price of": as_of,
+    }
 
 
 def _ladder(ladder: Ladder) -> Table:
     rows = []
     for number, (_, *cells, refusal) in enumerate(rung_rows(ladder)):
         climbed = "chosen" if not number else refusal or "if need be"
-        rows.append((*cells, climbed))
+        rung, after, where, *costs = cells
+        rows.append((rung, after, device_name(where), *costs, climbed))
     caption = "What would be tried next, and what it costs"
     return Table(caption=caption, head=_RUNGS, rows=tuple(rows), right=(3, 4, 5))
 
@@ -95,7 +126,7 @@ def _attempt(plan: Plan, attempt: Attempt, end: StateChanged | None) -> tuple[st
     return (
         str(attempt.attempt),
         f"{attempt.provider} {attempt.instance}",
-        count + offer.device.name,
+        count + device_name(offer.device.name),
         end.state if end is not None else "",
         ": ".join(filter(None, (reason, message))),
         time,

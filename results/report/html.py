@@ -23,6 +23,7 @@ from results.report.thin import thinned
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _FIGURE_ROWS = 500  # of a figure's data; the JSON files beside the page have all
 _LONG = 40  # characters of a cell
+_WIDE = 4  # columns: on a phone each row of it is a card
 _MARKS = {"pass": "✓", "fail": "✗", "warn": "!"}
 
 
@@ -121,13 +122,25 @@ def _grid(table: Table) -> str:
         f'<th scope="col"{_side(table, i)}>{escape(name)}</th>' for i, name in enumerate(table.head)
     )
     body = "\n".join(f"<tr>{_cells(table, row)}</tr>" for row in table.rows)
-    return f"<table>{caption}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+    wide = ' class="wide"' if _is_wide(table) else ""
+    return f"<table{wide}>{caption}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
 
 
 def _cells(table: Table, row: tuple[Cell, ...]) -> str:
     first, *others = row
     named = f'<th scope="row"{_side(table, 0)}>{_cell(first)}</th>'
-    return named + "".join(f"<td{_side(table, i)}>{_cell(c)}</td>" for i, c in enumerate(others, 1))
+    return named + "".join(
+        f"<td{_side(table, i)}{_named(table, i)}>{_cell(c)}</td>" for i, c in enumerate(others, 1)
+    )
+
+
+def _is_wide(table: Table) -> bool:
+    return len(table.head) >= _WIDE
+
+
+def _named(table: Table, column: int) -> str:
+    """The cell's column, where it may stand without its head."""
+    return f' data-head="{escape(table.head[column])}"' if _is_wide(table) else ""
 
 
 def _side(table: Table, column: int) -> str:

@@ -110,6 +110,6 @@ def _table(runs: Sequence[Entry]) -> Table:
         spent = dollars(sum(each.microusd for each in run.spent))
         started = run.started[:16].replace("T", " ")
         state = f"{run.state} ({run.reason})" if run.reason else run.state
-        rows.append((name, state, started, run.model, run.strategy, run.where, run.gates, spent))
-    head = ("run", "state", "started, UTC", "model", "strategy", "where", "gates", "spent")
-    return Table(caption="All runs, newest first", head=head, rows=tuple(rows), right=(7,))
+        rows.append((name, state, spent, run.gates, started, run.model, run.strategy, run.where))
+    head = ("run", "state", "spent", "gates", "started, UTC", "model", "strategy", "where")
+    return Table(caption="All runs, newest first", head=head, rows=tuple(rows), right=(2,))

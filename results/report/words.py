@@ -1,5 +1,6 @@
 """A run's figures in words and rows of text, for its report and for the terminal."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -8,6 +9,11 @@ from results.receipt import Receipt, dollars, duration, figure
 
 _BARS = "▁▂▃▄▅▆▇█"
 SUBJECTS = {"base": "base model", "constant": "best constant answer", "tuned": "fine-tuned"}
+
+
+def device_name(name: str) -> str:
+    """Without its maker's marks, and without what every processor is called."""
+    return " ".join(re.sub(r"\((R|TM)\)|\b(CPU|Processor)\b|@.*", " ", name).split()) or name
 
 
 def crossing_note(gates: Sequence[GateResult]) -> str:

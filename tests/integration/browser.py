@@ -48,6 +48,15 @@ FIGURES = """() => Object.fromEntries([...document.querySelectorAll("figure")].m
   [...figure.querySelectorAll("tbody tr")].map((row) =>
     [...row.querySelectorAll("th, td")].map((cell) => cell.textContent)),
 ]))"""
+# Tables of which something lies beyond the right edge, those that are folded among them.
+HIDDEN = """() => {
+  const folded = [...document.querySelectorAll("details:not([open])")];
+  folded.forEach((e) => e.open = true);
+  const found = [...document.querySelectorAll(".box")].filter((e) => e.scrollWidth > e.clientWidth)
+    .map((e) => `${e.ariaLabel}: ${e.scrollWidth} of ${e.clientWidth}`);
+  folded.forEach((e) => e.open = false);
+  return found;
+}"""
 
 
 def look(page: "Page", file: Path, shot: Path) -> dict:
@@ -77,6 +86,7 @@ def look(page: "Page", file: Path, shot: Path) -> dict:
         "title": page.title(),
         "text": page.inner_text("body"),
         "headings": page.eval_on_selector_all("h1, h2, h3", "all => all.map(e => e.localName)"),
+        "hidden": page.evaluate(HIDDEN),
         # of the tree that a screen reader is given
         "images": page.get_by_role("img").evaluate_all(
             "all => all.map(e => e.querySelector('title').textContent)"

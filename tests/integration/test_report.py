@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, train_python: str) -> tupl
     launch = Command(tmp_path_factory.mktemp("report"))
     rows = ({"prompt": f"{PLANTED} {n}?", "completion": f"{n} {PLANTED}"} for n in range(40))
     (launch.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    flags = ("--data", "rows.jsonl", "--model", str(ROOT / "jobs/sample/model"), "--on", "local")
+    flags = ("--data", "rows.jsonl", "--model", str(ROOT / "jobs/sample/model"))
     for run_id, rank in (("first", "16"), ("second", "8")):
         sets = with_sets(**{"lora.r": rank})
         done = launch(*flags, *sets, "--max-cost", "1", "--run-id", run_id, timeout=600)
@@ -73,6 +73,13 @@ def test_nothing_is_fetched_run_or_complained_about(seen, page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_a_phone_scrolls_no_page_sideways(seen, page: str) -> None:
     assert seen[page]["phone"]["width"] == [375, 375]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_column_lies_beyond_the_edge(seen, page: str) -> None:
+    """Every offer of a plan among them: money and what was measured are seen without scrolling."""
+    for view in seen[page].values():
+        assert view["hidden"] == []
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -97,6 +97,13 @@ def test_all_runs_with_the_spend_of_each_week() -> None:
     assert "No runs yet" in markdown.render(overview_page([]))
 
 
+def test_money_stands_before_what_may_be_cut_off() -> None:
+    page = overview_page([entry("a", ("2026-11-16T00:00:00+00:00", 1_500_000))])
+    table = next(b for s in page.sections for b in s.blocks if isinstance(b, Table))
+    assert table.head[:3] == ("run", "state", "spent")
+    assert table.rows[0][2] == "$1.50"
+
+
 def test_what_succeeded_is_counted_as_the_table_says() -> None:
     runs = [entry("a"), entry("b", reason="GATE_FAILED"), entry("c", state="FAILED", reason="OOM")]
     page = overview_page(runs)

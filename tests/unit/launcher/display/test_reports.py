@@ -56,14 +56,30 @@ def test_each_attempt_with_time_dollars_and_reason(small_plan: Plan) -> None:
 def test_rejected_offers_stand_apart_with_their_reason(small_plan: Plan) -> None:
     fitting, rejected = told(small_plan, a_run(), []).plan
     assert [row["verdict"] for row in cells(fitting)] == ["chosen"]
-    assert [(row["verdict"], row["why"], row["at worst"]) for row in cells(rejected)] == [
-        ("rejected", "dearer", "$1.48")
-    ]
+    assert rejected.caption.startswith("Rejected")
+    assert [(row["why"], row["at worst"]) for row in cells(rejected)] == [("dearer", "$1.48")]
     assert not rejected.folded
     many = msgspec.structs.replace(
         small_plan, candidates=(small_plan.candidates[0], *[small_plan.candidates[1]] * 9)
     )
     assert told(many, a_run(), []).plan[1].folded
+
+
+def test_what_all_offers_say_is_said_once(small_plan: Plan) -> None:
+    fitting, _ = told(small_plan, a_run(), []).plan
+    assert isinstance(fitting, Table)
+    assert "with strategy qlora, " in fitting.caption
+    assert {"strategy", "speed", "price of"}.isdisjoint(fitting.head)
+    assert fitting.head[3:5] == ("expected", "at worst")
+    one = small_plan.candidates[0]
+    older = msgspec.structs.replace(
+        one, verdict="possible", offer=msgspec.structs.replace(one.offer, as_of="2025-01-01")
+    )
+    two = msgspec.structs.replace(small_plan, candidates=(one, older))
+    (both, *_) = told(two, a_run(), []).plan
+    assert isinstance(both, Table)
+    assert "all with strategy qlora" in both.caption
+    assert [row["price of"] for row in cells(both)] == [one.offer.as_of, "2025-01-01"]
 
 
 def test_the_ladder_says_which_rung_the_cap_does_not_pay_for(small_plan: Plan) -> None:

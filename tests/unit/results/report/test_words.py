@@ -1,6 +1,7 @@
 from jobs.spec import GateResult, Interval, PilotResult, Result
 from results.report.words import (
     crossing_note,
+    device_name,
     gate_line,
     judged_on,
     pilot_line,
@@ -72,3 +73,10 @@ def test_the_sparkline_spans_lowest_to_highest() -> None:
     assert sparkline([1.0, 0.5, 0.0]) == "█▅▁"
     assert len(sparkline([float(n) for n in range(1000)])) == 60
     assert sparkline([2.0]) == "▁"
+
+
+def test_a_processor_is_called_by_what_tells_it_from_others() -> None:
+    assert device_name("Intel(R) Xeon(R) Processor @ 2.90GHz") == "Intel Xeon"
+    assert device_name("AMD EPYC 7B13 64-Core Processor") == "AMD EPYC 7B13 64-Core"
+    assert device_name("local 8× H100-SXM") == "local 8× H100-SXM"
+    assert device_name("Processor") == "Processor"
