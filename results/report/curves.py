@@ -63,19 +63,13 @@ def loss_figure(seen: Sequence[Record], picture: str) -> Figure | None:
     trained, judged = steps(seen), validations(seen)
     if not trained:
         return None
-    first, last = trained[0], trained[-1]
-    text = (
-        f"Training loss {first.loss:.4f} at step {first.step} → {last.loss:.4f} "
-        f"at step {last.step} of {last.steps_total}."
-    )
+    last = trained[-1]
+    text = f"Training loss {_course(trained)} of {last.steps_total}."
     lines = [Series(name="training", points=tuple((r.step, r.loss) for r in trained))]
     if judged:
         best = min(judged, key=lambda r: r.loss)
-        text += (
-            f" Validation loss {judged[0].loss:.4f} at step {judged[0].step} → "
-            f"{judged[-1].loss:.4f} at step {judged[-1].step}, lowest {best.loss:.4f} at step "
-            f"{best.step}."
-        )
+        lowest = f", lowest {best.loss:.4f} at step {best.step}" if len(judged) > 1 else ""
+        text += f" Validation loss {_course(judged)}{lowest}."
         points = tuple((r.step, r.loss) for r in judged)
         lines.append(Series(name="validation", points=points, color=1, marked=True))
     return Figure(
@@ -88,6 +82,12 @@ def loss_figure(seen: Sequence[Record], picture: str) -> Figure | None:
         sparkline=sparkline([r.loss for r in trained]),
         picture=picture,
     )
+
+
+def _course(found: Sequence[StepRecord] | Sequence[EvalRecord]) -> str:
+    """From the first to the last of them, or the one there is."""
+    ends = found[:1] if len(found) == 1 else (found[0], found[-1])
+    return " → ".join(f"{r.loss:.4f} at step {r.step}" for r in ends)
 
 
 def _loss_table(trained: Sequence[StepRecord], judged: Sequence[EvalRecord]) -> Table:

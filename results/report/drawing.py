@@ -29,6 +29,7 @@ _WHITE = Ink(
 _STAND_INS = tuple(f"#0a0b{i:02x}" for i in range(len(_NAMES)))
 _THEMED = Ink(_STAND_INS[0], _STAND_INS[1], _STAND_INS[2:])
 _DASHES = ("-", "--", "-.", ":")  # lines differ by more than their colour
+_CURVE = 3  # points: a line through fewer tells of a course that nobody measured
 
 _WIDTH = 4.8  # inches: 346 units of the SVG, legible on a phone of 375 px and at twice the width
 _FONT = 9.0  # points
@@ -120,18 +121,23 @@ def _height(chart: Chart) -> float:
 
 
 def _lines(axes: "Axes", chart: Lines, ink: Ink) -> None:
+    """Over steps, which are whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
     for number, series in enumerate(chart.series):
         x, y = [p[0] for p in series.points], [p[1] for p in series.points]
         color = ink.series[series.color % len(ink.series)]
         dashes = _DASHES[series.color % len(_DASHES)]
-        mark = "o" if series.marked or len(x) < 2 else ""  # one point makes no line
+        few = len(x) < _CURVE
+        mark = "o" if series.marked or few else ""
         axes.plot(
-            x, y, dashes, color=color, marker=mark, markersize=4.5, linewidth=1.6,
-            label=series.name, zorder=3 + number,
+            x, y, linestyle="none" if few else dashes, color=color, marker=mark, markersize=4.5,
+            linewidth=1.6, label=series.name, zorder=3 + number,
         )  # fmt: skip
     if all(y >= 0 for series in chart.series for _, y in series.points):
         axes.set_ylim(bottom=0)
     axes.set_ylabel(chart.y, fontsize=_FONT, color=ink.text)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=(1, 2, 5, 10), integer=True))
     axes.ticklabel_format(axis="y", scilimits=(-3, 4))
     axes.yaxis.get_offset_text().set(color=ink.text, fontsize=_FONT - 0.5)
 

@@ -3,6 +3,7 @@
 import pytest
 
 from results.report.curves import loss_figure, rate_figure
+from results.report.drawing import _WHITE, _canvas
 from results.report.overfitting import verdict
 from results.report.page import Bars, Lines, Table
 from results.report.quality import dimension_figure, overall_figure
@@ -29,6 +30,36 @@ def test_the_curves_are_the_metrics() -> None:
     rate = lines(rate_figure(CURVE))["learning rate"]
     assert rate == tuple((n, 1e-3 / n) for n in range(1, 9))
     assert loss_figure((), "") is None
+
+
+@pytest.mark.parametrize(
+    ("judged", "said"),
+    [
+        ((), "Training loss 3.7500 at step 1 of 8."),
+        ((validation(1, 3.5),), "of 8. Validation loss 3.5000 at step 1."),
+        (
+            (validation(1, 3.5), validation(4, 2.5)),
+            "3.5000 at step 1 → 2.5000 at step 4, lowest 2.5000 at step 4.",
+        ),
+    ],
+)
+def test_one_point_is_said_once(judged, said: str) -> None:
+    figure = loss_figure((step(1, 3.75), *judged), "")
+    assert figure is not None
+    assert figure.note.endswith(said)
+
+
+def drawn_lines(figure) -> list[tuple[str, str]]:
+    (axes,) = _canvas((figure.chart,), _WHITE).axes
+    assert all(tick == int(tick) for tick in axes.get_xticks())
+    return [(line.get_linestyle(), line.get_marker()) for line in axes.lines]
+
+
+def test_a_line_is_drawn_through_what_was_measured_and_steps_are_whole() -> None:
+    few = (step(1, 3.0), step(2, 2.0), validation(1, 3.5), validation(2, 2.5))
+    assert drawn_lines(loss_figure(few, "")) == [("None", "o"), ("None", "o")]
+    many = (*CURVE, validation(6, 3.0))
+    assert drawn_lines(loss_figure(many, "")) == [("-", ""), ("--", "o")]
 
 
 def test_bars_are_the_metrics_by_dimension() -> None:
