@@ -12,10 +12,10 @@ from results.receipt import Receipt, dollars, figure
 from results.report import curves, overfitting
 from results.report.page import Block, Cell, Figure, Lines, Page, Section, Series, Table, Text
 from results.report.run_page import Files
-from results.report.words import SUBJECTS, gate_line
+from results.report.words import SUBJECTS, bounds, gate_line
 
-# Of one run only: its name, its clock, and where its files lay.
-_OWN = ("run_id", "name", "deadline", "wire_version")
+# Of one run only: its name, its clock, and what it was started from.
+_OWN = ("run_id", "name", "deadline", "wire_version", "provenance")
 
 
 class Compared(Struct, frozen=True, kw_only=True):
@@ -93,12 +93,15 @@ def _fit(run: Compared) -> str:
 
 def _metrics(runs: Sequence[Compared]) -> tuple[Block, ...]:
     """Of the fine-tuned models, the first's order first."""
-    tuned = [_tuned(run.files.result) for run in runs]
-    names = dict.fromkeys(name for known in tuned for name in known)
-    rows = [(name, *(_number(known.get(name)) for known in tuned)) for name in names]
+    results = [run.files.result for run in runs]
+    names = dict.fromkeys(name for result in results for name in _tuned(result))
+    rows = [(name, *(_measured(result, name) for result in results)) for name in names]
     if not rows:
         return ()
-    table = _table(runs, f"The {SUBJECTS['tuned']} model of each run", "metric", rows)
+    caption = f"The {SUBJECTS['tuned']} model of each run"
+    if any(result is not None and "tuned" in result.intervals for result in results):
+        caption += ", 95 % intervals in brackets"
+    table = _table(runs, caption, "metric", rows)
     blocks: list[Block] = [msgspec.structs.replace(table, right=tuple(range(1, len(runs) + 1)))]
     if len({_judged(run.files) for run in runs}) > 1:
         blocks.append(
@@ -112,6 +115,12 @@ def _metrics(runs: Sequence[Compared]) -> tuple[Block, ...]:
 
 def _tuned(result: Result | None) -> dict[str, float]:
     return result.metrics.get("tuned", {}) if result is not None else {}
+
+
+def _measured(result: Result | None, name: str) -> str:
+    near = result.intervals.get("tuned", {}).get(name) if result is not None else None
+    span = f" ({_number(near.low)} to {_number(near.high)})" if near is not None else ""
+    return _number(_tuned(result).get(name)) + span
 
 
 def _judged(files: Files) -> tuple[object, ...]:
@@ -180,12 +189,12 @@ def _flat(spec: ResolvedSpec | None) -> dict[str, str]:
             for key, inner in value.items():
                 walk(f"{prefix}.{key}" if prefix else key, inner)
         elif isinstance(value, list | tuple):
-            found[prefix] = ", ".join(
-                msgspec.json.encode(v).decode() if isinstance(v, dict) else str(v) for v in value
-            )
+            found[prefix] = ", ".join(map(str, value))
         else:
             found[prefix] = "" if value is None else str(value)
 
     if spec is not None:
-        walk("", msgspec.to_builtins(spec))
-    return {key: text for key, text in found.items() if key not in _OWN}
+        plain = msgspec.to_builtins(spec)
+        plain["gates"] = [f"{gate.metric} {bounds(gate)}" for gate in spec.gates]
+        walk("", {key: value for key, value in plain.items() if key not in _OWN})
+    return found

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from jobs.spec import Fit, GateResult, Lineage, PilotResult, Result, Tracked
+from jobs.spec import Fit, Gate, GateResult, Lineage, PilotResult, Result, Tracked
 from results.receipt import Receipt, dollars, duration, figure
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -26,15 +26,20 @@ def crossing_note(gates: Sequence[GateResult]) -> str:
     )
 
 
+def bounds(gate: Gate | GateResult) -> str:
+    """What a gate's metric must hold, in words."""
+    least = f"at least {gate.min:g}" if gate.min is not None else ""
+    most = f"at most {gate.max:g}" if gate.max is not None else ""
+    return " and ".join(filter(None, (least, most)))
+
+
 def gate_line(gate: GateResult) -> str:
     """One gate in words, with the interval of its value and whether that crosses the bound."""
-    bounds = [f"at least {gate.min:g}" if gate.min is not None else ""]
-    bounds += [f"at most {gate.max:g}" if gate.max is not None else ""]
     got = "has no value" if gate.value is None else f"{gate.value:.3f}"
     if gate.low is not None and gate.high is not None:
         got += f" ({gate.low:.2f} to {gate.high:.2f} of {gate.n})"
     text = f"{'pass' if gate.passed else 'FAIL'}: {gate.metric} {got}, "
-    text += " and ".join(filter(None, bounds))
+    text += bounds(gate)
     if gate.crossed is not None:
         side, bound = gate.crossed
         text += f": the interval reaches {side} {bound:g}"

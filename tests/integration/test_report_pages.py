@@ -5,7 +5,8 @@ from pathlib import Path
 import msgspec
 
 from jobs import layout
-from jobs.spec import Data, GateResult, Model, ResolvedSpec, Result, encode
+from jobs.spec import Data, Gate, GateResult, Model, ResolvedSpec, Result, encode
+from jobs.spec.provenance import Provenance
 from results.report import html, markdown
 from results.report.compare import Compared, compare_page
 from results.report.overview import Entry, Spend, overview_page
@@ -33,6 +34,7 @@ def test_runs_side_by_side(tmp_path: Path) -> None:
     missed = msgspec.structs.replace(
         SFT,
         metrics={"tuned": {"exact_match": 0.5}},
+        intervals={},
         gates=(GateResult(metric="exact_match", min=0.9, max=None, value=0.5, passed=False),),
     )
     page = compare_page(
@@ -44,8 +46,9 @@ def test_runs_side_by_side(tmp_path: Path) -> None:
     tables = {b.caption: b for s in page.sections for b in s.blocks if isinstance(b, Table)}
     settings = next(t for c, t in tables.items() if c.startswith("By the recipe"))
     assert settings.rows == (("lora.r", "16", "64"),)
-    metrics = {row[0]: row[1:] for row in tables["The fine-tuned model of each run"].rows}
-    assert metrics["exact_match"] == ("0.97", "0.5")
+    shown = next(t for c, t in tables.items() if c.startswith("The fine-tuned model of each run"))
+    metrics = {row[0]: row[1:] for row in shown.rows}
+    assert metrics["exact_match"] == ("0.97 (0.8 to 0.99)", "0.5")
     ended = {row[0]: row[1:] for row in tables["How each run ended"].rows}
     assert ended["GPU"] == ("RTX4090", "RTX4090")
     assert ended["gates"] == (
@@ -54,6 +57,23 @@ def test_runs_side_by_side(tmp_path: Path) -> None:
     )
     assert "not judged on the same data" not in markdown.render(page)
     assert "<h1><span>2 runs compared</span>" in html.render(page)
+
+
+def test_settings_are_told_in_words_and_what_a_run_was_started_from_is_none(tmp_path: Path) -> None:
+    gated = msgspec.structs.replace(
+        SPEC,
+        gates=(Gate(metric="loss", max=2.0), Gate(metric="f1", min=0.5, max=0.9)),
+        provenance=Provenance(plan_sha256="3" * 64, version="1"),
+    )
+    page = compare_page(
+        [
+            compared(tmp_path / "a", "run-1", SPEC, SFT),
+            compared(tmp_path / "b", "run-2", gated, SFT),
+        ]
+    )
+    settings = page.sections[-1].blocks[0]
+    assert isinstance(settings, Table)
+    assert settings.rows == (("gates", "", "loss at most 2, f1 at least 0.5 and at most 0.9"),)
 
 
 def test_runs_on_other_rows_do_not_compare(tmp_path: Path) -> None:
