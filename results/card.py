@@ -16,7 +16,7 @@ from msgspec import Struct
 from jobs.spec import Lineage, Measured, ResolvedSpec, Result
 from results.portable import on_hub, own_name, recipe, without_folders
 from results.receipt import Receipt, dollars, duration
-from results.report.words import gate_line, judged_on, lineage_pairs, quality_rows
+from results.report.words import file_size, gate_line, judged_on, lineage_pairs, quality_rows
 
 
 class Card(Struct, frozen=True, kw_only=True):
@@ -186,7 +186,7 @@ def _exports(card: Card) -> str:
             rows.append(
                 [
                     escape(file.file),
-                    f"{file.size_bytes / 1e6:,.2f} MB",
+                    file_size(file.size_bytes),
                     f"{file.perplexity:.4g}",
                     f"{file.perplexity_change:+.2%}",
                     *(f"{file.metrics[name]:.3f}" for name in _shown(shipped)),

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 
 from jobs.spec import ExportResult, Measured
 from launcher.display.tables import table
+from results.report.words import file_size
 
 
 def export_text(result: ExportResult) -> str:
     """What was shipped and what each file is worth; nothing where the export failed early."""
     lines = [f"WARNING {warning}" for warning in result.warnings]
     if result.files:
-        names = [name for name in result.files[0].metrics if name != "loss"]
+        said = ("loss", "perplexity")  # by a column of its own
+        names = [name for name in result.files[0].metrics if name not in said]
         head = ["file", "size", "perplexity", "against f16", *names, "prompt", "answer", "gates"]
         rows = [head, *(_measured(measured, names) for measured in result.files)]
         lines.append(table(rows, right=range(1, len(head) - 1)))
@@ -27,7 +29,7 @@ def _measured(measured: Measured, names: Sequence[str]) -> list[str]:
     verdict = f"FAIL {', '.join(failed)}" if failed else "pass" if measured.gates else "none"
     return [
         measured.file,
-        _decimal(measured.size_bytes),
+        file_size(measured.size_bytes),
         f"{measured.perplexity:.4g}",
         f"{measured.perplexity_change:+.2%}",
         *(f"{measured.metrics[name]:.3f}" if name in measured.metrics else "n/a" for name in names),
@@ -35,11 +37,3 @@ def _measured(measured: Measured, names: Sequence[str]) -> list[str]:
         f"{measured.generated_speed_ratio:.2f}x",
         verdict,
     ]
-
-
-def _decimal(size_bytes: int) -> str:
-    """A file's size, in the decimal units that file managers and Ollama show."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
-        if size_bytes >= scale:
-            return f"{size_bytes / scale:.2f} {unit}"
-    return f"{size_bytes / 1e3:.0f} kB"

@@ -15,6 +15,7 @@ from results.report import curves, overfitting, quality
 from results.report.page import Block, Exchanges, Item, Items, Page, Section, Table, Text, Tone
 from results.report.words import (
     crossing_note,
+    file_size,
     gate_line,
     lineage_pairs,
     phase_rows,
@@ -216,7 +217,7 @@ def _quantisation(files: Sequence[Measured]) -> tuple[Block, ...]:
     rows = tuple(
         (
             made.quantization,
-            f"{made.size_bytes / 1024**2:,.0f} MiB",
+            file_size(made.size_bytes),
             f"{made.perplexity:.3f}",
             f"{made.perplexity_change:+.1%}",
             f"{made.generated_tokens_per_second:,.0f} tokens/s",
@@ -226,9 +227,12 @@ def _quantisation(files: Sequence[Measured]) -> tuple[Block, ...]:
         )
         for made in files
     )
-    head = ("file type", "size", "perplexity", "against f16", "writes", "against f16", "gates", "")
+    head = (
+        "file type", "size", "perplexity", "perplexity against f16", "writes",
+        "speed against f16", "gates", "outcome",
+    )  # fmt: skip
     caption = "Each file run through llama.cpp on one machine"
-    return (Table(caption=caption, head=(*head[:-1], "outcome"), rows=rows, right=(1, 2, 3, 4, 5)),)
+    return (Table(caption=caption, head=head, rows=rows, right=(1, 2, 3, 4, 5)),)
 
 
 def _receipt(receipt: Receipt) -> tuple[Block, ...]:

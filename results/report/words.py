@@ -16,6 +16,16 @@ def device_name(name: str) -> str:
     return " ".join(re.sub(r"\((R|TM)\)|\b(CPU|Processor)\b|@.*", " ", name).split()) or name
 
 
+def file_size(size_bytes: int) -> str:
+    """Three digits, in the decimal units that file managers and Ollama show."""
+    value, unit = next(
+        ((size_bytes / scale, unit) for unit, scale in (("GB", 1e9), ("MB", 1e6))
+         if size_bytes >= scale),
+        (size_bytes / 1e3, "kB"),
+    )  # fmt: skip
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
+
+
 def crossing_note(gates: Sequence[GateResult]) -> str:
     """What an interval across a bound means; empty where there is none."""
     if all(gate.crossed is None for gate in gates):

@@ -233,6 +233,9 @@ def test_an_exports_files_stand_in_a_table(tmp_path: Path) -> None:
     (export / layout.QUANTISATION).write_text(json.dumps({"files": [made]}))
     text = documents(a_run(home, SFT), RECEIPT, TOLD, export)[layout.REPORT].decode()
     row = next(line for line in text.splitlines() if line.startswith("| q4_k_m"))
-    for cell in ("100 MiB", "1.500", "+2.0%", "40 tokens/s", "2.50×", "none set", "shipped"):
+    for cell in ("105 MB", "1.500", "+2.0%", "40 tokens/s", "2.50×", "none set", "shipped"):
         assert cell in row
+    head = next(line for line in text.splitlines() if line.startswith("| file type"))
+    assert "perplexity against f16 | " in head
+    assert "speed against f16 | " in head
     assert "## Quantisation" not in documents(home, RECEIPT, TOLD)[layout.REPORT].decode()

@@ -246,6 +246,6 @@ def test_quantised_files_are_told_of_with_what_they_lost() -> None:
     )  # fmt: skip
     rejected = msgspec.structs.replace(file, file="c-q3_k_m.gguf.rejected", shipped=False)
     text = render(changed(files=(file, rejected), merged=True))
-    assert "| c-q4_k_m.gguf | 4,680.00 MB | 1.5 | +2.00% | 0.900 |" in text
+    assert "| c-q4_k_m.gguf | 4.68 GB | 1.5 | +2.00% | 0.900 |" in text
     assert "rejected" not in text
     assert "`merged/` is the whole tuned model" in text

@@ -2,6 +2,7 @@ from jobs.spec import GateResult, Interval, PilotResult, Result
 from results.report.words import (
     crossing_note,
     device_name,
+    file_size,
     gate_line,
     judged_on,
     pilot_line,
@@ -80,3 +81,10 @@ def test_a_processor_is_called_by_what_tells_it_from_others() -> None:
     assert device_name("AMD EPYC 7B13 64-Core Processor") == "AMD EPYC 7B13 64-Core"
     assert device_name("local 8× H100-SXM") == "local 8× H100-SXM"
     assert device_name("Processor") == "Processor"
+
+
+def test_a_files_size_has_three_digits() -> None:
+    sizes = (3_580_000, 1_118_656, 9_996_000, 104_857_600, 999_999_999, 4_370_000_000, 12_300)
+    assert [file_size(size) for size in sizes] == [
+        "3.58 MB", "1.12 MB", "10.0 MB", "105 MB", "1000 MB", "4.37 GB", "12.3 kB",
+    ]  # fmt: skip
