@@ -278,27 +278,27 @@ def _shown(made: "Plan", show: str, climbs: bool) -> str:
 
 def _confirm(made: "Plan", climbing: bool) -> None:
     """`climbing`: nobody will be there to be asked about what comes after it."""
-    from results.receipt import dollars
+    from results.receipt import at_most
 
     chosen, cap = made.chosen, made.budget.max_cost_microusd
     assert chosen is not None, "asked only where something was chosen"
-    what = f"up to {dollars(chosen.worst_microusd)} on {chosen.offer.provider}"
+    what = f"up to {at_most(chosen.worst_microusd)} on {chosen.offer.provider}"
     if climbing and cap is not None and made.ladder is not None:
         what += (
-            f", and up to {dollars(cap)} in all if gates fail, memory runs out or the machine is "
+            f", and up to {at_most(cap)} in all if gates fail, memory runs out or the machine is "
             "taken back"
         )
     _ask_to_spend(f"Spend {what}?")
 
 
 def _confirm_going_on(ready: "Resumption") -> None:
-    from results.receipt import dollars
+    from results.receipt import at_most, dollars
 
     candidate, cap = ready.place.candidate, ready.plan.budget.max_cost_microusd
-    worst, left = dollars(candidate.worst_microusd), ready.left_microusd
+    worst, left = at_most(candidate.worst_microusd), ready.left_microusd
     of_it = ""
     if cap is not None and left is not None:
-        say(f"{dollars(left)} of run {ready.run.run_id}'s cap of {dollars(cap)} are left")
+        say(f"{dollars(left)} of run {ready.run.run_id}'s cap of {at_most(cap)} are left")
         of_it = " of it"
     _ask_to_spend(f"Spend up to {worst}{of_it} on {candidate.offer.provider}?")
 

@@ -36,7 +36,7 @@ from launcher.types import (
     Skipped,
     lowest,
 )
-from results.receipt import dollars
+from results.receipt import at_most
 
 Say = Callable[[str], None]
 RECEIPT = "portfolio.json"
@@ -208,7 +208,7 @@ def _begun(portfolio: Portfolio, member: Member, most: int | None, say: Say, yes
     choice = api.require_choice(made)
     if not (yes or is_agreed(portfolio, choice)):
         raise BadInput(
-            f"{member.run_id} would cost up to {dollars(choice.worst_microusd)} on "
+            f"{member.run_id} would cost up to {at_most(choice.worst_microusd)} on "
             f"{choice.offer.provider}, and was to cost nothing\n"
             f"`launch --run-id {member.run_id} --yes` agrees to that"
         )

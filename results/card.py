@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from jobs.spec import Lineage, Measured, ResolvedSpec, Result
 from results.portable import on_hub, own_name, recipe, without_folders
-from results.receipt import Receipt, dollars, duration
+from results.receipt import Receipt, at_most, dollars, duration
 from results.report.words import file_size, gate_line, judged_on, lineage_pairs, quality_rows
 
 
@@ -210,7 +210,7 @@ def _account(card: Card) -> str:
     if "time" in lines and lines["time"].actual is not None:
         said.append(f"- time: {duration(lines['time'].actual)}")
     cap = receipt.max_cost_microusd
-    limit = "" if cap is None else f" of a cap of {dollars(cap)}"
+    limit = "" if cap is None else f" of a cap of {at_most(cap)}"
     said.append(f"- cost: {dollars(receipt.spent_microusd)}{limit}")
     if "memory" in lines and lines["memory"].actual is not None:
         peak = lines["memory"].actual / 1024**3

@@ -1,5 +1,6 @@
 """Estimate against actual: what a run was planned to need and cost, and what it did."""
 
+import math
 from typing import Literal
 
 from msgspec import Struct
@@ -58,19 +59,24 @@ def spend_microusd(microusd_per_hour: int, seconds: float) -> int:
 
 
 def dollars(microusd: int) -> str:
-    """For the screen: cents, or as many digits as a smaller sum needs."""
+    """What was spent or is expected: the nearest cent, or as many digits as a smaller sum needs."""
     usd = microusd / MICROUSD
     return f"${usd:,.2f}" if usd >= 0.005 or usd == 0 else f"${usd:.4f}"
 
 
-def figure(value: float | None, unit: str) -> str:
-    """A figure with its unit, for people."""
+def at_most(microusd: int) -> str:
+    """A cap, or what something may cost: cents, rounded up so that a sum is never hidden."""
+    return f"${-(-microusd // (MICROUSD // 100)) / 100:,.2f}"
+
+
+def figure(value: float | None, unit: str, upper: bool = False) -> str:
+    """A figure with its unit, for people; `upper`: it is a bound."""
     if value is None:
         return "not measured"
     if unit == "bytes":
         return f"{value / 1024**3:.2f} GiB"
     if unit == "microusd":
-        return dollars(round(value))
+        return at_most(math.ceil(value)) if upper else dollars(round(value))
     if unit == "hours":
         return duration(value)
     return f"{value:,.0f} tokens/s"

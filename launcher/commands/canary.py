@@ -83,12 +83,12 @@ def canary(
 
 def _confirm(at_most_microusd: int, provider: str) -> None:
     from launcher.errors import BadInput
-    from results.receipt import dollars
+    from results.receipt import at_most
 
     if not at_most_microusd:
         return
     if not sys.stdin.isatty():
         raise BadInput("this would cost money and nobody is here to ask; add --yes to agree")
-    question = f"Rent these machines, for up to {dollars(at_most_microusd)} on {provider}?"
+    question = f"Rent these machines, for up to {at_most(at_most_microusd)} on {provider}?"
     if not click.confirm(question, default=False, err=True):
         raise click.Abort

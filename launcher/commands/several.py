@@ -84,10 +84,10 @@ def train_several(
 
 def _most(made: "Portfolio") -> str:
     """What all of them may cost, in words: their cap, else the sum of their own."""
-    from results.receipt import dollars
+    from results.receipt import at_most
 
     own = sum(member.plan.budget.max_cost_microusd or 0 for member in made.members)
-    return f"up to {dollars(own if made.cap_microusd is None else made.cap_microusd)} in all"
+    return f"up to {at_most(own if made.cap_microusd is None else made.cap_microusd)} in all"
 
 
 def leave(portfolio_id: str, agreed: bool, as_json: bool) -> None:

@@ -224,9 +224,9 @@ def _step(ready: "Next") -> str:
 
 def _not_agreed(ready: "Next") -> str:
     """Why the next rung is not paid; "" where it is."""
-    from results.receipt import dollars
+    from results.receipt import at_most, dollars
 
-    what = f"up to {dollars(ready.worst_microusd)} on {ready.provider}"
+    what = f"up to {at_most(ready.worst_microusd)} on {ready.provider}"
     left = ready.left_microusd
     if not sys.stdin.isatty():
         again = f"`launch --run-id {ready.climb.first} --yes` climbs on"
@@ -253,7 +253,7 @@ def _say_the_next_rung(view: "View") -> None:
     """What the plan has for this failure; nobody climbs it unasked."""
     from launcher.display.plans import rung_flags
     from launcher.ladder import after
-    from results.receipt import dollars
+    from results.receipt import at_most
 
     ladder, result = view.plan.ladder, view.result
     if ladder is None or result is None:
@@ -263,7 +263,7 @@ def _say_the_next_rung(view: "View") -> None:
         say("next: more or better examples; the ladder has no rung for this")
         return
     next_one = ladder.rungs[number]
-    flags, worst = rung_flags(next_one.rung), dollars(next_one.worst_microusd)
+    flags, worst = rung_flags(next_one.rung), at_most(next_one.worst_microusd)
     if next_one.refusal:
         say(f"next would be `launch` as before with {flags}, but as planned: {next_one.refusal}")
     else:

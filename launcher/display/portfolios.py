@@ -4,7 +4,7 @@ from launcher.display.climbs import gates_text
 from launcher.display.tables import table
 from launcher.display.warnings import warning_lines
 from launcher.types import Portfolio, PortfolioReceipt, Standing
-from results.receipt import dollars
+from results.receipt import at_most, dollars
 
 _PLANNED = ("run", "what", "strategy", "where", "hours", "expected", "at worst", "so far at worst")
 _STANDING = ("run", "what", "where", "ended", "gates", "loss", "runs", "planned", "spent", "")
@@ -28,14 +28,14 @@ def plan_text(made: Portfolio) -> str:
             f"{chosen.offer.provider} {chosen.offer.instance}",
             f"{chosen.estimate.hours_expected:.2f}",
             dollars(chosen.expected_microusd),
-            dollars(chosen.worst_microusd),
-            dollars(worst) + (" > cap" if over else ""),
+            at_most(chosen.worst_microusd),
+            at_most(worst) + (" > cap" if over else ""),
         ])  # fmt: skip
     cap = made.cap_microusd
-    under = f", cap {dollars(cap)} over all of them" if cap is not None else ""
+    under = f", cap {at_most(cap)} over all of them" if cap is not None else ""
     most = f", {made.at_once} at once" if made.at_once > 1 else ", one after the other"
     total = (
-        f"{len(made.members)} jobs{most}: {dollars(expected)} expected, {dollars(worst)} at worst"
+        f"{len(made.members)} jobs{most}: {dollars(expected)} expected, {at_most(worst)} at worst"
     )
     lines = [f"portfolio {made.portfolio_id}", table(rows, right=(4, 5, 6, 7)).rstrip()]
     lines.append(total + under)
@@ -52,7 +52,7 @@ def receipt_text(receipt: PortfolioReceipt) -> str:
     rows = [["", *_STANDING]]
     rows += [["→" if one.run_id == receipt.best else "", *_row(one)] for one in receipt.members]
     cap = receipt.cap_microusd
-    of_it = f" of a cap of {dollars(cap)}" if cap is not None else ""
+    of_it = f" of a cap of {at_most(cap)}" if cap is not None else ""
     expected = dollars(sum(one.planned_microusd for one in receipt.members))
     best = "; → is the best" if receipt.best else ""
     lines = [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from jobs.spec import PhaseRecord, Result, StepRecord
 from launcher.display.tables import table
 from launcher.types import Account, Run, View
-from results.receipt import Receipt, dollars, duration
+from results.receipt import Receipt, at_most, dollars, duration
 from results.report.words import (
     crossing_note,
     fit_line,
@@ -35,7 +35,7 @@ def list_runs(runs: Sequence[tuple[Run, int]]) -> str:
 
 def project_text(account: Account) -> str:
     """What a project's budget has left."""
-    left, cap = dollars(account.left_microusd), dollars(account.cap_microusd)
+    left, cap = dollars(account.left_microusd), at_most(account.cap_microusd)
     cost, held = dollars(account.spent_microusd), account.held_microusd
     under_way = f", {dollars(held)} held by runs under way" if held else ""
     return f"project {account.project}: {left} of {cap} left, {cost} spent{under_way}\n"

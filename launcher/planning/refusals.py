@@ -5,7 +5,7 @@ from msgspec import Struct
 from launcher.catalog.providers import IMAGES_NEED, LOCAL, NOBODY, TO_ENABLE, display_name
 from launcher.planning.selection import asked_for, nobody_has
 from launcher.types import GIB, MICROUSD, Budget, Candidate, Estimate, Offer, Plan
-from results.receipt import duration
+from results.receipt import at_most, duration
 
 # The rank of a refusal groups the rejected: what a flag can change stands first.
 OVER_COST, OVER_HOURS, NO_OFFER, NO_MEMORY, NO_DEVICE, NO_SPOT = range(6)
@@ -89,9 +89,8 @@ def over_limit(offer: Offer, estimate: Estimate, worst: int, budget: Budget) -> 
 
 
 def usd(microusd: int) -> str:
-    """Dollars for people: whole ones bare, else cents, rounded up so that a sum is never hidden."""
-    cents = -(-microusd // (MICROUSD // 100))
-    return f"${cents // 100:,}" if cents % 100 == 0 else f"${cents / 100:,.2f}"
+    """A cap or a worst case as people give it: whole dollars bare, but for none at all."""
+    return at_most(microusd).removesuffix(".00") if microusd else at_most(0)
 
 
 def gib(size_bytes: int) -> str:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from jobs import layout
 from jobs.spec import Lineage, Measured, Record, ResolvedSpec, Result
-from results.receipt import Receipt, dollars, duration
+from results.receipt import Receipt, at_most, dollars, duration
 from results.records import read_result, records
 from results.report import curves, overfitting, quality
 from results.report.page import Block, Exchanges, Item, Items, Page, Section, Table, Text, Tone
@@ -145,7 +145,7 @@ def _facts(files: Files, receipt: Receipt) -> tuple[tuple[str, str], ...]:
     if "time" in lines and lines["time"].actual is not None:
         facts.append(("Time", duration(lines["time"].actual)))
     cap = receipt.max_cost_microusd
-    limit = "" if cap is None else f" of {dollars(cap)}"
+    limit = "" if cap is None else f" of {at_most(cap)}"
     facts.append(("Spent", dollars(receipt.spent_microusd) + limit))
     if files.result is not None and files.result.steps:
         facts.append(("Steps", f"{files.result.steps:,}"))

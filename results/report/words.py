@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from jobs.spec import Fit, Gate, GateResult, Lineage, PilotResult, Result, Tracked
-from results.receipt import Receipt, dollars, duration, figure
+from results.receipt import Receipt, at_most, dollars, duration, figure
 
 _BARS = "▁▂▃▄▅▆▇█"
 SUBJECTS = {"base": "base model", "constant": "best constant answer", "tuned": "fine-tuned"}
@@ -131,7 +131,9 @@ def receipt_rows(receipt: Receipt) -> list[list[str]]:
             [
                 line.name,
                 figure(line.planned, line.unit),
-                "" if line.planned_upper is None else figure(line.planned_upper, line.unit),
+                ""
+                if line.planned_upper is None
+                else figure(line.planned_upper, line.unit, upper=True),
                 figure(line.actual, line.unit),
                 "" if off is None else f"{off:+.0%}",
                 line.note,
@@ -181,7 +183,7 @@ def tracked_line(tracked: Tracked) -> str:
 def spent_line(receipt: Receipt) -> str:
     """What the run cost, of what it might have."""
     cap = receipt.max_cost_microusd
-    limit = "" if cap is None else f" of a cap of {dollars(cap)}"
+    limit = "" if cap is None else f" of a cap of {at_most(cap)}"
     tries = f", {receipt.attempts} attempts" if receipt.attempts > 1 else ""
     spent = dollars(receipt.spent_microusd)
     line = f"Spent {spent}{limit} on {receipt.provider} {receipt.instance}{tries}."

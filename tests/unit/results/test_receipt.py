@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.receipt import Line, dollars, duration, figure, spend_microusd
+from results.receipt import Line, at_most, dollars, duration, figure, spend_microusd
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**6))
@@ -38,6 +38,13 @@ def test_small_sums_keep_their_digits() -> None:
         "$0.0004",
         "$1,234.56",
     ]
+
+
+def test_a_bound_is_rounded_up_and_what_it_bounds_is_not() -> None:
+    sums = (0, 1, 94_000, 1_480_001, 10_000_000)
+    assert [at_most(m) for m in sums] == ["$0.00", "$0.01", "$0.10", "$1.49", "$10.00"]
+    assert figure(94_000.0, "microusd", upper=True) == "$0.10"
+    assert figure(94_000.0, "microusd") == "$0.09"
 
 
 def test_what_nothing_measured_is_said() -> None:
