@@ -5,7 +5,7 @@ from launcher.catalog.providers import NOBODY
 from launcher.display.estimates import device_name, signed
 from launcher.display.tables import count, table
 from launcher.display.warnings import warning_lines
-from launcher.estimate.calibration import basis
+from launcher.estimate.calibration import basis, runs
 from launcher.planning.refusals import gib, usd
 from launcher.types import GIB, MICROUSD, Budget, Candidate, DataFacts, Estimate, Ladder, Plan, Rung
 from results.receipt import dollars, duration
@@ -60,10 +60,16 @@ def candidate_row(c: Candidate) -> list[str]:
         share,
         duration(estimate.hours_expected),
         duration(estimate.hours_high),
-        estimate.speed,
+        speed(estimate),
         *(price if offer.provider != NOBODY else [""] * 3),
         c.reason,
     ]
+
+
+def speed(estimate: Estimate) -> str:
+    """What is known of the device's; of one that runs of this ledger were on, that they were."""
+    rests_on = estimate.calibrated_on
+    return f"measured here ({runs(rests_on)})" if rests_on else estimate.speed
 
 
 def micro_batch(spec: ResolvedSpec) -> str:

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from launcher.catalog.providers import IMAGES_NEED, LOCAL, NOBODY, TO_ENABLE, display_name
 from launcher.planning.selection import asked_for, nobody_has
-from launcher.types import GIB, MICROUSD, Budget, Candidate, Estimate, Offer, Plan
+from launcher.types import GIB, Budget, Candidate, Estimate, Offer, Plan
 from results.receipt import at_most, duration
 
 # The rank of a refusal groups the rejected: what a flag can change stands first.

@@ -65,6 +65,18 @@ def test_the_page_says_on_how_many_runs_it_is_calibrated(small_plan: Plan) -> No
     assert "training 60 m 00 s, calibration -12 m 00 s" in page
 
 
+def test_a_speed_that_runs_here_measured_is_not_called_unmeasured(small_plan: Plan) -> None:
+    estimate = small_plan.candidates[0].estimate
+    assert estimate is not None
+    plain = msgspec.structs.replace(estimate, speed="unmeasured")
+    assert "  unmeasured  " in offers_table(with_estimate(small_plan, plain))
+    for count_of_runs, said in ((1, "measured here (1 run)"), (6, "measured here (6 runs)")):
+        known = msgspec.structs.replace(plain, calibrated_on=count_of_runs)
+        text = offers_table(with_estimate(small_plan, known))
+        assert said in text
+        assert "unmeasured" not in text.splitlines()[2]
+
+
 def with_estimate(plan: Plan, estimate: Estimate) -> Plan:
     assert plan.chosen is not None
     chosen = msgspec.structs.replace(plan.chosen, estimate=estimate)
