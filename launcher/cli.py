@@ -18,7 +18,7 @@ from launcher.commands.options import (
     publish_flags,
     store_address,
 )
-from launcher.commands.output import say, write_json
+from launcher.commands.output import Answer, say, write_json
 from launcher.commands.several import begin_member, go_on_with, leave, train_several
 from launcher.commands.through import (
     INTERRUPTED_EXIT,
@@ -318,32 +318,44 @@ def main() -> None:
     """The console script: one place turns every error into a line and an exit code."""
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    answer = Answer(wanted="--json" in arguments)
+    try:
+        _run(arguments, answer, debug)
+    except BrokenPipeError:  # a reader such as `head` has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _run(arguments: list[str], answer: Answer, debug: bool) -> None:
     try:
         # Not launch.main(): click's own would turn a closed pipe into exit 1.
-        with launch.make_context("launch", arguments) as context:
+        with launch.make_context("launch", arguments, obj=answer) as context:
             launch.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as ended:
         sys.exit(ended.exit_code)
     except LaunchError as error:
-        _fail(str(error), error.exit_code, debug)
+        _fail(str(error), error.exit_code, answer, debug)
     except click.ClickException as error:
-        _fail(error.format_message(), 2, debug)
+        _fail(error.format_message(), 2, answer, debug)
     except (click.Abort, KeyboardInterrupt):
-        say("stopped; `launch runs` shows what is going on")
+        stopped = "stopped; `launch runs` shows what is going on"
+        say(stopped)
+        answer.fail(stopped, INTERRUPTED_EXIT)
         sys.exit(INTERRUPTED_EXIT)
-    except BrokenPipeError:  # a reader such as `head` has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except BrokenPipeError:  # main's
+        raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
-        _fail(f"{what}\nThis is a fault of the program; --debug shows where", 1, debug)
+        _fail(f"{what}\nThis is a fault of the program; --debug shows where", 1, answer, debug)
 
 
-def _fail(message: str, exit_code: int, debug: bool) -> NoReturn:
+def _fail(message: str, exit_code: int, answer: Answer, debug: bool) -> NoReturn:
     if debug:
         import traceback
 
         traceback.print_exc()
-    click.echo(f"error: {message}".encode(errors="backslashreplace"), err=True)
+    legible = message.encode(errors="backslashreplace")
+    click.echo(b"error: " + legible, err=True)
+    answer.fail(legible.decode(), exit_code)
     sys.exit(exit_code)

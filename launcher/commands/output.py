@@ -10,6 +10,21 @@ import msgspec
 
 def write_json(value: Any) -> None:
     click.echo(msgspec.json.encode(value))
+    context = click.get_current_context(silent=True)
+    if context is not None and isinstance(context.obj, Answer):
+        context.obj.given = True
+
+
+class Answer:
+    """Whether the one object of --json stands on stdout."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted, self.given = wanted, False
+
+    def fail(self, message: str, exit_code: int) -> None:
+        """An error is the object where there is none yet."""
+        if self.wanted and not self.given:
+            write_json({"error": message, "exit": exit_code})
 
 
 def say(line: str) -> None:

@@ -134,6 +134,8 @@ def see_through(portfolio_id: str, as_json: bool) -> None:
     except KeyboardInterrupt:
         say("\nwhat is under way goes on; nothing more is begun from here")
         _say_where_to_look(portfolio_id)
+        if as_json:
+            write_json({"portfolio_id": portfolio_id, "state": "RUNNING"})
         sys.exit(INTERRUPTED_EXIT)
     receipt, place, troubles = portfolios.bring_home(portfolio_id)
     turns.settle(portfolio_id)

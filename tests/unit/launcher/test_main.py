@@ -1,0 +1,72 @@
+"""The console script: with --json there is one object on stdout, whatever happened."""
+
+import json
+import sys
+
+import click
+import pytest
+
+from launcher import cli
+from launcher.commands.options import JSON_FLAG
+from launcher.commands.output import write_json
+from launcher.errors import NothingFits
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["launch", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (("status", "nothere"), 2, "no run nothere"),
+        (("recipe.yaml", "--dry-run"), 2, "lorra: unknown key"),
+        (("runs", "--bogus"), 2, "No such option"),
+        (("bogus",), 2, "no command and no recipe is called bogus"),
+    ],
+)
+def test_an_error_is_an_object_too(
+    tmp_path, monkeypatch, capsys, arguments, exit_code: int, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "recipe.yaml").write_text("lorra: 8\n")
+    assert run(monkeypatch, *arguments, "--json") == exit_code
+    shown = capsys.readouterr()
+    answer = json.loads(shown.out)
+    assert answer["exit"] == exit_code
+    assert said in answer["error"]
+    assert shown.err == f"error: {answer['error']}\n"
+    assert run(monkeypatch, *arguments) == exit_code
+    assert capsys.readouterr().out == ""
+
+
+def test_an_answer_that_was_given_stays_the_only_one(monkeypatch, capsys) -> None:
+    @click.command()
+    @JSON_FLAG
+    def half(as_json: bool) -> None:
+        write_json({"plan": 1})
+        raise NothingFits("nothing fits")
+
+    monkeypatch.setitem(cli.launch.commands, "half", half)
+    assert run(monkeypatch, "half", "--json") == 3
+    assert json.loads(capsys.readouterr().out) == {"plan": 1}
+
+
+def test_a_stop_and_a_fault_are_objects(monkeypatch, capsys) -> None:
+    def raising(error: BaseException) -> None:
+        def runs(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(cli.launch.commands["runs"], "callback", runs)
+
+    raising(KeyboardInterrupt())
+    assert run(monkeypatch, "runs", "--json") == 130
+    assert json.loads(capsys.readouterr().out)["exit"] == 130
+    raising(ValueError("a name with \udcff"))
+    assert run(monkeypatch, "runs", "--json") == 1
+    assert "ValueError" in json.loads(capsys.readouterr().out)["error"]
