@@ -28,6 +28,7 @@ from launcher.commands.through import (
     see_through,
 )
 from launcher.errors import BadInput, LaunchError
+from launcher.nearest import nearest
 
 if TYPE_CHECKING:
     from launcher.running.runs import Resumption
@@ -310,7 +311,8 @@ def _ask_to_spend(question: str) -> None:
         raise click.Abort
 
 
-for command in commands.ALL:
+for command, in_short in commands.ALL.items():
+    command.short_help = in_short
     launch.add_command(command)
 
 
@@ -337,7 +339,7 @@ def _run(arguments: list[str], answer: Answer, debug: bool) -> None:
     except LaunchError as error:
         _fail(str(error), error.exit_code, answer, debug)
     except click.ClickException as error:
-        _fail(error.format_message(), 2, answer, debug)
+        _fail(_said(error), 2, answer, debug)
     except (click.Abort, KeyboardInterrupt):
         stopped = "stopped; `launch runs` shows what is going on"
         say(stopped)
@@ -348,6 +350,17 @@ def _run(arguments: list[str], answer: Answer, debug: bool) -> None:
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         _fail(f"{what}\nThis is a fault of the program; --debug shows where", 1, answer, debug)
+
+
+def _said(error: click.ClickException) -> str:
+    """Click's words, with the flags that are near by our measure: click's own takes --gpu for near
+    to --bogus."""
+    if isinstance(error, click.NoSuchOption):
+        flags = {name.lstrip("-"): name for name in error.possibilities or ()}
+        near = nearest(error.option_name.lstrip("-"), flags, 3)
+        near = [flags[name] for name in near]
+        error = click.NoSuchOption(error.option_name, possibilities=near, ctx=error.ctx)
+    return error.format_message()
 
 
 def _fail(message: str, exit_code: int, answer: Answer, debug: bool) -> NoReturn:

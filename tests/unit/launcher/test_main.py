@@ -45,6 +45,13 @@ def test_an_error_is_an_object_too(
     assert capsys.readouterr().out == ""
 
 
+def test_a_flag_that_is_near_to_none_gets_none(monkeypatch, capsys) -> None:
+    run(monkeypatch, "--bogus")
+    assert "--gpu" not in capsys.readouterr().err
+    run(monkeypatch, "--max-costs", "1")
+    assert "--max-cost" in capsys.readouterr().err
+
+
 def test_an_answer_that_was_given_stays_the_only_one(monkeypatch, capsys) -> None:
     @click.command()
     @JSON_FLAG
