@@ -18,6 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from jobs import layout
+from results.receipt import counted
 from results.sums import read_sums, sha256_of
 
 _ASKED_AT_ONCE = 500  # paths in one question. Assumption: the Hub says no limit
@@ -47,7 +48,7 @@ class Published(Struct, frozen=True, kw_only=True):
         """For people: what was done, and where it stands."""
         done = "published" if self.committed else "stood there already"
         seen = "private" if self.private else "public"
-        count = f"{self.files} files"
+        count = counted(self.files, "file")
         return f"{done}: {self.url}, {seen}, commit {self.commit[:12]}, {count} verified by hash"
 
 

@@ -69,6 +69,11 @@ def at_most(microusd: int) -> str:
     return f"${-(-microusd // (MICROUSD // 100)) / 100:,.2f}"
 
 
+def counted(count: int, one: str) -> str:
+    """1 row, 2 rows."""
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
+
+
 def figure(value: float | None, unit: str, upper: bool = False) -> str:
     """A figure with its unit, for people; `upper`: it is a bound."""
     if value is None:

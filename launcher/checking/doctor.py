@@ -18,6 +18,7 @@ from launcher.errors import LaunchError
 from launcher.executors import environment
 from launcher.ledger import Ledger
 from launcher.types import GIB
+from results.receipt import counted
 
 TRAINING_ENVIRONMENT_GIB = 3  # 1.6 GB installed, and pip's temporary copies
 
@@ -52,10 +53,10 @@ def _python() -> Check:
 def _ledger() -> Check:
     path = paths.ledger_file()
     try:
-        runs = len(Ledger(path).runs())
+        known = len(Ledger(path).runs())
     except LaunchError as error:
         return Check(name="ledger", state="failed", found=str(error))
-    return Check(name="ledger", state="ok", found=f"{path}, {runs} runs")
+    return Check(name="ledger", state="ok", found=f"{path}, {counted(known, 'run')}")
 
 
 def _disk() -> Check:

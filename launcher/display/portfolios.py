@@ -4,7 +4,7 @@ from launcher.display.climbs import gates_text
 from launcher.display.tables import table
 from launcher.display.warnings import warning_lines
 from launcher.types import Portfolio, PortfolioReceipt, Standing
-from results.receipt import at_most, dollars
+from results.receipt import at_most, counted, dollars
 
 _PLANNED = ("run", "what", "strategy", "where", "hours", "expected", "at worst", "so far at worst")
 _STANDING = ("run", "what", "where", "ended", "gates", "loss", "runs", "planned", "spent", "")
@@ -34,9 +34,8 @@ def plan_text(made: Portfolio) -> str:
     cap = made.cap_microusd
     under = f", cap {at_most(cap)} over all of them" if cap is not None else ""
     most = f", {made.at_once} at once" if made.at_once > 1 else ", one after the other"
-    total = (
-        f"{len(made.members)} jobs{most}: {dollars(expected)} expected, {at_most(worst)} at worst"
-    )
+    jobs = counted(len(made.members), "job")
+    total = f"{jobs}{most}: {dollars(expected)} expected, {at_most(worst)} at worst"
     lines = [f"portfolio {made.portfolio_id}", table(rows, right=(4, 5, 6, 7)).rstrip()]
     lines.append(total + under)
     if cap is not None and worst > cap:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from jobs.spec import ResolvedSpec, Result
-from results.receipt import Receipt, dollars, figure
+from results.receipt import Receipt, counted, dollars, figure
 from results.report import curves, overfitting
 from results.report.page import Block, Cell, Figure, Lines, Page, Section, Series, Table, Text
 from results.report.run_page import Files
@@ -41,7 +41,7 @@ def compare_page(runs: Sequence[Compared]) -> Page:
 def _summary(run: Compared) -> str:
     result, spent = run.files.result, dollars(run.receipt.spent_microusd)
     gates = result.gates if result is not None else ()
-    passed = f"{sum(gate.passed for gate in gates)} of {len(gates)} gates passed"
+    passed = f"{sum(gate.passed for gate in gates)} of {counted(len(gates), 'gate')} passed"
     return f"{run.receipt.run_id}: {passed if gates else _state(run)}, {spent}"
 
 
@@ -140,7 +140,7 @@ def _number(value: float | None) -> str:
 
 
 def _losses(runs: Sequence[Compared]) -> tuple[Block, ...]:
-    lines, rows = [], []
+    lines, rows, told = [], [], []
     for number, run in enumerate(runs):
         trained = curves.steps(run.files.seen)
         if not trained:
@@ -151,9 +151,10 @@ def _losses(runs: Sequence[Compared]) -> tuple[Block, ...]:
         last = judged[-1].loss if judged else None
         ends = (_number(trained[0].loss), _number(trained[-1].loss), _number(last))
         rows.append((name, str(trained[-1].step), *ends))
+        told.append(f"{name}: {ends[0]} → {ends[1]} in {counted(trained[-1].step, 'step')}")
     if not lines:
         return ()
-    text = "; ".join(f"{row[0]}: {row[2]} → {row[3]} in {row[1]} steps" for row in rows) + "."
+    text = "; ".join(told) + "."
     head = ("run", "steps", "first loss", "last loss", "last validation loss")
     return (
         Figure(

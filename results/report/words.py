@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from jobs.spec import Fit, Gate, GateResult, Lineage, PilotResult, Result, Tracked
-from results.receipt import Receipt, at_most, dollars, duration, figure
+from results.receipt import Receipt, at_most, counted, dollars, duration, figure
 
 _BARS = "▁▂▃▄▅▆▇█"
 SUBJECTS = {"base": "base model", "constant": "best constant answer", "tuned": "fine-tuned"}
@@ -60,8 +60,9 @@ def pilot_line(pilot: PilotResult) -> str:
     """What the pilot showed, in words."""
     after = "no number" if pilot.loss_after is None else f"{pilot.loss_after:.3f}"
     text = (
-        f"pilot: loss {pilot.loss_before:.3f} → {after} in {pilot.steps} steps on "
-        f"{pilot.examples} rows, {pilot.seconds_per_step:.2g} s a step; the training takes "
+        f"pilot: loss {pilot.loss_before:.3f} → {after} in "
+        f"{counted(pilot.steps, 'step')} on {counted(pilot.examples, 'row')}, "
+        f"{pilot.seconds_per_step:.2g} s a step; the training takes "
         f"{duration(pilot.train_seconds / 3600)} at least"
     )
     if pilot.seconds_left is not None:
@@ -105,7 +106,7 @@ def _short(value: float) -> str:
 def judged_on(result: Result) -> str:
     """Which rows the figures are of, and how many, in words."""
     near = result.intervals.get("tuned", result.intervals.get("base", {}))
-    rows = f"{near['loss'].n} {result.evaluated_on} rows" if "loss" in near else ""
+    rows = counted(near["loss"].n, f"{result.evaluated_on} row") if "loss" in near else ""
     text = f"On the {rows or result.evaluated_on + ' rows'}"
     if result.answered_on == "golden":
         asked = f" of {near['exact_match'].n}" if "exact_match" in near else ""
@@ -176,7 +177,7 @@ def lineage_pairs(lineage: Lineage) -> dict[str, str]:
 
 def tracked_line(tracked: Tracked) -> str:
     """Where the curves went beside metrics.jsonl, and whether all of them did."""
-    line = f"Tracked by {tracked.tracker}: {tracked.logs} logs in {tracked.where}"
+    line = f"Tracked by {tracked.tracker}: {counted(tracked.logs, 'log')} in {tracked.where}"
     return f"{line}, then it failed: {tracked.problem}" if tracked.problem else f"{line}."
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.receipt import Line, at_most, dollars, duration, figure, spend_microusd
+from results.receipt import Line, at_most, counted, dollars, duration, figure, spend_microusd
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**6))
@@ -38,6 +38,10 @@ def test_small_sums_keep_their_digits() -> None:
         "$0.0004",
         "$1,234.56",
     ]
+
+
+def test_one_is_not_said_as_many() -> None:
+    assert [counted(n, "row") for n in (0, 1, 1_200)] == ["0 rows", "1 row", "1,200 rows"]
 
 
 def test_a_bound_is_rounded_up_and_what_it_bounds_is_not() -> None:
