@@ -7,15 +7,16 @@ from pathlib import Path
 from jobs import metrics, own_metrics
 from jobs.citations import cited_anywhere, existing
 from jobs.data import Line
-from jobs.encode import Question, asked_of
+from jobs.encode import Question
 from jobs.intervals import wilson
 from jobs.outcome import BadInput
 from jobs.own_metrics import Measured, OwnMetric
-from jobs.replies import read_reply
 from jobs.schema import Schema
 from jobs.sources import data_file
 from jobs.spec import ResolvedSpec
 from jobs.spec.metrics import ANSWERS, LOSSES, SCHEMA
+from jobs.spec.replies import read_reply
+from jobs.spec.rows import asked_of
 
 # The user's functions are tried on this many rows before training: a spread needs more than one.
 ROWS_TRIED = 4

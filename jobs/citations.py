@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from jobs.replies import Reply, read_reply
+from jobs.spec.replies import Reply, read_reply
 
 
 class Passage(msgspec.Struct, frozen=True):

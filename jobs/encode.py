@@ -14,8 +14,9 @@ import msgspec
 from jobs.citations import Source
 from jobs.data import Line
 from jobs.outcome import BadInput
-from jobs.spec import MessagesRow, PromptCompletionRow, Row
+from jobs.spec import MessagesRow, PromptCompletionRow
 from jobs.spec.check import TemplateUse
+from jobs.spec.rows import asked_of
 
 IGNORED = -100  # torch.nn.CrossEntropyLoss's default ignore_index
 
@@ -189,19 +190,6 @@ def training_template(tokenizer: Any) -> tuple[str | None, bool]:
         return get_training_chat_template(tokenizer), True
     except ValueError:  # TRL knows no marked copy of this template
         return None, False
-
-
-def asked_of(row: Row) -> tuple[str, str] | None:
-    """A row's question, as people read it, and its answer; None where there is nothing to answer.
-
-    Of a chat that is the last user's turn and the assistant's after it.
-    """
-    if isinstance(row, PromptCompletionRow):
-        return row.prompt, row.completion
-    if not isinstance(row, MessagesRow) or row.messages[-1].role != "assistant":
-        return None
-    turns = reversed(row.messages[:-1])
-    return next((m.content for m in turns if m.role == "user"), ""), row.messages[-1].content
 
 
 def answers_of(lines: Sequence[Line]) -> list[str]:

@@ -8,9 +8,10 @@ import msgspec
 
 from jobs.citations import Source, sources_of
 from jobs.data import Line, bad_row
-from jobs.encode import Encoder, Question, asked_of
+from jobs.encode import Encoder, Question
 from jobs.outcome import BadInput
 from jobs.spec.reading import read_rows
+from jobs.spec.rows import asked_of
 from jobs.spec.tables import BadTable
 
 

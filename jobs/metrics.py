@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from jobs.outcome import BadInput
-from jobs.replies import read_reply
 from jobs.spec import Gate, ResolvedSpec
 from jobs.spec.metrics import ANSWERS, LOSSES, SCHEMA, choosable
+from jobs.spec.replies import read_reply
 
 # Each distinct training answer is scored on every validation row; beyond this many the rest,
 # which are rarer, are not tried.

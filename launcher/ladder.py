@@ -169,11 +169,20 @@ def _options(ladder: Ladder, tried: Sequence[Tried]) -> Iterator[Step]:
 
 
 def _upwards(ladder: Ladder, last: Tried) -> Iterator[Step]:
+    if _without_value(last.gates):
+        return
     rungs = [one.rung for one in ladder.rungs]
     number = last.rung
     while (number := after(rungs, number, last.gates, ladder.near_miss)) < len(rungs):
         why = f"{_missed(last.gates, ladder.near_miss)}: {rungs[number].name}"
         yield Step(move="climb", rung=number, why=why)
+
+
+def _without_value(gates: Sequence[GateResult]) -> list[str]:
+    """The metrics of the failed gates, where none of them could be taken: nothing shows that
+    another training would help. Empty where one was missed by its value."""
+    failed = [gate for gate in gates if not gate.passed]
+    return [gate.metric for gate in failed] if all(gate.value is None for gate in failed) else []
 
 
 def _smaller(last: Tried) -> Iterator[Step]:
@@ -216,6 +225,10 @@ def _stop(
         short = any(one.cut_short for one in refused)
         return Step(move="stop", why=f"no way up fits: {why}", cut_short=short)
     if last.reason == "GATE_FAILED":
+        names = ", ".join(_without_value(last.gates))
+        if names:
+            why = f"{names}: no value, which is no miss that another rung would mend"
+            return Step(move="stop", why=why)
         return Step(move="stop", why="the ladder has no rung for this")
     if last.reason in ("OUT_OF_MEMORY", "PREEMPTED", "NO_CAPACITY"):
         most = ladder.rungs[last.rung].rung.attempts

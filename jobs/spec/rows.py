@@ -76,6 +76,19 @@ def full_text(row: Row) -> str:
     return row.text
 
 
+def asked_of(row: Row) -> tuple[str, str] | None:
+    """A row's question, as people read it, and its answer; None where there is nothing to answer.
+
+    Of a chat that is the last user's turn and the assistant's after it.
+    """
+    if isinstance(row, PromptCompletionRow):
+        return row.prompt, row.completion
+    if not isinstance(row, MessagesRow) or row.messages[-1].role != "assistant":
+        return None
+    turns = reversed(row.messages[:-1])
+    return next((m.content for m in turns if m.role == "user"), ""), row.messages[-1].content
+
+
 def question_text(row: Row) -> str:
     """What the row asks, which shows itself to whoever has seen the row, whatever the answer.
 

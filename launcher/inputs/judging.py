@@ -9,7 +9,8 @@ from jobs.spec import JobSpec, full_text, supervised_text
 from jobs.spec.reading import read_rows
 from jobs.spec.tables import BadTable, unit_of
 from launcher.errors import BadInput
-from launcher.types import DataFacts
+from launcher.inputs.answerable import judged, require_answerable, shown
+from launcher.types import DataFacts, Judged
 from results.sums import sha256_of
 
 if TYPE_CHECKING:
@@ -19,26 +20,32 @@ if TYPE_CHECKING:
 def scan_judging(job: JobSpec, data: DataFacts) -> DataFacts:
     """`data` with the golden set's rows and the digest of every file that answers are judged by.
 
-    Raises BadInput for a broken golden row, a schema that is no JSON and a function that its file
-    does not define. Nothing of the user's is run here.
+    Raises BadInput for a broken golden row, a schema that is no JSON, a function that its file
+    does not define, and a gate on a metric that the judged rows cannot give. Nothing of the user's
+    is run here.
     """
     settings = job.eval
-    rows, longest, golden = 0, 0, None
+    rows, longest, golden, asked = 0, 0, None, data.judged
     if settings.golden is not None:
-        rows, longest, golden = _golden(settings.golden)
-    return msgspec.structs.replace(
+        rows, longest, golden, asked = _golden(settings.golden, settings.limit)
+    found = msgspec.structs.replace(
         data,
         golden_rows=rows,
         longest_judged_characters=max(data.longest_judged_characters, longest),
         golden_sha256=golden,
         schema_sha256=_schema(settings.schema) if settings.schema is not None else None,
         metrics_sha256=_own_metrics(settings.metrics),
+        judged=asked,
     )
+    if asked is not None:
+        require_answerable(job, asked)
+    return found
 
 
-def _golden(path: str) -> tuple[int, int, str]:
-    """Rows, characters of the longest, and the file's digest."""
-    rows = longest = 0
+def _golden(path: str, limit: int | None) -> tuple[int, int, str, Judged]:
+    """Rows, characters of the longest, the file's digest, and what its answers show."""
+    rows = longest = sourced = 0
+    answers = []
     try:
         for found in read_rows(path):
             if not supervised_text(found.row).strip():
@@ -46,11 +53,13 @@ def _golden(path: str) -> tuple[int, int, str]:
                 raise BadTable(why, found.number, unit_of(path))
             rows += 1
             longest = max(longest, len(full_text(found.row)))
+            sourced += any(found.fields.get(key) is not None for key in ("source", "sources"))
+            answers.append(shown(found.row))
     except BadTable as error:
         raise BadInput(f"{path}{error.place}: {error.why}") from None
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror or error}") from None
-    return rows, longest, sha256_of(_read(path))
+    return rows, longest, sha256_of(_read(path)), judged("golden", answers, limit, sourced)
 
 
 def _schema(path: str) -> str:

@@ -13,7 +13,8 @@ from jobs.spec.reading import Found, read_rows
 from jobs.spec.splits import Arranged, Identity, arrange, identity, warnings_of
 from jobs.spec.tables import BadTable, unit_of
 from launcher.errors import BadInput
-from launcher.types import TOKENS_PER_CHARACTER, DataFacts
+from launcher.inputs.answerable import Shown, judged, shown
+from launcher.types import TOKENS_PER_CHARACTER, DataFacts, Judged
 from results.sums import sha256_of
 
 GROUPS = 64  # that the rows' lengths are told in
@@ -24,6 +25,7 @@ class _Item(NamedTuple):
 
     identity: Identity
     characters: int
+    shown: Shown | None  # by its answer
 
 
 # What was found in which files by which settings, for this process: the plans of a sweep and of a
@@ -40,7 +42,7 @@ def scan_data(job: JobSpec) -> DataFacts:
     data = job.data
     named = (data.train, data.validation, data.test, data.replay)
     digests = {path: _digest(path) for path in named if path is not None}
-    key = msgspec.json.encode((data, job.seed, job.regression, digests))
+    key = msgspec.json.encode((data, job.seed, job.regression, job.eval.limit, digests))
     if key not in _known:
         _known[key] = _scanned(job, digests)
     return _known[key]
@@ -110,7 +112,15 @@ def _facts(
         warnings=warnings_of(found),
         replay_rows=len(replayed),
         replay_sha256=digests.get(data.replay or ""),
+        judged=_judged(job, found),
     )
+
+
+def _judged(job: JobSpec, found: Arranged[_Item]) -> Judged | None:
+    if job.regression is not None:
+        return None
+    where = "test" if found.sets.get("test") else "validation"
+    return judged(where, (item.shown for item in found.sets[where]), job.eval.limit)
 
 
 def _replay(job: JobSpec, new_rows: int) -> list[int]:
@@ -166,5 +176,6 @@ class _Scan:
         if not supervised_text(found.row).strip():
             why = "no text to learn from (the answer is empty or missing)"
             raise BadTable(why, found.number, unit)
-        self.items.append(_Item(identity(found.row), len(full_text(found.row))))
+        row = found.row
+        self.items.append(_Item(identity(row), len(full_text(row)), shown(row)))
         self.shapes[found.shape] = self.shapes.get(found.shape, 0) + 1

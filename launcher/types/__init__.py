@@ -6,7 +6,7 @@ the names from here.
 """
 
 from launcher.types.climbs import Account, Escalate, Move, Origin, Refused, Step, Story, Tried
-from launcher.types.data import DATA_FILES, TOKENS_PER_CHARACTER, DataFacts
+from launcher.types.data import DATA_FILES, TOKENS_PER_CHARACTER, DataFacts, Judged
 from launcher.types.estimates import (
     AROUND_THE_WORK,
     CALIBRATION,
@@ -60,6 +60,7 @@ __all__ = [
     "Escalate",
     "Escalation",
     "Estimate",
+    "Judged",
     "Ladder",
     "MachineState",
     "Measurement",

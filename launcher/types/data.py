@@ -13,6 +13,17 @@ DATA_FILES = (
 )  # the keys of a recipe's `data:` that name files
 
 
+class Judged(Struct, frozen=True, kw_only=True):
+    """What the rows show whose answers a job is judged by: which metrics they can give."""
+
+    where: str  # golden, test or validation
+    asked: int  # rows that ask something
+    json: int  # of them: whose answer is a JSON object
+    citing: int  # of these: that cite something
+    refusing: int  # of these: that refuse
+    sourced: int = 0  # of the golden rows: that say what may be cited
+
+
 class DataFacts(Struct, frozen=True, kw_only=True):
     """What the launcher knows of the data without a tokenizer."""
 
@@ -36,6 +47,7 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     repeated_rows: int = 0  # whose question stands earlier in their set too; they stay
     left_out_rows: int = 0  # whose question stands in a set that judges theirs
     warnings: tuple[str, ...] = ()
+    judged: Judged | None = None  # None: no rows are there to be read, or they are for a student
     golden_rows: int = 0  # of eval.golden, asked instead of the held-out rows
     golden_sha256: str | None = None
     schema_sha256: str | None = None

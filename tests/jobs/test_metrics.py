@@ -4,8 +4,8 @@ import pytest
 
 from jobs.gates import judge
 from jobs.metrics import best_constant, lower_is_better, score, worst
-from jobs.replies import read_reply
 from jobs.spec import Gate, Interval
+from jobs.spec.replies import read_reply
 
 
 def reply(answer, citation):

@@ -1,5 +1,6 @@
 """What docs/unproved.md says would prove something can at least be planned."""
 
+import json
 import os
 import re
 import shlex
@@ -36,8 +37,10 @@ def somebody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(asked(*(share(provider=name, partition="") for name in ("kubernetes", "ssh"))))
     monkeypatch.setattr(api, "utc_now", lambda: TODAY)
     monkeypatch.chdir(tmp_path)
-    row = '{"prompt": "Which city is the capital of %d?", "completion": "None that I know."}\n'
-    Path("rows.jsonl").write_text("".join(row % number for number in range(300)))
+    answers = ({"citation": None, "answer": None}, {"citation": "ATLAS", "answer": "None."})
+    rows = [{"prompt": f"Which city is the capital of {n}?", "completion": json.dumps(answer)}
+            for n in range(150) for answer in answers]  # fmt: skip
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
 def test_the_page_has_its_commands() -> None:

@@ -139,6 +139,14 @@ def test_where_no_money_helps_the_cap_is_not_blamed():
     assert over == Step(move="stop", why="no way up fits: lora: needs 90 GiB")
 
 
+def test_a_gate_without_a_value_leads_to_no_rung():
+    none = run("GATE_FAILED", gates=gates(None, 1.0))
+    why = "m0: no value, which is no miss that another rung would mend"
+    assert next_step(ladder(), [none], dollars(5), []) == Step(move="stop", why=why)
+    missed_too = run("GATE_FAILED", gates=gates(None, CLEAR))
+    assert next_step(ladder(), [missed_too], dollars(5), []).move == "climb"
+
+
 def test_the_starts_of_a_rung_are_those_of_all_its_runs():
     most = ladder(Rung(strategy="qlora", attempts=3))
     runs = [run("OUT_OF_MEMORY", micro_batch=16, starts=2), run("OUT_OF_MEMORY", micro_batch=8)]
