@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from jobs import layout
-from jobs.spec import Record, Result
+from jobs.spec import EvalRecord, Record, Result
 
 
 class Tail:
@@ -67,3 +67,17 @@ def read_result(folder: Path) -> Result | None:
         return msgspec.json.decode((folder / layout.RESULT).read_bytes(), type=Result)
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return None
+
+
+def validation_loss(result: Result, metrics: Path) -> float | None:
+    """The kept weights' loss on the validation rows: where the result is of the test rows, as it
+    was taken in training, at the step that was kept. None where nothing took it."""
+    if result.evaluated_on == "validation":
+        return result.metrics.get("tuned", {}).get("loss")
+    if "validation" in result.metrics:
+        return result.metrics["validation"].get("loss")
+    seen = records(metrics)
+    # what has no epoch was taken before or after the training, on the rows that judge it
+    taken = {r.step: r.loss for r in seen if isinstance(r, EvalRecord) and r.epoch is not None}
+    kept = result.best_step if result.best_step is not None else max(taken, default=None)
+    return taken.get(kept) if kept is not None else None

@@ -7,7 +7,9 @@ from launcher.types import Portfolio, PortfolioReceipt, Standing
 from results.receipt import at_most, counted, dollars
 
 _PLANNED = ("run", "what", "strategy", "where", "hours", "expected", "at worst", "so far at worst")
-_STANDING = ("run", "what", "where", "ended", "gates", "loss", "runs", "planned", "spent", "")
+_STANDING = (
+    "run", "what", "where", "ended", "gates", "validation loss", "runs", "planned", "spent", "",
+)  # fmt: skip
 
 
 def plan_text(made: Portfolio) -> str:
@@ -71,9 +73,15 @@ def _row(one: Standing) -> list[str]:
         one.where,
         ended[one.phase],
         gates_text(one.gates),
-        f"{one.loss:.4f}" if one.loss is not None else "",
+        _loss(one),
         str(one.runs),
         dollars(one.planned_microusd),
         dollars(one.spent_microusd),
         one.said,
     ]
+
+
+def _loss(one: Standing) -> str:
+    if one.loss is None:
+        return ""
+    return f"{one.loss:.4f}{' of test rows' if one.loss_on == 'test' else ''}"

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from functools import partial
+from typing import Literal
 
+from jobs import layout
 from launcher import paths
 from launcher.errors import BadInput
 from launcher.events import MemberSkipped, PortfolioEnded
@@ -16,7 +18,7 @@ from launcher.running.clock import spent, utc_now
 from launcher.running.watching import run_folder
 from launcher.times import stamp
 from launcher.types import Candidate, Member, Portfolio, Run, Skipped, Standing
-from results.records import read_result
+from results.records import read_result, validation_loss
 
 BUDGET = "portfolio/"  # before its id: no run's has a slash
 
@@ -63,6 +65,7 @@ def _begun(book: Ledger, member: Member, undecided: set[str]) -> Standing:
     run = book.run(counts.run_id)
     first = book.plan(member.run_id).candidates[climb.runs[0].attempts[0].candidate]
     ended = book.decided(climb.last.run_id)
+    loss, loss_on = _loss(run)
     return Standing(
         run_id=counts.run_id,
         what=member.what,
@@ -71,7 +74,8 @@ def _begun(book: Ledger, member: Member, undecided: set[str]) -> Standing:
         state=counts.state,
         reason=counts.reason,
         gates=counts.gates,
-        loss=_loss(run),
+        loss=loss,
+        loss_on=loss_on,
         runs=len(climb.runs),
         spent_microusd=sum(one.spent_microusd for one in tried),
         planned_microusd=first.expected_microusd,
@@ -80,10 +84,16 @@ def _begun(book: Ledger, member: Member, undecided: set[str]) -> Standing:
     )
 
 
-def _loss(run: Run) -> float | None:
-    result = read_result(run_folder(run))
-    tuned = result.metrics.get("tuned", {}) if result is not None else {}
-    return tuned.get("loss", tuned.get("mae"))
+def _loss(run: Run) -> tuple[float | None, Literal["validation", "test"]]:
+    """The kept weights' loss, and on which rows."""
+    folder = run_folder(run)
+    result = read_result(folder)
+    if result is None:
+        return None, "validation"
+    found = validation_loss(result, folder / layout.METRICS)
+    if found is not None:
+        return found, "validation"
+    return result.metrics.get("tuned", {}).get("loss"), "test"
 
 
 def _said(message: str, decided: str) -> str:

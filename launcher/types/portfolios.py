@@ -54,8 +54,9 @@ class Standing(Struct, frozen=True, kw_only=True):
     state: RunState | None = None
     reason: Reason | None = None
     gates: tuple[GateResult, ...] = ()
-    # Of the trained model, on the rows that it is judged by; a student's mean absolute error
+    # Of the trained model on the validation rows; where nothing took it there, on the test rows
     loss: float | None = None
+    loss_on: Literal["validation", "test"] = "validation"
     runs: int = 0  # of its climb
     spent_microusd: int = 0  # by all of them
     planned_microusd: int = 0  # expected, of its first run
@@ -70,5 +71,5 @@ class PortfolioReceipt(Struct, frozen=True, kw_only=True):
     cap_microusd: int | None
     spent_microusd: int
     members: tuple[Standing, ...]
-    best: str = ""  # of a sweep: its best run, by gates, then loss, then cost
+    best: str = ""  # of a sweep: its best run, by gates passed, then loss, then cost
     stopped: str = ""  # why no more members are begun, where somebody has decided that

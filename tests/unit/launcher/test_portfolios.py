@@ -1,16 +1,20 @@
 """Portfolios of rented machines: plans, ledger and budgets are real, the machines are told."""
 
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.spec import EvalRecord, GateResult, Result
 from launcher import portfolios
 from launcher.commands.several import exit_code
 from launcher.display.portfolios import plan_text, receipt_text
 from launcher.errors import BadInput, NothingFits
 from launcher.inputs.sweeps import combinations
+from launcher.ladder import best_of
 from launcher.ledger import Ledger
 from launcher.recipes import Flags
 from launcher.running.clock import utc_now
@@ -18,6 +22,7 @@ from launcher.running.portfolios import may_take, share, standings
 from launcher.running.reconciling import ledger
 from launcher.running.runs import home_of
 from launcher.types import Portfolio, PortfolioReceipt, Standing
+from results.records import validation_loss
 from tests.unit.launcher.plans import dollars
 from tests.unit.launcher.renting import Rented, end, runner
 
@@ -151,6 +156,68 @@ def test_the_command_exits_as_the_worst_of_them(members: list[Standing], code: i
         portfolio_id="p", cap_microusd=None, spent_microusd=0, members=tuple(members)
     )
     assert exit_code(receipt) == code
+
+
+def gate(value: float, passed: bool = False) -> tuple[GateResult, ...]:
+    return (GateResult(metric="exact_match", min=0.9, max=None, value=value, passed=passed),)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        # the gate's metric is of the test rows
+        (standing(loss=0.5, gates=gate(0.95, True)), standing(loss=0.4, gates=gate(0.92, True))),
+        (standing(loss=0.4, gates=gate(0.5)), standing(loss=0.5, gates=gate(0.9, True))),
+        (standing(loss=0.3, loss_on="test"), standing(loss=0.4)),
+        (standing(loss=0.3, loss_on="test"), standing(loss=0.2, loss_on="test")),
+        (standing(), standing(loss=0.4, loss_on="test")),
+        (standing(loss=0.4, spent_microusd=2), standing(loss=0.4, spent_microusd=1)),
+    ],
+)
+def test_the_best_of_a_sweep_is_chosen_by_the_validation_rows(a: Standing, b: Standing) -> None:
+    assert best_of([a, msgspec.structs.replace(b, run_id="b")]) == "b"
+
+
+def test_a_loss_of_the_test_rows_is_said_to_be_one() -> None:
+    members = (standing(loss=0.25), standing(loss=0.5, loss_on="test"))
+    said = receipt_text(
+        PortfolioReceipt(portfolio_id="p", cap_microusd=None, spent_microusd=0, members=members)
+    )
+    assert "validation loss" in said
+    assert "0.2500 " in said
+    assert "0.5000 of test rows" in said
+
+
+@pytest.mark.parametrize(
+    ("best_step", "metrics", "evaluated_on", "loss"),
+    [
+        (2, {"tuned": {"loss": 0.1}}, "test", 0.3),
+        (None, {"tuned": {"loss": 0.1}}, "test", 0.4),
+        (2, {"tuned": {"loss": 0.1}}, "validation", 0.1),
+        (2, {"tuned": {"loss": 0.1}, "validation": {"loss": 0.2}}, "test", 0.2),
+        (3, {"tuned": {"loss": 0.1}}, "test", None),
+    ],
+)
+def test_the_validation_loss_is_of_the_weights_that_were_kept(
+    tmp_path: Path,
+    best_step: int | None,
+    metrics: dict[str, dict[str, float]],
+    evaluated_on: Literal["validation", "test"],
+    loss: float | None,
+) -> None:
+    seen = (
+        EvalRecord(at="", step=0, loss=9.0),
+        EvalRecord(at="", step=2, loss=0.3, epoch=1.0),
+        EvalRecord(at="", step=4, loss=0.4, epoch=2.0),
+        EvalRecord(at="", step=4, loss=0.1),  # of the test rows, at the end
+    )
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in seen))
+    result = Result(
+        run_id="r", status="success", metrics=metrics, evaluated_on=evaluated_on,
+        best_step=best_step,
+    )  # fmt: skip
+    assert validation_loss(result, path) == loss
 
 
 def test_what_is_swept_makes_different_jobs(runner: Rented) -> None:
