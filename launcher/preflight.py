@@ -13,6 +13,7 @@ from functools import partial
 from os import environ
 from pathlib import Path
 
+from jobs.spec.weights import weight_files
 from launcher import paths, tracking
 from launcher.catalog import enabled, refresh
 from launcher.catalog.providers import LOCAL, display_name
@@ -70,6 +71,8 @@ def immediate(plan: Plan, candidate: Candidate, store: str | None) -> list[Check
     found = list(fitness(candidate, own_python=environment.PYTHON_VARIABLE in environ))
     if candidate.offer.provider == LOCAL:
         found.append(_local_disk(candidate, plan.run_id))
+    if plan.job.model.id.startswith("/") and plan.job.model.init == "pretrained":
+        found.append(_weights(Path(plan.job.model.id)))
     if store is not None and not is_remote(store):
         found.append(_folder("store", store))
     if plan.job.track is not None:
@@ -120,6 +123,19 @@ def _local_disk(chosen: Candidate, run_id: str) -> Check:
         how = "make room, or set XDG_STATE_HOME to another disk"
         return Check(name="disk", state="failed", found=found, next=how, outside=True)
     return Check(name="disk", state="ok", found=found)
+
+
+def _weights(folder: Path) -> Check:
+    """Whether a model's folder has what the job would load; only their names are read."""
+    try:
+        files = weight_files(folder)
+    except ValueError as error:
+        how = "name the folder that save_pretrained() wrote, whole"
+        return Check(name="model", state="failed", found=str(error), next=how)
+    except OSError as error:
+        found = f"{error.filename} cannot be read: {error.strerror}"
+        return Check(name="model", state="failed", found=found)
+    return Check(name="model", state="ok", found=f"{folder} has {len(files)} file(s) of weights")
 
 
 def _folder(name: str, where: str) -> Check:

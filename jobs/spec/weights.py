@@ -13,14 +13,32 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+ONE, INDEX = "model.safetensors", "model.safetensors.index.json"  # transformers' names
 SAMPLED_BYTES = 4096  # of each tensor: one page
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The folder's safetensors files. Raises ValueError where there are none, or where an index
+    names one that is not there."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder} has no .safetensors weights; convert them with save_pretrained")
+    index = folder / INDEX
+    if (folder / ONE).is_file() or not index.is_file():  # transformers looks for them in this order
+        return files
+    try:
+        named = set(json.loads(index.read_bytes())["weight_map"].values())
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index} is no index of weights: {error!r}") from None
+    missing = sorted(name for name in named if not (folder / name).is_file())
+    if missing:
+        raise ValueError(f"{folder} lacks {len(missing)} of its files of weights: {missing[0]}")
+    return files
 
 
 def weights_sha256(folder: Path) -> str:
     """Of the folder's safetensors files. Raises ValueError where there are none, or one is none."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{folder} has no .safetensors weights; convert them with save_pretrained")
+    files = weight_files(folder)
     digest = hashlib.sha256()
     for file in files:
         for part in _sampled(file):

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from jobs.spec import Model
 from launcher import preflight
 from launcher.catalog import enabled
 from launcher.checking.checks import Check
@@ -52,6 +53,48 @@ def test_a_parent_on_the_hub_is_looked_at_too() -> None:
     job = msgspec.structs.replace(JOB, resume_from="hub:me/adapter@v1")
     made = planned([PAID], Budget(max_cost_microusd=dollars(4)), job)
     assert "parent" in states(preflight.checks(made))
+
+
+def with_model(folder: Path, **init: str) -> Plan:
+    job = msgspec.structs.replace(JOB, model=Model(id=str(folder), **init))
+    return planned([PAID], Budget(max_cost_microusd=dollars(4)), job)
+
+
+def of_model(plan: Plan) -> Check | None:
+    assert plan.chosen is not None
+    found = preflight.immediate(plan, plan.chosen, None)
+    return next((check for check in found if check.name == "model"), None)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ((), "has no .safetensors weights; convert them with save_pretrained"),
+        (("model.safetensors",), None),
+        (("adapter.safetensors", "index"), "lacks 2 of its files of weights: 1-of-2.safetensors"),
+        (("1-of-2.safetensors", "index"), "lacks 1 of its files of weights: 2-of-2.safetensors"),
+        (("1-of-2.safetensors", "2-of-2.safetensors", "index"), None),
+        (("model.safetensors", "index"), None),
+    ],
+)
+def test_a_model_s_folder_has_its_weights(
+    tmp_path: Path, files: tuple[str, ...], said: str | None
+) -> None:
+    for name in files:
+        (tmp_path / name).write_bytes(b"")
+    if "index" in files:
+        named = {"a": "1-of-2.safetensors", "b": "2-of-2.safetensors"}
+        index = tmp_path / "model.safetensors.index.json"
+        index.write_bytes(msgspec.json.encode({"weight_map": named}))
+    found = of_model(with_model(tmp_path))
+    assert found is not None
+    assert found.state == ("ok" if said is None else "failed")
+    assert found.found.startswith(str(tmp_path))
+    assert said is None or said in found.found
+
+
+def test_what_begins_at_random_needs_no_weights(tmp_path: Path) -> None:
+    assert of_model(with_model(tmp_path, init="random")) is None
 
 
 def test_without_a_choice_there_is_nothing_to_check() -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
+from jobs.spec import Model
 from launcher import preflight
 from launcher.catalog import refresh
 from launcher.checking import rentable
@@ -15,7 +16,7 @@ from launcher.checking.fresh_price import Asking
 from launcher.checking.taking import ready
 from launcher.errors import BadInput, NothingFits, OutsideFailed
 from launcher.types import GIB, Budget, Candidate, DiskTerm, Offer, Plan
-from tests.unit.launcher.plans import cloud, dollars, local, planned
+from tests.unit.launcher.plans import JOB, cloud, dollars, local, planned
 
 PAID = cloud("RTX4090", 0.5, capabilities=("autodown",))
 OTHER = cloud("RTX3090", 0.6, "lambda", capabilities=("autodown",))
@@ -43,6 +44,13 @@ def test_a_free_run_that_is_to_be_published_needs_what_publishes_it_too() -> Non
     made = planned([local("RTX4090", 23)], Budget())
     with pytest.raises(BadInput, match="push: --hub me/adapter needs HF_TOKEN, which is not set"):
         ready(made, None, "me/adapter", lambda line: None)
+
+
+def test_a_model_s_folder_without_weights_stops_a_free_run_too(tmp_path: Path) -> None:
+    job = msgspec.structs.replace(JOB, model=Model(id=str(tmp_path)))
+    made = planned([local("RTX4090", 23)], Budget(), job)
+    with pytest.raises(BadInput, match=rf"model: {tmp_path} has no \.safetensors weights"):
+        ready(made, None, None, lambda line: None)
 
 
 def test_a_plan_without_a_choice_comes_back_as_it_is() -> None:
