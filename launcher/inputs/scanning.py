@@ -1,6 +1,6 @@
 """Every row of a job's data files, read once: what a plan needs to know, and what is wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -109,7 +109,7 @@ def _facts(
         shapes=shapes,
         repeated_rows=sum(count.rows for count in found.repeated.values()),
         left_out_rows=sum(count.rows for count in found.left_out.values()),
-        warnings=warnings_of(found),
+        warnings=(*warnings_of(found), *_unread_scores(scans.values())),
         replay_rows=len(replayed),
         replay_sha256=digests.get(data.replay or ""),
         judged=_judged(job, found),
@@ -121,6 +121,18 @@ def _judged(job: JobSpec, found: Arranged[_Item]) -> Judged | None:
         return None
     where = "test" if found.sets.get("test") else "validation"
     return judged(where, (item.shown for item in found.sets[where]), job.eval.limit)
+
+
+def _unread_scores(scans: Collection["_Scan"]) -> Iterator[str]:
+    """A warning where scores stand beside texts that are trained on as plain text."""
+    scored = sum(scan.scored for scan in scans)
+    if scored:
+        names = next(scan.dimensions for scan in scans if scan.scored)
+        yield (
+            f"{scored:,} rows have `scores` beside their `text`, which nothing learns: they are "
+            "plain text here; a student that gives them: --set task=regression "
+            f"--set 'regression.dimensions=[{', '.join(names)}]'"
+        )
 
 
 def _replay(job: JobSpec, new_rows: int) -> list[int]:
@@ -163,6 +175,8 @@ class _Scan:
     def __init__(self, path: str, job: JobSpec) -> None:
         self.items: list[_Item] = []
         self.shapes: dict[str, int] = {}
+        self.scored = 0  # plain texts with scores beside them
+        self.dimensions: tuple[str, ...] = ()  # of the first of them
         try:
             unit = unit_of(path)
             for found in read_rows(path, job.regression):
@@ -178,4 +192,8 @@ class _Scan:
             raise BadTable(why, found.number, unit)
         row = found.row
         self.items.append(_Item(identity(row), len(full_text(row)), shown(row)))
+        scores = found.fields.get("scores")
+        if found.shape == "text" and isinstance(scores, dict):
+            self.dimensions = self.dimensions or tuple(scores)
+            self.scored += 1
         self.shapes[found.shape] = self.shapes.get(found.shape, 0) + 1

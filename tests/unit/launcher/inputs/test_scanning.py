@@ -48,6 +48,24 @@ def test_mixed_shapes_are_counted_and_repeats_stay_together(tmp_path: Path) -> N
     assert facts.repeated_rows == 3
 
 
+def test_scores_that_nothing_learns_are_said(tmp_path: Path) -> None:
+    scores = {"risk": 1.0, "tone": 2.0}
+    scored = "".join(json.dumps({"text": f"t{n}", "scores": scores}) + "\n" for n in range(20))
+    job = write(tmp_path, rows(10) + scored)
+    (warning,) = scan_data(job).warnings
+    assert warning.startswith("20 rows have `scores` beside their `text`, which nothing learns")
+    assert "--set task=regression --set 'regression.dimensions=[risk, tone]'" in warning
+    path = tmp_path / "rows.jsonl"
+    path.write_text(scored)
+    asked = JobSpec(
+        model=job.model,
+        data=job.data,
+        task="regression",
+        regression=Regression(dimensions=("risk", "tone")),
+    )
+    assert scan_data(asked).warnings == ()
+
+
 def test_training_rows_that_judge_are_left_out_and_said(tmp_path: Path) -> None:
     job = write(tmp_path, rows(10))
     held = tmp_path / "held.jsonl"
