@@ -3,7 +3,8 @@
 Runs in the training environment; the folder of export.json is the export's own. What a file is
 worth is measured on the file itself: quantising a model that answers well can leave one that does
 not. A file that fails a gate is left as *.rejected. A second start in the same folder reuses every
-step whose inputs are the same. Exit codes: 0 shipped, 1 failed, 2 bad input, 5 a gate failed.
+step whose inputs are the same, and keeps what was shipped before. Exit codes: 0 shipped, 1 failed,
+2 bad input, 5 a gate failed.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from jobs.aside import write_aside
 from jobs.finished import weights_of
 from jobs.lineage import lineage_sha256, require_bound
 from jobs.outcome import BadInput, failure_of
-from jobs.shipping import children, ollama, steps
+from jobs.shipping import children, earlier, ollama, steps
 from jobs.shipping.golden import Golden, golden
 from jobs.shipping.judge import File, judge
 from jobs.shipping.modelfile import modelfile
@@ -95,7 +96,7 @@ def attempt(spec_file: Path) -> ExportResult:
     known = ExportResult(folder=str(spec_file.parent))
     export: Export | None = None
     failure = None
-    (spec_file.parent / layout.EXPORT_RESULT).unlink(missing_ok=True)
+    before = earlier.set_aside(spec_file.parent)
     try:
         spec = read_wire(spec_file, ExportSpec)
         job = read_wire(Path(spec.run) / layout.SPEC, ResolvedSpec)
@@ -113,7 +114,11 @@ def attempt(spec_file: Path) -> ExportResult:
             next=tuple(export.next),
             seconds_by_step=export.seconds,
         )
-    result = msgspec.structs.replace(known, failure=failure)
+    known = msgspec.structs.replace(known, failure=failure)
+    result = earlier.together(before, known, spec_file.parent)
+    if result.files:
+        table = msgspec.json.encode({"files": result.files})
+        write_aside(spec_file.parent / layout.QUANTISATION, msgspec.json.format(table) + b"\n")
     write_aside(spec_file.parent / layout.EXPORT_RESULT, encode(result))
     return result
 
@@ -217,8 +222,6 @@ def gguf(e: Export, asked: Asked, source: Path, origin: str) -> None:
         )
     judged = [judge(e.spec, e.job, questions, file, files[0]) for file in files]
     e.found["files"] = tuple(ship(e, one) for one in judged)
-    table = msgspec.json.encode({"files": e.found["files"]})
-    write_aside(e.out / layout.QUANTISATION, msgspec.json.format(table) + b"\n")
     if e.spec.ollama is not None:
         serve(e, asked.modelfile)
 
@@ -300,7 +303,6 @@ def serving(e: Export, tokenizer: Any) -> str | None:
 def serve(e: Export, text: str | None) -> None:
     """Modelfile, and the model in Ollama where there is one; nothing for a rejected file."""
     target = e.out / layout.MODELFILE
-    target.unlink(missing_ok=True)
     (file,) = (m for m in e.found["files"] if m.quantization == e.spec.ollama)
     if not file.shipped or text is None:
         return

@@ -46,7 +46,8 @@ class Measured(Struct, frozen=True, kw_only=True):
 
 
 class ExportResult(Struct, frozen=True, kw_only=True):
-    """What the export leaves behind, always."""
+    """What the export leaves behind, always; with what earlier ones into the same folder shipped,
+    as long as that lies there."""
 
     wire_version: int = WIRE_VERSION
     run_id: str = ""

@@ -189,6 +189,11 @@ def test_a_file_that_fails_its_gate_is_not_shipped(exported, main_run, tmp_path)
     assert command in done.stdout
     assert (folder / "policies-q4_k_m.gguf").is_file()
     assert not (folder / "policies-q4_k_m.gguf.rejected").exists()
+    # What was shipped before and is not asked for again stays, and is told.
+    said = json.loads((folder / layout.EXPORT_RESULT).read_text())
+    shipped = [f["file"] for f in said["files"] if f["shipped"]]
+    assert shipped == ["policies-q4_k_m.gguf", "policies-q8_0.gguf"]
+    assert (said["merged"], said["modelfile"]) == (layout.MERGED, layout.MODELFILE)
     assert not list(folder.rglob(f"*{layout.TEMPORARY_SUFFIX}"))
 
 
