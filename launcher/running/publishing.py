@@ -42,11 +42,7 @@ def publish(run: str, repository: str, flags: PublishFlags) -> Published:
     published and for a token that may not write there, OutsideFailed where the Hub does not answer
     or what is here is not what was collected; everything stays here then.
     """
-    _require_access(repository)
-    home = run_folder(run)
-    wrong = verify(home)
-    if wrong:
-        raise OutsideFailed(f"{home} is not what was collected: {'; '.join(wrong[:3])}")
+    home = run_folder(run)  # the run first: a token helps none that cannot be published
     spec = _read(home / layout.SPEC, ResolvedSpec)
     result = read_result(home)
     against = objections(result)
@@ -55,6 +51,10 @@ def publish(run: str, repository: str, flags: PublishFlags) -> Published:
             f"run {spec.run_id} is not published: {'; '.join(against[:2])}\n"
             "train it better, or say --force: its card then says so in its first lines"
         )
+    _require_access(repository)
+    wrong = verify(home)
+    if wrong:
+        raise OutsideFailed(f"{home} is not what was collected: {'; '.join(wrong[:3])}")
     try:
         files = _files(home, spec, repository, result, against, flags)
     except Unpublishable as error:
