@@ -12,7 +12,7 @@ from launcher.running import climbs, launchers, portfolios
 from launcher.running.portfolios import standings
 from launcher.running.reconciling import ledger
 from launcher.types import Member, Portfolio, Standing
-from results.receipt import dollars
+from results.receipt import dollars, ended_as
 
 Say = Callable[[str], None]
 Launcher = Popen[bytes]
@@ -117,9 +117,8 @@ def _line(found: Pairs, run_id: str) -> str:
         return f"{run_id}: not begun: {one.said}"
     if one.phase == "waiting" or one.state is None:
         return f"{run_id}: could not be begun now; see {paths.climb_log(run_id)}"
-    reason = f" ({one.reason})" if one.reason else ""
     left = "" if one.phase == "over" else f"; not at its end, see {paths.climb_log(run_id)}"
-    return f"{run_id}: {one.state}{reason}, {dollars(one.spent_microusd)}{left}"
+    return f"{run_id}: {ended_as(one.state, one.reason)}, {dollars(one.spent_microusd)}{left}"
 
 
 def settle(portfolio_id: str) -> None:

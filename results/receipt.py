@@ -26,6 +26,11 @@ class Line(Struct, frozen=True, kw_only=True):
         return (self.planned - self.actual) / self.actual
 
 
+def ended_as(state: str, reason: str | None) -> str:
+    """A state with its reason, where that says more."""
+    return f"{state} ({reason})" if reason and reason != state else state
+
+
 class Phase(Struct, frozen=True, kw_only=True):
     """A stretch of an attempt, and what its machine cost meanwhile."""
 

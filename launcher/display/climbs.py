@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jobs.spec import GateResult
 from launcher.display.tables import table
 from launcher.types import Story
-from results.receipt import dollars
+from results.receipt import dollars, ended_as
 from results.report.page import Table
 
 HEAD = ("rung", "run", "where", "ended", "gates", "spent", "decision")
@@ -28,9 +28,9 @@ def _total(story: Sequence[Story]) -> str:
 
 
 def cells(one: Story) -> tuple[str, ...]:
-    reason = f" ({one.reason})" if one.reason else ""
-    gates, spent = gates_text(one.gates), dollars(one.spent_microusd)
-    return (one.rung, one.run_id, one.where, one.state + reason, gates, spent, one.decision)
+    ended, gates = ended_as(one.state, one.reason), gates_text(one.gates)
+    spent = dollars(one.spent_microusd)
+    return (one.rung, one.run_id, one.where, ended, gates, spent, one.decision)
 
 
 def gates_text(gates: Sequence[GateResult]) -> str:

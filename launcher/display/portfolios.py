@@ -4,7 +4,7 @@ from launcher.display.climbs import gates_text
 from launcher.display.tables import table
 from launcher.display.warnings import warning_lines
 from launcher.types import Portfolio, PortfolioReceipt, Standing
-from results.receipt import at_most, counted, dollars
+from results.receipt import at_most, counted, dollars, ended_as
 
 _PLANNED = ("run", "what", "strategy", "where", "hours", "expected", "at worst", "so far at worst")
 _STANDING = (
@@ -65,7 +65,7 @@ def receipt_text(receipt: PortfolioReceipt) -> str:
 
 
 def _row(one: Standing) -> list[str]:
-    state = f"{one.state} ({one.reason})" if one.reason else one.state or ""
+    state = ended_as(one.state or "", one.reason)
     ended = {"waiting": "not begun yet", "skipped": "not begun", "open": state, "over": state}
     return [
         one.run_id,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from jobs.spec import PhaseRecord, Result, StepRecord
 from launcher.display.tables import table
 from launcher.types import Account, Run, View
-from results.receipt import Receipt, at_most, dollars, duration
+from results.receipt import Receipt, at_most, dollars, duration, ended_as
 from results.report.words import (
     crossing_note,
     fit_line,
@@ -25,7 +25,7 @@ def list_runs(runs: Sequence[tuple[Run, int]]) -> str:
     climbs = Counter(run.climb for run, _ in runs if run.climb)
     rows = [["run", "rung", "state", "started", "where", "spent", "results"]]
     for run, cost in runs:
-        rung = f"{run.rung + 1} of {run.climb}" if climbs[run.climb] > 1 else ""
+        rung = f"{run.climb}, rung {run.rung + 1}" if climbs[run.climb] > 1 else ""
         where = run.attempts[-1].instance if run.attempts else ""
         state = _state(run)
         started = run.created_at[:16].replace("T", " ")
@@ -43,10 +43,9 @@ def project_text(account: Account) -> str:
 
 def _state(run: Run) -> str:
     """The run's state; what still bills when it has ended is said."""
-    reason = f" ({run.reason})" if run.reason and run.reason != run.state else ""
     open_ones = {a.machine for a in run.attempts if a.machine != "GONE" and a.microusd_per_hour}
     billing = f", machine {' and '.join(sorted(open_ones))}" if run.ended and open_ones else ""
-    return run.state + reason + billing
+    return ended_as(run.state, run.reason) + billing
 
 
 def status_text(view: View) -> str:
@@ -60,7 +59,7 @@ def status_text(view: View) -> str:
         lines.append(f"{where}, machine {last.machine}, {dollars(view.spent_microusd)} in all")
     lines += [f"NOT SEEN NOW: {view.unseen}"] if view.unseen else []
     if isinstance(view.last, StepRecord):
-        lines.append(step_line(view.last, view.spent_microusd))
+        lines.append(step_line(view.last, view.spent_microusd, ended=run.ended))
     elif isinstance(view.last, PhaseRecord):
         lines.append(f"phase {view.last.phase}, {dollars(view.spent_microusd)} spent")
     lines.append(f"files: {view.folder}")
@@ -71,8 +70,7 @@ def status_text(view: View) -> str:
 
 def receipt_text(receipt: Receipt, result: Result | None) -> str:
     """The account at the end of a run, with its metrics and gates."""
-    reason = f" ({receipt.reason})" if receipt.reason else ""
-    parts = [f"{receipt.run_id}: {receipt.state}{reason}"]
+    parts = [f"{receipt.run_id}: {ended_as(receipt.state, receipt.reason)}"]
     if result is not None and result.pilot is not None:
         parts.append(pilot_line(result.pilot))
     if result is not None and result.metrics:
@@ -92,10 +90,10 @@ def receipt_text(receipt: Receipt, result: Result | None) -> str:
     return "\n\n".join([*parts, spent_line(receipt)]) + "\n"
 
 
-def step_line(record: StepRecord, spent_microusd: int) -> str:
-    """A step in one line: step, loss, rate, time left, dollars so far."""
+def step_line(record: StepRecord, spent_microusd: int, *, ended: bool = False) -> str:
+    """A step in one line: step, loss, rate, time left unless the run has ended, dollars so far."""
+    left = "" if ended else f"{duration(record.eta_seconds / 3600)} left  "
     return (
         f"step {record.step}/{record.steps_total}  loss {record.loss:.4f}  "
-        f"{record.tokens_per_second:,.0f} tokens/s  "
-        f"{duration(record.eta_seconds / 3600)} left  {dollars(spent_microusd)}"
+        f"{record.tokens_per_second:,.0f} tokens/s  {left}{dollars(spent_microusd)}"
     )

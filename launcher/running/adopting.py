@@ -29,7 +29,7 @@ from launcher.running.runs import DEFAULT_STORE
 from launcher.times import stamp
 from launcher.types import Run
 from results.collect import verify
-from results.receipt import dollars
+from results.receipt import dollars, ended_as
 from results.records import read_result
 from results.stored_run import StoredRun
 from results.stores import Store, StoreError, open_store
@@ -195,8 +195,7 @@ def _with_unknown_machines(book: Ledger, run_id: str) -> Run:
 
 
 def _said(run: Run, complete: bool) -> str:
-    reason = f" ({run.reason})" if run.reason else ""
-    line = f"{run.state}{reason}, {dollars(spent(run, utc_now()))}"
+    line = f"{ended_as(run.state, run.reason)}, {dollars(spent(run, utc_now()))}"
     line += ", complete" if complete else ", partial"
     if open_machines(run):
         line += "; its machine is UNKNOWN: it may still be there and cost money"

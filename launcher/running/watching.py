@@ -19,6 +19,7 @@ from launcher.running.clock import spent, utc_now
 from launcher.running.reconciling import HandOn, ledger, looked, open_machines, reconcile
 from launcher.times import stamp
 from launcher.types import Run, View
+from results.receipt import Receipt
 from results.records import Tail, read_result, records
 
 # How long a follower goes on without being able to see its run. Assumption: a laptop's lid, a
@@ -80,7 +81,19 @@ def run_folder(run: Run) -> Path:
     last = run.attempts[-1]
     work = executor(last.executor).folder(last.handle)
     home = Path(run.folder) if run.folder else None
-    return home if home is not None and home.is_dir() and not work.is_dir() else work
+    if home is None or not home.is_dir():
+        return work
+    return home if not work.is_dir() or (run.ended and _is_whole(home, run)) else work
+
+
+def _is_whole(home: Path, run: Run) -> bool:
+    """Whether no attempt was begun after the run was collected: what failed may go on, and its
+    working folder stays for that."""
+    try:
+        account = msgspec.json.decode((home / layout.RECEIPT).read_bytes(), type=Receipt)
+    except (OSError, msgspec.DecodeError):
+        return False
+    return account.attempts == len(run.attempts)
 
 
 def follow(run_id: str, hand_on: HandOn | None = None) -> Iterator[Record | None]:

@@ -3,11 +3,11 @@ import msgspec
 from jobs.spec import Evaluation, ExportResult, GateResult, Measured, Pilot, Result, StepRecord
 from launcher.display.exports import export_text
 from launcher.display.plans import offers_table, plan_text
-from launcher.display.runs import receipt_text, step_line
+from launcher.display.runs import list_runs, receipt_text, step_line
 from launcher.display.tables import count, table
 from launcher.estimate.calibration import Card, Factor, calibrated
-from launcher.types import Estimate, Plan
-from results.receipt import Receipt
+from launcher.types import Estimate, Plan, Run
+from results.receipt import Receipt, ended_as
 
 
 def test_columns_are_as_wide_as_their_longest_cell() -> None:
@@ -190,3 +190,28 @@ def test_an_exports_table_and_what_is_left_to_do() -> None:
 
 def test_an_export_that_failed_early_has_no_table() -> None:
     assert export_text(ExportResult()) == ""
+
+
+def test_a_run_that_has_ended_has_no_time_left() -> None:
+    record = StepRecord(
+        at="", step=3, steps_total=10, epoch=0.3, loss=1.5, learning_rate=1e-3, grad_norm=1.0,
+        tokens_per_second=1.0, memory_bytes=1, seconds=1.0, eta_seconds=70.0,
+    )  # fmt: skip
+    assert "left" not in step_line(record, 0, ended=True)
+
+
+def test_a_reason_that_is_the_state_is_not_said_twice() -> None:
+    assert ended_as("CANCELLED", "CANCELLED") == "CANCELLED"
+    assert ended_as("FAILED", "ERROR") == "FAILED (ERROR)"
+    assert ended_as("RUNNING", None) == "RUNNING"
+
+
+def test_a_run_of_a_climb_is_told_by_its_rung() -> None:
+    one = Run(
+        run_id="own", created_at="2026-11-21T12:00:00Z", store="runs", state="SUCCEEDED",
+        reason="GATE_FAILED", message=None, ended_at=None, folder=None, bucket="", climb="own",
+        attempts=(),
+    )  # fmt: skip
+    second = msgspec.structs.replace(one, run_id="own-2", rung=2)
+    assert "own-2  own, rung 3" in list_runs([(second, 0), (one, 0)])
+    assert "rung 1" not in list_runs([(one, 0)])
