@@ -79,7 +79,9 @@ def job_of(job: JobSpec, rung: Rung) -> JobSpec:
 
 def after(rungs: Sequence[Rung], at: int, gates: Sequence[GateResult], near_miss: float) -> int:
     """The number of the rung to climb to from rung `at`, whose gates these are; as many as there
-    are rungs when none is left."""
+    are rungs when none is left, or no gate was missed by a value."""
+    if without_value(gates):
+        return len(rungs)
     near = all(_nearly(gate, near_miss) for gate in gates if not gate.passed)
     later = range(at + 1, len(rungs))
     return next((n for n in later if near or not rungs[n].near_miss_only), len(rungs))
@@ -169,8 +171,6 @@ def _options(ladder: Ladder, tried: Sequence[Tried]) -> Iterator[Step]:
 
 
 def _upwards(ladder: Ladder, last: Tried) -> Iterator[Step]:
-    if _without_value(last.gates):
-        return
     rungs = [one.rung for one in ladder.rungs]
     number = last.rung
     while (number := after(rungs, number, last.gates, ladder.near_miss)) < len(rungs):
@@ -178,7 +178,7 @@ def _upwards(ladder: Ladder, last: Tried) -> Iterator[Step]:
         yield Step(move="climb", rung=number, why=why)
 
 
-def _without_value(gates: Sequence[GateResult]) -> list[str]:
+def without_value(gates: Sequence[GateResult]) -> list[str]:
     """The metrics of the failed gates, where none of them could be taken: nothing shows that
     another training would help. Empty where one was missed by its value."""
     failed = [gate for gate in gates if not gate.passed]
@@ -225,7 +225,7 @@ def _stop(
         short = any(one.cut_short for one in refused)
         return Step(move="stop", why=f"no way up fits: {why}", cut_short=short)
     if last.reason == "GATE_FAILED":
-        names = ", ".join(_without_value(last.gates))
+        names = ", ".join(without_value(last.gates))
         if names:
             why = f"{names}: no value, which is no miss that another rung would mend"
             return Step(move="stop", why=why)

@@ -252,13 +252,16 @@ def _published(run_id: str, hub: Hub) -> "Published | LaunchError":
 def _say_the_next_rung(view: "View") -> None:
     """What the plan has for this failure; nobody climbs it unasked."""
     from launcher.display.plans import rung_flags
-    from launcher.ladder import after
+    from launcher.ladder import after, without_value
     from results.receipt import at_most
 
     ladder, result = view.plan.ladder, view.result
     if ladder is None or result is None:
         return
     number = after([one.rung for one in ladder.rungs], 0, result.gates, ladder.near_miss)
+    if names := ", ".join(without_value(result.gates)):
+        say(f"next: rows that give {names} a value, which no rung does")
+        return
     if number == len(ladder.rungs):
         say("next: more or better examples; the ladder has no rung for this")
         return

@@ -89,14 +89,28 @@ def test_a_clear_miss_climbs_to_the_next_strategy_which_is_what_counts(told: Tol
         "every gate passed",
     ]
     shown = told("runs").stdout
-    assert "1 of first" in shown
-    assert "3 of first" in shown  # the near miss's rung is left out
+    assert "first, rung 1" in shown
+    assert "first, rung 3" in shown  # the near miss's rung is left out
+    assert done.stderr.count("as a process: of the interpreter that was named") == 1
     for run_id in ("first", "first-2"):
         report = told("report", run_id).stdout
         assert "## The climb" in report
         assert "exact_match failed: lora" in report
     assert "## The climb" in (told.folder / "runs" / "first-2" / layout.REPORT).read_text()
     assert "has succeeded" in told("--run-id", "first").stderr
+
+
+def test_a_gate_without_a_value_is_no_reason_to_climb(told: Told) -> None:
+    told.outcomes(qlora=None)
+    done, answer = told.climbed()
+    assert done.returncode == 5
+    assert rungs(answer) == [("first", "qlora", "GATE_FAILED")]
+    (only,) = answer["climb"]["runs"]
+    assert (
+        only["decision"] == "exact_match: no value, which is no miss that another rung would mend"
+    )
+    alone = told("--run-id", "alone", "--set", GATE, "--no-escalate")
+    assert "next: rows that give exact_match a value, which no rung does" in alone.stderr
 
 
 def test_the_best_counts_and_not_the_last(told: Told) -> None:

@@ -43,7 +43,7 @@ def main(code: Path, spec_file: Path) -> None:
         return
     gates = tuple(
         GateResult(metric=g.metric, min=g.min, max=None, value=outcome,
-                   passed=outcome >= (g.min or 0))
+                   passed=outcome is not None and outcome >= (g.min or 0))
         for g in spec.gates
     )  # fmt: skip
     Path(layout.ADAPTER).mkdir(exist_ok=True)

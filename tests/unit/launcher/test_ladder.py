@@ -146,7 +146,8 @@ def gate(value: float | None, least: float | None = 0.9, most: float | None = No
         ([gate(0.84)], 2),
         ([gate(0.89), gate(0.95)], 1),  # the one that passed has no say
         ([gate(0.89), gate(0.5)], 2),
-        ([gate(None)], 2),  # not measured
+        ([gate(None)], 3),  # not measured: no rung would change that
+        ([gate(None), gate(0.89)], 2),
         ([gate(1.05, least=None, most=1.0)], 1),  # an error: the less, the better
         ([gate(1.2, least=None, most=1.0)], 2),
         ([gate(-0.94, least=-0.9)], 2),  # no share of a negative bound is near it
