@@ -7,6 +7,7 @@ import importlib.util
 import shutil
 import sys
 from datetime import UTC, datetime
+from functools import partial
 
 from launcher import paths, preflight
 from launcher.catalog import enabled, refresh
@@ -16,6 +17,8 @@ from launcher.catalog.providers import display_name
 from launcher.checking.checks import Check, Question, asked
 from launcher.errors import LaunchError
 from launcher.executors import environment
+from launcher.executors.engines import ASK_SECONDS, ENGINES, Engine
+from launcher.executors.here import look
 from launcher.ledger import Ledger
 from launcher.types import GIB
 from results.receipt import counted
@@ -38,6 +41,7 @@ def examine(today: str) -> list[Check]:
         _catalog(),
         _environment(environment.TRAINING, "the first local run makes it"),
         _environment(environment.EXPORT, "the first `launch export` to GGUF makes it"),
+        *asked([Question(name, ASK_SECONDS + 1, partial(engine, name)) for name in ENGINES]),
         _skypilot(),
         _extra("boto3", "boto3", "s3", "to keep runs in S3"),
         _extra("huggingface_hub", "huggingface_hub", "hub", "to read models from the Hub"),
@@ -103,6 +107,22 @@ def _environment(which: environment.Environment, made_by: str) -> Check:
         found=f"no {which.purpose} environment for this lock",
         next=made_by,
     )
+
+
+def engine(name: str) -> Check:
+    """Whether local runs may work in a container of it. A machine can do without."""
+    found = Engine(name)
+    if not found.is_installed:
+        how = "a local run is a process then"
+        return Check(name=name, state="missing", found=f"{name} is not installed", next=how)
+    looked = look(found, "cpu")
+    if looked.found == "image":
+        return Check(name=name, state="ok", found="it has this version's image")
+    if looked.found == "no answer":
+        how = "a local run is a process while it does not"
+        return Check(name=name, state="unknown", found=looked.trouble, next=how)
+    how = "`launch images build` makes one; a local run is a process without"
+    return Check(name=name, state="missing", found=looked.trouble, next=how)
 
 
 def _extra(module: str, name: str, extra: str, purpose: str) -> Check:

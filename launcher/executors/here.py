@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -82,31 +82,41 @@ def local_executor(spec: ResolvedSpec) -> Choice:
     return _engine_or_process(spec.device)
 
 
+class Looked(NamedTuple):
+    """An engine that was asked for this version's image."""
+
+    found: Literal["image", "unfit image", "no image", "no answer"]
+    trouble: str = ""  # what is against it, in one line
+
+
 @functools.cache
 def _engine_or_process(device: DeviceKind) -> Choice:
-    """Asked once in the life of the process."""
-    whys = []
-    for engine in filter(lambda one: one.is_installed, map(Engine, ENGINES)):
-        why = _against(engine, device)
-        if why is None:
+    """Asked once in the life of the process. What an engine has against it is `launch doctor`'s to
+    say, but for an image that is there and does not do."""
+    installed = [engine for engine in map(Engine, ENGINES) if engine.is_installed]
+    if not installed:
+        return Choice(PROCESS, "as a process: neither docker nor podman is here")
+    why = "no container image; `launch images build` makes one"
+    for engine in installed:
+        found = look(engine, device)
+        if found.found == "image":
             return Choice(engine.name, f"in a container of {engine.name}, which has the image")
-        whys.append(why)
-    return Choice(
-        PROCESS, f"as a process: {'; '.join(whys) or 'neither docker nor podman is here'}"
-    )
+        if found.found == "unfit image":
+            why = f"{engine.name}: {found.trouble}"
+    return Choice(PROCESS, f"as a process: {why}")
 
 
-def _against(engine: Engine, device: DeviceKind) -> str | None:
-    """Why this engine cannot run the job, or None."""
+def look(engine: Engine, device: DeviceKind) -> Looked:
+    """Whether it has the image, and can run a job on the device."""
     from launcher.executors import image
 
     try:
         labels = engine.labels(image.reference())
     except EngineFailed as error:
-        return str(error)
+        return Looked("no answer", str(error))
     if labels is None:
-        return f"{engine.name} has no image of this version (`launch images build` makes it)"
+        return Looked("no image", "it has no image of this version")
     mistake = image.mistake_in(labels)
     if mistake is None and device == "cuda" and engine.lacks_for_gpus():
         mistake = f"without {engine.lacks_for_gpus()} it hands over no GPU"
-    return mistake and f"{engine.name}: {mistake}"
+    return Looked("unfit image", mistake) if mistake else Looked("image")

@@ -165,7 +165,7 @@ def _start_somewhere(
     stood = book.ended(portfolio)  # it is started in spite of that
     while True:
         run = book.run(made.run_id)
-        _say_how(made, run, say)
+        _say_how(book, made, run, say)
         try:
             start(book, made, run, say)
             return
@@ -185,9 +185,13 @@ def _start_somewhere(
             _go_on(book, made, run, found.place)
 
 
-def _say_how(made: Plan, run: Run, say: Say) -> None:
-    """On this machine: in a container or not, and why."""
-    candidate = made.candidates[run.attempts[-1].candidate]
+def _say_how(book: Ledger, made: Plan, run: Run, say: Say) -> None:
+    """On this machine: in a container or not, and why; not again for each rung of a climb."""
+    last = run.attempts[-1]
+    before = [a for one in book.climb(run.run_id) if one.run_id != run.run_id for a in one.attempts]
+    if any(attempt.executor == last.executor for attempt in before):
+        return
+    candidate = made.candidates[last.candidate]
     if candidate.offer.provider == LOCAL and candidate.spec is not None:
         say(local_executor(candidate.spec).why)
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from jobs.spec import Model
+from launcher.checking.doctor import engine
 from launcher.errors import BadInput
 from launcher.executors import engines, here, image
 from launcher.executors.here import EXECUTOR_VARIABLE, Choice, local_executor
@@ -51,23 +52,33 @@ def test_the_first_engine_that_has_the_image_is_taken(install: Install) -> None:
     assert chosen() == ("podman", "in a container of podman, which has the image")
 
 
-def test_why_no_engine_is_taken_is_one_line(install: Install) -> None:
+def test_why_no_engine_is_taken_is_one_short_line(install: Install) -> None:
     install("docker", NO_DAEMON)
     install("podman", NO_IMAGE_PODMAN)
-    name, why = chosen()
-    assert name == "process"
-    assert why == (
-        "as a process: docker image: Cannot connect to the Docker daemon. Is it running?; "
-        "podman has no image of this version (`launch images build` makes it)"
-    )
+    why = "as a process: no container image; `launch images build` makes one"
+    assert chosen() == ("process", why)
+
+
+def test_what_an_engine_has_against_it_is_the_doctors_to_say(install: Install) -> None:
+    found = engine("docker")
+    assert (found.state, found.found) == ("missing", "docker is not installed")
+    install("docker", NO_DAEMON)
+    found = engine("docker")
+    assert found.state == "unknown"
+    assert found.found == "docker image: Cannot connect to the Docker daemon. Is it running?"
+    install("docker", NO_IMAGE)
+    found = engine("docker")
+    assert (found.state, found.found) == ("missing", "it has no image of this version")
+    assert "`launch images build` makes one" in found.next
+    install("docker", HAS_IMAGE)
+    assert engine("docker").state == "ok"
 
 
 def test_a_daemon_that_hangs_is_given_up(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     install("docker", "exec /bin/sleep 60")
     monkeypatch.setattr(engines.Engine.ask, "__kwdefaults__", {"seconds": 0.05})
-    name, why = chosen()
-    assert name == "process"
-    assert "docker image gave no answer in 0.05 s" in why
+    assert chosen().name == "process"
+    assert "docker image gave no answer in 0.05 s" in engine("docker").found
 
 
 def test_an_image_of_another_wire_version_is_not_taken(install: Install) -> None:
