@@ -130,8 +130,7 @@ def _weights(folder: Path) -> Check:
     try:
         files = weight_files(folder)
     except ValueError as error:
-        how = "name the folder that save_pretrained() wrote, whole"
-        return Check(name="model", state="failed", found=str(error), next=how)
+        return Check(name="model", state="failed", found=str(error))
     except OSError as error:
         found = f"{error.filename} cannot be read: {error.strerror}"
         return Check(name="model", state="failed", found=found)

@@ -1,11 +1,10 @@
 """An answer, read as the JSON object that it should be."""
 
 import json
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """What an answer cites, and whether it refuses (`answer` is null)."""
 
     citations: frozenset[str]

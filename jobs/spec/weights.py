@@ -32,7 +32,10 @@ def weight_files(folder: Path) -> list[Path]:
         raise ValueError(f"{index} is no index of weights: {error!r}") from None
     missing = sorted(name for name in named if not (folder / name).is_file())
     if missing:
-        raise ValueError(f"{folder} lacks {len(missing)} of its files of weights: {missing[0]}")
+        raise ValueError(
+            f"{folder} lacks {len(missing)} of its files of weights: {missing[0]}; "
+            "give the whole folder"
+        )
     return files
 
 
