@@ -25,7 +25,9 @@ def read_run(run: Path, task: Task) -> ResolvedSpec:
     job = read_wire(run / layout.SPEC, ResolvedSpec)
     if job.task != task:
         does = "scores texts" if job.task == "regression" else "writes answers"
-        raise BadInput(f"{run}: a {job.task} run, which {does}; expected one of task {task}")
+        raise BadInput(
+            f"{run}: a run of task {job.task}, which {does}; expected one of task {task}"
+        )
     if not weights_of(job, run).is_dir():
         raise BadInput(f"{run}: no {weights_of(job, run).name}/: the run did not end with one")
     return job

@@ -44,7 +44,7 @@ from launcher.types import (
     Plan,
     Setting,
 )
-from results.receipt import duration
+from results.receipt import dollars, duration
 
 Estimator = Callable[[ResolvedSpec, ModelShape, DataFacts, Offer], Estimate]
 
@@ -304,7 +304,8 @@ def _with(candidate: Candidate, verdict: str, reason: str) -> Candidate:
 
 
 def _why_chosen(chosen: Candidate, eligible: list[Candidate], budget: Budget) -> str:
-    held = f"cheapest finished job of {len(eligible)} that hold every limit"
+    others = f"cheapest finished job of {len(eligible)} that hold every limit"
+    held = others if len(eligible) > 1 else "the only one that holds every limit"
     if not chosen.worst_microusd:
         assert chosen.estimate is not None
         return f"costs $0 and ends within {duration(chosen.estimate.hours_high)}; {held}"
@@ -320,7 +321,7 @@ def _why_possible(candidate: Candidate, chosen: Candidate | None, budget: Budget
     assert candidate.estimate is not None
     dearer = candidate.expected_microusd - chosen.expected_microusd
     if dearer:
-        return f"{usd(dearer)} more than the chosen"
+        return f"{dollars(dearer)} more than the chosen"
     slower = candidate.estimate.hours_expected - chosen.estimate.hours_expected
     return f"the same cost, {duration(slower)} slower than the chosen"
 
