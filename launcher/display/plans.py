@@ -90,8 +90,8 @@ def plan_text(plan: Plan, climbs: bool = True) -> str:
         f"{count(plan.model.parameters)} parameters, from {plan.model.source})",
         f"data      {_data(data)}",
         f"strategy  {job.strategy}, r {job.lora.r}, alpha {job.lora.alpha}, "
-        f"{job.train.epochs:g} epoch{'' if job.train.epochs == 1 else 's'}, batch {job.train.effective_batch}, "
-        f"{job.train.seq_len} tokens",
+        f"{job.train.epochs:g} epoch{'' if job.train.epochs == 1 else 's'}, "
+        f"batch {job.train.effective_batch}, {job.train.seq_len} tokens",
         *([f"judged by {_judged_by(plan)}"] if job.eval.judges_answers else []),
         *([f"pilot     {_pilot(plan)}"] if job.pilot is not None else []),
         f"limits    {'no --max-cost: only what costs nothing' if cap is None else usd(cap)}, "
