@@ -30,9 +30,9 @@ SEVEN_B_REASONS = {
         "limit"
     ),
     "1x_RTX4090_SECURE": "possible: $0.25 more than the chosen",
-    "g5.xlarge": "possible: $1.91 more than the chosen",
+    "g5.xlarge": "possible: $1.90 more than the chosen",
     "gpu_1x_a100": "possible: $0.56 more than the chosen",
-    "1x_A100-80GB_SECURE": "possible: $0.46 more than the chosen",
+    "1x_A100-80GB_SECURE": "possible: $0.45 more than the chosen",
     "1x_RTX4090_COMMUNITY": "rejected: SkyPilot cannot provision community",
     "p4d.24xlarge": "rejected: worst $24.15 > cap $10",
     "cpu": "rejected: 660 h 00 m worst > --max-hours 8",

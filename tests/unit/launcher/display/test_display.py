@@ -46,7 +46,7 @@ def test_the_page_says_the_choice_and_its_terms(small_plan: Plan) -> None:
     page = plan_text(small_plan)
     assert "chosen: runpod 1x_RTX4090_SECURE RTX4090: $0.74 expected, $1.48 at worst" in page
     assert "base weights 5.00 = 5.00 GiB, at most 6.00" in page
-    assert "limits    $10.00, 8 h" in page
+    assert "limits    $10, 8 h" in page
 
 
 def test_the_page_says_on_how_many_runs_it_is_calibrated(small_plan: Plan) -> None:
