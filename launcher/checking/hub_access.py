@@ -111,11 +111,19 @@ def client() -> Check:
     return Check(name="client", state="ok", found="huggingface_hub is installed")
 
 
-def push(repository: str) -> Check:
-    """Whether HF_TOKEN may write to ORG/NAME; nothing is written."""
+def name(repository: str) -> Check:
+    """Whether it may be a model's name on the Hub; nobody is asked."""
     if re.fullmatch(_REPOSITORY, repository) is None:
         found = f"--hub {repository} is no ORG/NAME"
         return Check(name="push", state="failed", found=found, next="as in --hub me/my-adapter")
+    return Check(name="push", state="ok", found=f"{repository} is a name")
+
+
+def push(repository: str) -> Check:
+    """Whether HF_TOKEN may write to ORG/NAME; nothing is written."""
+    named = name(repository)
+    if named.state == "failed":
+        return named
     if not _token():
         found = f"--hub {repository} needs HF_TOKEN, which is not set"
         return Check(name="push", state="failed", found=found, next=_another())

@@ -10,6 +10,7 @@ from msgspec import Struct
 from jobs import layout
 from jobs.spec import ExportResult, Measured, ResolvedSpec, Result
 from launcher.checking import hub_access
+from launcher.checking.checks import Check
 from launcher.errors import BadInput, GateFailed, OutsideFailed
 from launcher.running.collecting import export_folder, run_folder
 from launcher.types import Plan
@@ -42,7 +43,8 @@ def publish(run: str, repository: str, flags: PublishFlags) -> Published:
     published and for a token that may not write there, OutsideFailed where the Hub does not answer
     or what is here is not what was collected; everything stays here then.
     """
-    home = run_folder(run)  # the run first: a token helps none that cannot be published
+    _require(hub_access.name(repository))
+    home = run_folder(run)  # then the run: a token helps none that cannot be published
     spec = _read(home / layout.SPEC, ResolvedSpec)
     result = read_result(home)
     against = objections(result)
@@ -86,6 +88,10 @@ def _require_access(repository: str) -> None:
         checks = (hub_access.push(repository), hub_access.client())
     except (OSError, msgspec.MsgspecError) as error:
         raise OutsideFailed(f"the Hub does not answer: {error}\ntry again later") from None
+    _require(*checks)
+
+
+def _require(*checks: Check) -> None:
     for check in checks:
         if check.state == "failed":
             raise BadInput(check.line)
