@@ -98,15 +98,14 @@ def _reconcile(
     if elsewhere or (afar and not sight.alive and (sight.never_there or attempt.provider == LOCAL)):
         _from_afar(book, run, attempt)
         return
-    seen_lately = (
-        _seen_lately(runner, attempt)
-        if run.state == "RUNNING"
-        else sight.billed and 0 < _up_for(book, run, number) < OUT_OF_SIGHT_SECONDS
-    )
-    if not (run.ended or sight.reached) and seen_lately:
+    mark = _unseen_mark(runner, attempt)
+    if sight.started:
+        mark.unlink(missing_ok=True)
+    unseen = not (run.ended or sight.reached) and _had_the_job(book, run, number)
+    if unseen and _unseen_for(mark) < OUT_OF_SIGHT_SECONDS:
         raise OutsideFailed(
-            f"SkyPilot does not see the job of {run.run_id} now, which it saw a moment ago; what "
-            "its machine has is not given up for that"
+            f"SkyPilot does not see the job of {run.run_id} now; its machine is kept, and "
+            f"asked for what it has where that lasts {OUT_OF_SIGHT_SECONDS / 60:.0f} min"
         )
     if sight.alive:
         news: list[MachineChanged | StateChanged] = []
@@ -136,12 +135,30 @@ def _up_for(book: Ledger, run: Run, attempt: int) -> float:
     return next(up, timedelta()).total_seconds()
 
 
-def _seen_lately(runner: Executor, attempt: Attempt) -> bool:
-    """Whether something new has come of the job within the last minutes."""
-    folder = runner.folder(attempt.handle)
-    there = (folder / name for name in layout.GROWING)
-    newest = max((path.stat().st_mtime for path in there if path.exists()), default=0.0)
-    return utc_now().timestamp() - newest < OUT_OF_SIGHT_SECONDS
+def _had_the_job(book: Ledger, run: Run, attempt: int) -> bool:
+    """Whether the job was handed over, by the ledger: its machine is said to be up only then, and
+    may have something of it, whatever a look finds there."""
+    return any(
+        isinstance(event, MachineChanged | StateChanged)
+        and (event.attempt == attempt and event.state in ("UP", "RUNNING"))
+        for _, event in book.events(run.run_id)
+    )
+
+
+def _unseen_mark(runner: Executor, attempt: Attempt) -> Path:
+    """As old as the first of the looks that have not seen the job. Who looks is many processes."""
+    return runner.folder(attempt.handle) / f"unseen-{attempt.attempt}"
+
+
+def _unseen_for(mark: Path) -> float:
+    """Seconds since the mark was made; it is made here where there is none."""
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            mark.touch(exist_ok=False)
+        return utc_now().timestamp() - mark.stat().st_mtime
+    except OSError:  # no place for it, or gone between the two: the next look counts
+        return 0.0
 
 
 def looked(runner: Executor, attempt: Attempt) -> Sight:
@@ -211,6 +228,8 @@ def finish(
 
     Raises OutsideFailed, the machine kept, when something cannot be brought, or another is at it
     for longer than `seconds`: the next look tries again, and the guard ends the machine in time.
+    So it is with one that had the job and where nothing is seen of it now. At the cap's end nothing
+    keeps a machine.
     """
     runner, number = executor(attempt.executor), attempt.attempt
     if not sight.billed:
@@ -220,15 +239,26 @@ def finish(
         if not ended_unless_at_work(book, run, attempt, gone, ending(sight, number)):
             raise OutsideFailed(f"run {run.run_id} is in another's hands now; look again")
         return
+    if not (sight.reached or sight.in_line) and _had_the_job(book, run, number):
+        sight = msgspec.structs.replace(sight, reached=True)
     ends = MachineChanged(attempt=number, state="ENDING")
     book.append(run.run_id, stamp(utc_now()), ends)
     with runner.exclusive(attempt.handle, seconds):
         if book.run(run.run_id).attempts[number - 1].machine == "GONE":
             return  # someone was faster
         if sight.reached:
-            runner.bring(attempt.handle, clock_of(book.plan(run.run_id), run).end_at)
+            _brought(runner, attempt, clock_of(book.plan(run.run_id), run).end_at)
         if hand_on is None or not hand_on(run, attempt, _home(book, run, attempt, sight)):
             released(book, run, attempt, sight)
+
+
+def _brought(runner: Executor, attempt: Attempt, until: datetime) -> None:
+    """What the job left is here, as far as it can be got by the cap's end. Raises OutsideFailed."""
+    try:
+        runner.bring(attempt.handle, until)
+    except OutsideFailed:
+        if utc_now() < until:
+            raise
 
 
 def ended_unless_at_work(book: Ledger, run: Run, attempt: Attempt, *events: Event) -> bool:

@@ -152,10 +152,21 @@ def test_a_machine_that_is_half_gone_is_ended_though_it_cannot_be_looked_at(
     assert runner.asked == [f"bring seen:{RUN}-1", f"release seen:{RUN}-1"]
 
 
-def test_a_machine_that_never_had_the_job_is_given_back_without_a_pull(book: Ledger, runner: Seen):
-    runner.sight = Sight(alive=False, started=False, result=None, billed=True, reached=False)
-    runner.unreachable = True
-    assert ended(book)[1] == ("FAILED", "LOST", "GONE")
+UNSEEN = Sight(alive=False, started=False, result=None, billed=True, reached=False)
+
+
+def test_a_machine_that_never_had_the_job_is_given_back_without_a_pull(
+    small_plan: Plan, runner: Seen
+):
+    asked_at = stamp(utc_now() - timedelta(minutes=1))
+    made = msgspec.structs.replace(small_plan, run_id=RUN, created_at=asked_at)
+    book = Ledger(paths.ledger_file())
+    asked = (attempt(1), StateChanged(attempt=1, state="PROVISIONING"))
+    book.append(RUN, asked_at, RunCreated(plan=made, store="/runs", bucket=""), *asked)
+    runner.sight, runner.unreachable = UNSEEN, True
+    run, found = ended(book)
+    assert found == ("FAILED", "LOST", "GONE")
+    assert run.attempts[-1].egress_microusd == 0
     assert runner.asked == [f"look seen:{RUN}-1", f"release seen:{RUN}-1"]
 
 
@@ -231,20 +242,70 @@ def test_one_that_was_seen_and_is_not_known_any_more_is_another_skypilots(
     assert (run.state, run.attempts[-1].machine) == ("RUNNING", "UP")
 
 
+def unseen_since(minutes: float, attempt: int = 1) -> None:
+    """As if it had first gone unseen so long ago."""
+    then = (utc_now() - timedelta(minutes=minutes)).timestamp()
+    os.utime(paths.work_folder(RUN) / f"unseen-{attempt}", (then, then))
+
+
 def test_a_job_that_skypilot_does_not_see_for_a_moment_keeps_its_machine(
     book: Ledger, runner: Seen
 ):
-    runner.sight = msgspec.structs.replace(OVER, result=None, reached=False)
+    """However long ago anything came of it: who looks may have slept."""
     log = paths.work_folder(RUN) / layout.LOG
     log.write_text("step 7")
+    os.utime(log, (0, 0))
+    runner.sight, runner.unreachable = UNSEEN, True
+    for minutes in (0, 9):
+        with pytest.raises(OutsideFailed, match="does not see the job of run-1 now"):
+            reconcile(Ledger(paths.ledger_file()), book.run(RUN))
+        unseen_since(minutes)
+    runner.sight = Sight(alive=True, started=True, result=None, billed=True)
+    reconcile(book, book.run(RUN))  # seen again: what comes after that counts anew
+    runner.sight = UNSEEN
     with pytest.raises(OutsideFailed, match="does not see the job of run-1 now"):
         reconcile(book, book.run(RUN))
-    assert runner.asked == [f"look seen:{RUN}-1"]
-    os.utime(log, (0, 0))  # nothing has come of it for long
+    assert set(runner.asked) == {f"look seen:{RUN}-1"}
+    assert book.run(RUN).attempts[-1].machine == "UP"
+
+
+def test_a_machine_that_had_the_job_is_asked_for_it_before_it_goes(book: Ledger, runner: Seen):
+    runner.sight, runner.unreachable = UNSEEN, True
+    with pytest.raises(OutsideFailed, match="does not see"):
+        reconcile(book, book.run(RUN))
+    unseen_since(11)
+    with pytest.raises(OutsideFailed, match="no route"):
+        reconcile(book, book.run(RUN))
+    assert f"release seen:{RUN}-1" not in runner.asked
+    runner.unreachable = False
+    assert ended(book)[1] == ("SUCCEEDED", None, "GONE")
+    assert runner.asked[-2:] == [f"bring seen:{RUN}-1", f"release seen:{RUN}-1"]
+
+
+def test_nor_does_cancel_give_up_what_an_unseen_machine_has(
+    book: Ledger, runner: Seen, monkeypatch: pytest.MonkeyPatch
+):
+    """Which was seen a moment before: its job could not be told to stop."""
+    sights = [Sight(alive=True, started=True, result=None, billed=True), UNSEEN]
+    monkeypatch.setattr(runner, "look", lambda handle: sights.pop(0))
+    runner.unreachable = True
+    with pytest.raises(OutsideFailed, match="no route"):
+        cancel(RUN)
+    assert runner.asked == [f"cancel seen:{RUN}-1", f"bring seen:{RUN}-1"]
+    assert book.run(RUN).attempts[-1].machine == "ENDING"
+
+
+def test_at_the_cap_s_end_nothing_keeps_a_machine(small_plan: Plan, runner: Seen):
+    made = msgspec.structs.replace(small_plan, run_id=RUN, created_at="2026-11-01T00:00:00+00:00")
+    book = begun(made, "")
+    runner.sight, runner.unreachable = msgspec.structs.replace(OVER, result=None), True
     assert ended(book)[1] == ("FAILED", "LOST", "GONE")
+    assert runner.asked[-2:] == [f"bring seen:{RUN}-1", f"release seen:{RUN}-1"]
 
 
-def test_what_left_the_machine_is_known_when_it_is_gone(book: Ledger, runner: Seen):
+def test_what_left_the_machine_is_known_when_it_is_gone(
+    book: Ledger, runner: Seen, monkeypatch: pytest.MonkeyPatch
+):
     """At worst, as the attempt began, with its checkpoints; without them where the job is done."""
 
     def egress_of(number: int) -> int:
@@ -267,9 +328,15 @@ def test_what_left_the_machine_is_known_when_it_is_gone(book: Ledger, runner: Se
     reconcile(book, book.run(RUN))
     assert egress_of(2) == dollars(2)
     again(3)
-    runner.sight = Sight(alive=False, started=False, result=None, billed=True, reached=False)
-    reconcile(book, book.run(RUN))
-    assert egress_of(3) == 0
+    runner.sight, runner.unreachable = UNSEEN, True  # had the job, whatever is seen of it
+    with pytest.raises(OutsideFailed, match="does not see"):
+        reconcile(book, book.run(RUN))
+    unseen_since(11, attempt=3)
+    with monkeypatch.context() as leaving_nothing:
+        leaving_nothing.setattr(runner, "bring", lambda handle, until: None)
+        reconcile(book, book.run(RUN))
+    assert egress_of(3) == dollars(2)
+    runner.unreachable = False
     again(4)
     runner.sight = OVER
     run, _ = ended(book)
