@@ -6,7 +6,7 @@ all runs, from cron or from any terminal. Each side alone keeps the bill within 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import timedelta
 
 from jobs.spec import Failure
@@ -86,15 +86,24 @@ def _looked_at(book: Ledger, run: Run) -> str:
 
 def watch(book: Ledger, then: Callable[[Ledger], Iterator[str]]) -> Iterator[str]:
     """Rounds, one a minute, and what comes after each, until nothing may cost money any more,
-    nothing came, and no climb or portfolio waits to go on: what it starts is to be held too."""
+    nothing came, and no climb or portfolio waits to go on: what it starts is to be held too. A
+    round that fails is said, and the next one comes: nobody else may hold the cap."""
     while True:
-        yield from round_of(book)
-        came = list(then(book))
-        yield from came
-        open_now = any(open_machines(run) for run in book.runs())
-        if not (came or open_now or book.undecided() or book.going_on()):
-            return
+        try:
+            if not (yield from _round_and(book, then)):
+                return
+        except Exception as error:
+            yield f"this round broke off, the next one is in a minute: {one_line(error)}"
         time.sleep(ROUND_SECONDS)
+
+
+def _round_and(book: Ledger, then: Callable[[Ledger], Iterator[str]]) -> Generator[str, None, bool]:
+    """One round, what comes after it, and whether another is wanted."""
+    yield from round_of(book)
+    came = list(then(book))
+    yield from came
+    open_now = any(open_machines(run) for run in book.runs())
+    return bool(came or open_now or book.undecided() or book.going_on())
 
 
 def _standing(book: Ledger, run: Run) -> str:

@@ -6,10 +6,11 @@ anything is started, and a machine before it is asked for.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -173,18 +174,28 @@ class Ledger:
         ).fetchone()
         return row is not None
 
-    # --- reading ----------------------------------------------------------------------------
+    # --- reading; each raises OutsideFailed where the ledger cannot be read -------------------
+
+    def _rows(self, query: str, values: Sequence[str] | dict[str, str] = ()) -> list[Any]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise OutsideFailed(f"the ledger cannot be read: {error}") from None
+
+    def _row(self, query: str, values: Sequence[str] | dict[str, str] = ()) -> Any:
+        """The first of them; None where there is none."""
+        return next(iter(self._rows(query, values)), None)
 
     def runs(self) -> list[Run]:
         """All runs, newest first."""
-        rows = self._db.execute("SELECT run_id FROM runs ORDER BY created_at DESC, run_id DESC")
-        return [self.run(row[0]) for row in rows.fetchall()]
+        rows = self._rows("SELECT run_id FROM runs ORDER BY created_at DESC, run_id DESC")
+        return [self.run(row[0]) for row in rows]
 
     def climb(self, run_id: str) -> list[Run]:
         """The runs of the climb that this one belongs to, in order. Raises as `run` does."""
         first = self.run(run_id).climb or run_id
         query = "SELECT run_id FROM runs WHERE climb = ? ORDER BY created_at, rowid"
-        rows = self._db.execute(query, (first,)).fetchall()
+        rows = self._rows(query, (first,))
         return [self.run(row[0]) for row in rows] or [self.run(run_id)]
 
     def origin(self, run_id: str) -> Origin:
@@ -193,7 +204,7 @@ class Ledger:
 
     def caps(self) -> dict[str, int]:
         """Every budget's cap, in micro-dollars."""
-        return dict(self._db.execute("SELECT name, cap_microusd FROM budgets").fetchall())
+        return dict(self._rows("SELECT name, cap_microusd FROM budgets"))
 
     def drawing_on(self, budget: str) -> list[Run]:
         """The runs that are paid from this budget, in order."""
@@ -201,7 +212,7 @@ class Ledger:
             "SELECT run_id FROM draws JOIN runs USING (run_id) WHERE budget = ? "
             "ORDER BY created_at, run_id"
         )
-        return [self.run(row[0]) for row in self._db.execute(query, (budget,)).fetchall()]
+        return [self.run(row[0]) for row in self._rows(query, (budget,))]
 
     def undecided(self) -> list[Run]:
         """The last runs of climbs that have ended and have neither passed nor been given up."""
@@ -210,7 +221,7 @@ class Ledger:
             "AND decision NOT IN ('done', 'stop') AND NOT EXISTS "
             "(SELECT 1 FROM runs l WHERE l.climb = r.climb AND l.rowid > r.rowid) ORDER BY rowid"
         )
-        return [self.run(row[0]) for row in self._db.execute(query).fetchall()]
+        return [self.run(row[0]) for row in self._rows(query)]
 
     def decided(self, run_id: str) -> Decided | None:
         """What was last decided to come of the run, since it was last started."""
@@ -219,36 +230,36 @@ class Ledger:
             "(SELECT max(id) FROM events WHERE run_id = :run AND kind = 'attempt_started'), 0) "
             "ORDER BY id DESC LIMIT 1"
         )
-        row = self._db.execute(query, {"run": run_id}).fetchone()
+        row = self._row(query, {"run": run_id})
         return None if row is None else msgspec.json.decode(row[0], type=Decided)
 
     def portfolio(self, portfolio_id: str) -> Portfolio | None:
         """The portfolio of that id, as it was begun."""
         query = "SELECT body FROM events WHERE run_id = ? AND kind = 'portfolio_begun'"
-        row = self._db.execute(query, (portfolio_id,)).fetchone()
+        row = self._row(query, (portfolio_id,))
         return None if row is None else _portfolio_begun(row[0]).portfolio
 
     def portfolio_of(self, run_id: str) -> Portfolio | None:
         """The portfolio that has the run as a member's first, begun or not."""
         query = "SELECT portfolio FROM members WHERE run_id = ?"
-        row = self._db.execute(query, (run_id,)).fetchone()
+        row = self._row(query, (run_id,))
         return None if row is None else self.portfolio(row[0])
 
     def going_on(self) -> list[str]:
         """The ids of the portfolios that have not ended, in order."""
         query = "SELECT portfolio FROM portfolios WHERE NOT ended ORDER BY rowid"
-        return [row[0] for row in self._db.execute(query).fetchall()]
+        return [row[0] for row in self._rows(query)]
 
     def ended(self, portfolio_id: str) -> str | None:
         """Why the portfolio begins no more members, "" where all were begun; None while it does."""
         query = "SELECT why FROM portfolios WHERE portfolio = ? AND ended"
-        row = self._db.execute(query, (portfolio_id,)).fetchone()
+        row = self._row(query, (portfolio_id,))
         return None if row is None else str(row[0])
 
     def skipped(self, portfolio_id: str) -> dict[str, Skipped]:
         """The members that were not begun and are not going to be, by their first run."""
         query = "SELECT body FROM events WHERE run_id = ? AND kind = 'member_skipped' ORDER BY id"
-        rows = self._db.execute(query, (portfolio_id,)).fetchall()
+        rows = self._rows(query, (portfolio_id,))
         found = [msgspec.json.decode(row[0], type=MemberSkipped) for row in rows]
         return {one.run_id: one.skipped for one in found}
 
@@ -258,25 +269,25 @@ class Ledger:
             "SELECT run_id FROM members m WHERE portfolio = ? AND NOT skipped AND NOT EXISTS "
             "(SELECT 1 FROM runs r WHERE r.run_id = m.run_id)"
         )
-        found = {row[0] for row in self._db.execute(query, (portfolio.portfolio_id,)).fetchall()}
+        found = {row[0] for row in self._rows(query, (portfolio.portfolio_id,))}
         return [member for member in portfolio.members if member.run_id in found]
 
     def find(self, run_id: str) -> Run | None:
-        row = self._db.execute(
+        row = self._row(
             "SELECT run_id, created_at, store, state, reason, message, ended_at, folder, bucket, "
             "climb, rung FROM runs WHERE run_id = ?",
             (run_id,),
-        ).fetchone()
+        )
         if row is None:
             return None
-        attempts = self._db.execute(
+        attempts = self._rows(
             "SELECT m.microusd_per_hour, m.billing_seconds, m.billing_minimum_seconds, "
             "m.egress_microusd, a.attempt, a.started_at, a.executor, a.handle, m.provider, "
             "m.instance, m.state, m.gone_at, a.candidate, m.account_microusd, m.price_as_of "
             "FROM attempts a JOIN machines m USING (run_id, attempt) "
             "WHERE a.run_id = ? ORDER BY a.attempt",
             (run_id,),
-        ).fetchall()
+        )
         names = Attempt.__struct_fields__
         return Run(
             **dict(zip(Run.__struct_fields__[:-1], row, strict=True)),
@@ -288,7 +299,7 @@ class Ledger:
         found = self.find(run_id)
         if found is not None:
             return found
-        known = [row[0] for row in self._db.execute("SELECT run_id FROM runs").fetchall()]
+        known = [row[0] for row in self._rows("SELECT run_id FROM runs")]
         near = nearest(run_id, known, 2)
         hint = f"did you mean {' or '.join(near)}?" if near else "`launch runs` lists them"
         raise BadInput(f"no run {run_id} in the ledger; {hint}")
@@ -300,9 +311,9 @@ class Ledger:
         return _run_created(self._created_body(run_id))
 
     def _created_body(self, run_id: str) -> str:
-        row = self._db.execute(
+        row = self._row(
             "SELECT body FROM events WHERE run_id = ? AND kind = 'run_created'", (run_id,)
-        ).fetchone()
+        )
         if row is None:
             raise BadInput(f"no run {run_id} in the ledger; `launch runs` lists them")
         return str(row[0])
@@ -315,13 +326,11 @@ class Ledger:
     def adopted(self, run_id: str) -> int:
         """How many of the run's attempts another ledger started: the first ones."""
         query = "SELECT body FROM events WHERE run_id = ? AND kind = 'adopted'"
-        row = self._db.execute(query, (run_id,)).fetchone()
+        row = self._row(query, (run_id,))
         return 0 if row is None else msgspec.json.decode(row[0], type=Adopted).attempts
 
     def events(self, run_id: str) -> list[tuple[str, Event]]:
-        rows = self._db.execute(
-            "SELECT at, body FROM events WHERE run_id = ? ORDER BY id", (run_id,)
-        ).fetchall()
+        rows = self._rows("SELECT at, body FROM events WHERE run_id = ? ORDER BY id", (run_id,))
         return [(at, msgspec.json.decode(body, type=Event)) for at, body in rows]
 
 

@@ -18,7 +18,7 @@ from launcher.events import AttemptStarted, MachineChanged, RunCreated, StateCha
 from launcher.executors.base import Sight
 from launcher.executors.claims import hold
 from launcher.executors.skypilot import starting
-from launcher.guard import round_of
+from launcher.guard import round_of, watch
 from launcher.ledger import Ledger
 from launcher.running.clock import clock_of, utc_now
 from launcher.running.reconciling import reconcile
@@ -415,3 +415,26 @@ def test_a_guard_s_round_survives_what_one_run_does(book: Ledger, runner: Seen):
     (said,) = round_of(book)
     assert said.startswith(f"{RUN}: ")
     assert book.run(RUN).state == "RUNNING"
+
+
+def test_a_guard_that_watches_outlives_a_round_that_fails(
+    book: Ledger, runner: Seen, monkeypatch: pytest.MonkeyPatch
+):
+    """It is the one side of the cap that is not on the machine."""
+    troubles = ["disk I/O error", ""]
+    slept: list[float] = []
+
+    def found(self: Ledger) -> list[str]:
+        if trouble := troubles.pop(0):
+            raise OutsideFailed(f"the ledger cannot be read: {trouble}")
+        return []
+
+    monkeypatch.setattr(Ledger, "going_on", found)
+    monkeypatch.setattr("launcher.guard.time.sleep", slept.append)
+    said = list(watch(book, lambda book: iter(())))
+    assert said == [
+        f"{RUN}: SUCCEEDED, its machine is gone",
+        "this round broke off, the next one is in a minute: the ledger cannot be read: disk I/O "
+        "error",
+    ]
+    assert len(slept) == 1

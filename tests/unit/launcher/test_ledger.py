@@ -281,3 +281,28 @@ def test_a_ledger_of_version_1_is_read_and_brought_up_to_date(path: Path) -> Non
     assert len(book.events("old-run")) == 7
     book.append("old-run", AT, taken())
     assert measurements(path) == [taken().measurement]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        Ledger.runs,
+        Ledger.caps,
+        Ledger.undecided,
+        Ledger.going_on,
+        lambda book: book.run("run-1"),
+        lambda book: book.plan("run-1"),
+        lambda book: book.climb("run-1"),
+        lambda book: book.events("run-1"),
+        lambda book: book.decided("run-1"),
+        lambda book: book.adopted("run-1"),
+        lambda book: book.ended("ranks"),
+    ],
+)
+def test_a_ledger_that_cannot_be_read_is_trouble_outside(path: Path, small_plan: Plan, read):
+    """Whoever follows or guards a run goes on after such."""
+    book = Ledger(path)
+    begin(book, small_plan)
+    book._db.close()
+    with pytest.raises(OutsideFailed, match="the ledger cannot be read: "):
+        read(book)
