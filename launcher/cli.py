@@ -25,6 +25,7 @@ from launcher.commands.through import (
     climb_on,
     finish,
     require_a_way_home,
+    require_alone,
     see_through,
 )
 from launcher.errors import BadInput, LaunchError
@@ -144,10 +145,7 @@ def train(
             leave(run_id, yes, as_json) if detach else go_on_with(run_id, as_json)
             return
         with climbing.at_it(run_id) as alone:
-            if not alone:
-                raise BadInput(
-                    f"another launcher sees {run_id} through; `launch status {run_id}` shows it"
-                )
+            require_alone(alone, run_id)
             if known == "member":
                 begin_member(run_id, yes)
                 see_through(run_id, as_json, detach, hub, yes)
@@ -198,7 +196,8 @@ def train(
         agreed = detach
     climbs = made.ladder is not None and not no_escalate
     escalate: Escalate = "no" if not climbs else "yes" if agreed else "ask"
-    with climbing.at_it(made.run_id):
+    with climbing.at_it(made.run_id) as alone:
+        require_alone(alone, made.run_id)
         try:
             api.submit(made, store or api.DEFAULT_STORE, say, Origin(escalate=escalate), paid_from)
         except KeyboardInterrupt:

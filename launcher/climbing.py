@@ -195,9 +195,10 @@ def cancel(run_id: str) -> Run:
     another offer. Raises BadInput where there is none of these."""
     book = ledger()
     reconcile(book, climbs.climb_of(book, run_id).last)  # it may have ended unseen
-    with at_it(run_id) as free, book.alone():
-        last = climbs.climb_of(book, run_id).last
-        moving = last.reason == "NO_CAPACITY" and not free  # to the next offer
+    with book.alone():
+        climb = climbs.climb_of(book, run_id)
+        last, watched = climb.last, climbs.is_seen_through(climb.first)
+        moving = last.reason == "NO_CAPACITY" and watched  # to the next offer
         waiting = moving or last in book.undecided()
         if waiting or not last.ended:
             climbs.decide(book, last.run_id, Step(move="stop", why="cancelled"))

@@ -32,9 +32,8 @@ def hand_on(run_id: str, say: Say) -> HandOn | None:
         return None
 
     def give(run: Run, attempt: Attempt, events: tuple[Event, ...]) -> bool:
-        with climbs.at_it(portfolio.portfolio_id) as free:
-            if free:
-                return False
+        if not climbs.is_seen_through(portfolio.portfolio_id):
+            return False
         try:
             return _given(portfolio, run, attempt, events, say)
         except LaunchError as error:

@@ -56,8 +56,7 @@ def _busy(found: Pairs, launched: Launched) -> set[str]:
     for member, standing in found:
         gone_on_with = standing.phase == "open" or member.run_id in launched
         if gone_on_with and member.run_id not in busy:  # ours may have found another at it
-            with climbs.at_it(member.run_id) as free:
-                busy |= set() if free else {member.run_id}
+            busy |= {member.run_id} if climbs.is_seen_through(member.run_id) else set()
     return busy
 
 

@@ -44,8 +44,13 @@ class Tail:
 
 def is_at_work(folder: Path) -> bool:
     """Whether somebody holds the folder's lock: its job, or who starts or collects it."""
+    return is_held(folder / layout.LOCK)
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds this lock; nobody where there is no such file."""
     try:
-        with open(folder / layout.LOCK) as lock:
+        with open(path) as lock:
             # shared: those who look do not see each other
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:

@@ -12,8 +12,9 @@ from launcher.commands.through import (
     INTERRUPTED_EXIT,
     OVER_BUDGET_EXIT,
     require_a_way_home,
+    require_alone,
 )
-from launcher.errors import GATE_FAILED_EXIT, BadInput, NothingFits, OutsideFailed
+from launcher.errors import GATE_FAILED_EXIT, NothingFits, OutsideFailed
 
 if TYPE_CHECKING:
     from launcher.recipes import Flags
@@ -74,7 +75,8 @@ def train_several(
         ask(f"Spend {_most(made)} on {len(chosen)} jobs, what follows failed gates included?")
         agreed = True
     escalate: Escalate = "yes" if agreed else "ask"
-    with portfolios.at_it(made.portfolio_id):
+    with portfolios.at_it(made.portfolio_id) as alone:
+        require_alone(alone, made.portfolio_id)
         portfolios.begin(made, escalate, project)
         if not detach:
             see_through(made.portfolio_id, as_json)
@@ -114,11 +116,7 @@ def go_on_with(portfolio_id: str, as_json: bool) -> None:
     from launcher import portfolios
 
     with portfolios.at_it(portfolio_id) as alone:
-        if not alone:
-            raise BadInput(
-                f"another launcher sees {portfolio_id} through; `launch status {portfolio_id}` "
-                "shows it"
-            )
+        require_alone(alone, portfolio_id)
         portfolios.require_not_stopped(portfolio_id)
         see_through(portfolio_id, as_json)
 

@@ -173,6 +173,12 @@ def finish(last: str, over: "Step | None", as_json: bool, hub: Hub | None) -> No
         say(published.line)
 
 
+def require_alone(alone: bool, name: str) -> None:
+    """Of two launchers, the second goes: what the lock of `at_it` is for."""
+    if not alone:
+        raise BadInput(f"another launcher sees {name} through; `launch status {name}` shows it")
+
+
 def require_a_way_home(choice: "Candidate", detach: bool, store: str) -> None:
     """Results of a rented machine need somebody who fetches them, or a store that has them."""
     if choice.offer.executor != "skypilot" or is_remote(store):

@@ -15,7 +15,7 @@ from jobs.spec import GateResult, ResolvedSpec, Strategy
 from launcher import paths
 from launcher.errors import BadInput
 from launcher.events import Decided
-from launcher.executors.claims import taken
+from launcher.executors.claims import taken, wait
 from launcher.ladder import next_step
 from launcher.ledger import Ledger
 from launcher.running import history, launchers
@@ -25,7 +25,9 @@ from launcher.running.reconciling import open_machines
 from launcher.running.watching import run_folder
 from launcher.times import stamp
 from launcher.types import Budget, Candidate, Origin, Plan, Run, Rung, Step, Story, Tried
-from results.records import read_result, records
+from results.records import is_held, read_result, records
+
+AT_IT_SECONDS = 1.0  # for those who look to be done
 
 
 class Climb(Struct, frozen=True, kw_only=True):
@@ -182,9 +184,9 @@ def carried_on(book: Ledger) -> Iterator[str]:
 def _carried_on(book: Ledger, last: Run) -> str | None:
     if open_machines(last):
         return None
-    with at_it(last.climb) as free:
-        waits = free and not launchers.tried_lately(last.climb) and _leads_on(book, last)
-    if not waits:
+    if is_seen_through(last.climb) or launchers.tried_lately(last.climb):
+        return None
+    if not _leads_on(book, last):
         return None
     launchers.start(last.climb, agreed=book.origin(last.run_id).escalate == "yes")
     log = paths.climb_log(last.climb)
@@ -211,4 +213,10 @@ def at_it(first: str) -> Iterator[bool]:
     path = paths.climb_lock(first)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as lock:
-        yield taken(lock.fileno())
+        # Someone who only looks holds it for an instant: ask again before giving up.
+        yield wait(lambda: taken(lock.fileno()), AT_IT_SECONDS)
+
+
+def is_seen_through(first: str) -> bool:
+    """Whether anybody is at the climb. Who only looks keeps nobody from it."""
+    return is_held(paths.climb_lock(first))

@@ -165,9 +165,8 @@ def carried_on(book: Ledger) -> Iterator[str]:
 
 
 def _carried_on(book: Ledger, portfolio_id: str) -> str | None:
-    with climbs.at_it(portfolio_id) as free:
-        if not free or launchers.tried_lately(portfolio_id):
-            return None
-        origin = find(book, portfolio_id).origin
+    if climbs.is_seen_through(portfolio_id) or launchers.tried_lately(portfolio_id):
+        return None
+    origin = find(book, portfolio_id).origin
     launchers.start(portfolio_id, agreed=origin.escalate == "yes")
     return f"{portfolio_id}: goes on with its jobs; see {paths.climb_log(portfolio_id)}"

@@ -4,13 +4,14 @@ import io
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import msgspec
 import pytest
 from click.testing import CliRunner
 
-from launcher import api, cli, climbing
+from launcher import api, cli, climbing, portfolios
 from launcher.commands.options import Hub, hub_of
 from launcher.errors import BadInput
 from launcher.running.next_offer import Place
@@ -153,3 +154,39 @@ def test_what_does_not_climb_shows_no_ladder() -> None:
     done = CliRunner().invoke(cli.launch, [*asked, "--no-escalate"])
     assert done.exit_code == 0
     assert "when a gate fails:" not in done.output
+
+
+def test_a_second_launcher_of_the_same_id_begins_nothing(monkeypatch) -> None:
+    made = planned([cloud("RTX4090", 0.5)], Budget(max_cost_microusd=dollars(4)))
+    begun: list[str] = []
+    monkeypatch.setattr(api, "exists", lambda run_id: False)
+    monkeypatch.setattr(api, "plan", lambda *_, **__: made)
+    monkeypatch.setattr(api, "ready", lambda made, *_: made)
+    monkeypatch.setattr(cli, "require_a_way_home", lambda *_: None)
+    monkeypatch.setattr(api, "submit", lambda *_: begun.append("run"))
+    monkeypatch.setattr(climbing, "at_it", lambda run_id: nullcontext(False))
+    refused = CliRunner().invoke(cli.launch, ["train", "--yes"])
+    assert isinstance(refused.exception, BadInput)
+    assert "another launcher sees" in str(refused.exception)
+    assert begun == []
+
+
+def test_nor_does_one_of_the_same_portfolio(monkeypatch) -> None:
+    begun: list[str] = []
+    made = SimpleNamespace(
+        members=[
+            SimpleNamespace(
+                plan=planned([cloud("RTX4090", 0.5)], Budget(max_cost_microusd=dollars(4)))
+            ),
+        ],
+        store="s3://bucket",
+        portfolio_id="ranks",
+    )
+    monkeypatch.setattr(portfolios, "plan", lambda *_, **__: made)
+    monkeypatch.setattr("launcher.display.portfolios.plan_text", lambda made: "")
+    monkeypatch.setattr(portfolios, "at_it", lambda portfolio_id: nullcontext(False))
+    monkeypatch.setattr(portfolios, "begin", lambda *_: begun.append("ranks"))
+    refused = CliRunner().invoke(cli.launch, ["train", "--sweep", "rank=4,8", "--yes", "--detach"])
+    assert isinstance(refused.exception, BadInput), refused.output
+    assert "another launcher sees ranks through" in str(refused.exception)
+    assert begun == []

@@ -1,9 +1,11 @@
 """A climb over rented machines."""
 
+import fcntl
 import json
 import os
 from datetime import timedelta
 from pathlib import Path
+from threading import Timer
 
 import msgspec
 import pytest
@@ -17,7 +19,7 @@ from launcher.estimate.calibration import card_name
 from launcher.events import Measured
 from launcher.executors.environment import PYTHON_VARIABLE
 from launcher.executors.here import EXECUTOR_VARIABLE
-from launcher.running import runs
+from launcher.running import launchers, runs
 from launcher.running.budgets import Project, account, left
 from launcher.running.climbs import carried_on, climb_of
 from launcher.running.climbs import left as left_of
@@ -237,6 +239,36 @@ def test_the_guard_leaves_a_climb_to_who_is_at_it(runner: Rented) -> None:
         assert len(book.undecided()) == 1
     with climbing.at_it("climb") as one, climbing.at_it("climb") as other:
         assert (one, other) == (True, False)
+
+
+def test_who_looks_whether_anybody_is_at_it_stands_in_nobody_s_way(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first()
+    end("climb", 0.5, 0.1)
+    started: list[str] = []
+    monkeypatch.setattr(launchers, "start", lambda run_id, **_: started.append(run_id))
+    with climbing.at_it("climb"):
+        pass
+    with open(paths.climb_lock("climb")) as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert len(list(carried_on(ledger()))) == 1  # another that looks is nobody who is at it
+        assert started == ["climb"]
+        look_over = Timer(0.2, fcntl.flock, (lock, fcntl.LOCK_UN))
+        look_over.start()
+        with climbing.at_it("climb") as free:
+            assert free
+        look_over.join()
+
+
+def test_cancelling_does_not_take_the_climb(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first()
+    end("climb", 0.5, 0.1)
+    monkeypatch.setattr(climbing, "at_it", None)
+    assert climbing.cancel("climb").run_id == "climb"
+    assert ledger().undecided() == []
 
 
 def test_a_climb_whose_run_ended_unseen_goes_on_at_the_first_word(
