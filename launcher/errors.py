@@ -11,6 +11,9 @@ A run that fails is no error of the launcher but an outcome: exit 1, or 5 when i
 gate failed.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 GATE_FAILED_EXIT = 5
 
 
@@ -45,3 +48,16 @@ class OutsideFailed(LaunchError):
 
 class NoCapacity(OutsideFailed):
     pass
+
+
+@contextmanager
+def on_disk(what: str) -> Iterator[None]:
+    """A disk that is full, or cannot be written, is a system outside: `what` cannot be done."""
+    try:
+        yield
+    except BrokenPipeError:  # no disk but a reader, who has had enough
+        raise
+    except OSError as error:
+        raise OutsideFailed(
+            f"{what}: {error}\nlook at the folder's rights and its disk's free space"
+        ) from None

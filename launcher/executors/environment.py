@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from jobs.spec import Tracker
 from launcher import paths
-from launcher.errors import BadInput, OutsideFailed
+from launcher.errors import BadInput, OutsideFailed, on_disk
 from launcher.tracking import tracker_lock
 
 PYTHON_VARIABLE = "LORALIFT_TRAIN_PYTHON"  # names another interpreter, as --python does
@@ -68,17 +68,19 @@ def kept_python(which: Environment, say: Callable[[str], None]) -> Path:
 
 
 def _once(home: Path, make: Callable[[], None]) -> None:
-    """Make the folder unless it is there whole; what an interrupted making left goes first."""
+    """Make the folder unless it is there whole; what an interrupted making left goes first. Raises
+    OutsideFailed."""
     ready = home / _READY
     if ready.is_file():
         return
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with open(home.parent / f"{home.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # someone else may be making it: wait
-        if not ready.is_file():
-            shutil.rmtree(home, ignore_errors=True)
-            make()
-            ready.touch()
+    with on_disk(f"{home} cannot be made"):
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with open(home.parent / f"{home.name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # someone else may be making it: wait
+            if not ready.is_file():
+                shutil.rmtree(home, ignore_errors=True)
+                make()
+                ready.touch()
 
 
 def tracker_packages(tracker: Tracker, python: Path, say: Callable[[str], None]) -> Path:

@@ -11,7 +11,7 @@ import msgspec
 from jobs import layout
 from jobs.spec import Result, StepRecord, encode
 from launcher.buckets import open_bucket
-from launcher.errors import BadInput, OutsideFailed
+from launcher.errors import BadInput, OutsideFailed, on_disk
 from launcher.events import Collected, Event, Measured
 from launcher.executors import executor
 from launcher.executors.managed import recoveries
@@ -85,7 +85,8 @@ def _collect(book: Ledger, run: Run, work: Path, place: Path) -> Path:
         with contextlib.suppress(OutsideFailed):  # a ledger elsewhere would count it for longer
             history.keep(book, run)
     if run.state == "SUCCEEDED":
-        _remove(work)
+        with on_disk(f"the run is whole in {home}, and {work} cannot be removed"):
+            _remove(work)
     return home
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from launcher import paths
-from launcher.errors import one_line
+from launcher.errors import on_disk, one_line
 
 # One that could not see its climb through is followed by another, but not at every round of the
 # guard. Assumption: a provider's bad quarter of an hour.
@@ -18,18 +18,19 @@ _UNASKED = "LORALIFT_UNASKED"  # in the environment of a launcher that no person
 
 def start(run_id: str, *, agreed: bool, folder: Path | None = None) -> "subprocess.Popen[bytes]":
     """`launch --run-id RUN`, which says what it does in the climb's log. It outlives who starts it,
-    and asks nobody; `agreed`: to what it costs."""
+    and asks nobody; `agreed`: to what it costs. Raises OutsideFailed."""
     log = paths.climb_log(run_id)
-    log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-P", "-m", "launcher", "--run-id", run_id]
     command += ["--yes"] if agreed else []
     environment = os.environ | {_UNASKED: "1"}
     place = folder if folder is not None and folder.is_dir() else log.parent
-    with open(log, "ab") as out:
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=place, env=environment,
-            start_new_session=True,
-        )  # fmt: skip
+    with on_disk(f"no launcher of {run_id} can be started"):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "ab") as out:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=place,
+                env=environment, start_new_session=True,
+            )  # fmt: skip
 
 
 def is_unasked() -> bool:

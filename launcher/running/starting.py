@@ -8,7 +8,7 @@ import msgspec
 
 from launcher import render
 from launcher.catalog.providers import LOCAL
-from launcher.errors import BadInput, LaunchError, NoCapacity, OutsideFailed
+from launcher.errors import BadInput, LaunchError, NoCapacity, OutsideFailed, on_disk
 from launcher.events import Event, MachineChanged, StateChanged
 from launcher.executors import AUTODOWN_MINUTES, MANAGED, executor
 from launcher.executors.base import Executor, Order, Say
@@ -54,7 +54,8 @@ def start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
     try:
         if run.bucket:
             history.keep(book, run)
-        runner.submit(last.handle, order, say)
+        with on_disk(f"run {made.run_id} cannot be started"):
+            runner.submit(last.handle, order, say)
     except BaseException as error:  # an interrupt too: the ledger must say what is
         book.append(made.run_id, stamp(utc_now()), *unstarted(runner, last, error))
         raise

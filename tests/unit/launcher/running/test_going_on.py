@@ -284,3 +284,17 @@ def test_a_task_names_the_hour_s_limit_of_its_own_price(runner: Told, prices, ma
     assert runner.orders[0].task is not None
     assert "max_hourly_cost: 0.5" in runner.orders[0].task
     assert starting.earlier_by(made, "skypilot") == timedelta()
+
+
+def test_a_full_disk_is_trouble_outside(
+    runner: Told, prices, made: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: str, order: Order, say: Callable[[str], None]) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runner, "submit", full)
+    with pytest.raises(OutsideFailed, match=r"run-1 cannot be started: .*No space left"):
+        submitted(made)
+    run = ledger().run(RUN)
+    assert (run.state, run.reason, run.attempts[-1].machine) == ("FAILED", "SETUP_FAILED", "GONE")
+    assert "No space left" in (run.message or "")

@@ -1,0 +1,59 @@
+"""A run comes home: its folder and the ledger are real, but for the plan."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from jobs import layout
+from launcher import paths
+from launcher.errors import OutsideFailed
+from launcher.events import AttemptStarted, MachineChanged, RunCreated, StateChanged
+from launcher.ledger import Ledger
+from launcher.running import collecting
+from launcher.running.collecting import collect
+from launcher.times import stamp
+from launcher.types import Plan
+from results.collect import verify
+from tests.fixtures.working_folder import begin, finish
+
+RUN = "run-1"
+
+
+@pytest.fixture
+def work(small_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder of a run that has succeeded, whose store is `runs`."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    then = datetime.now(UTC) - timedelta(minutes=5)
+    made = msgspec.structs.replace(small_plan, run_id=RUN, created_at=stamp(then))
+    work = paths.work_folder(RUN)
+    begin(work)
+    finish(work)
+    (work / layout.METRICS).write_bytes(b"")
+    Ledger(paths.ledger_file()).append(
+        RUN,
+        stamp(then),
+        RunCreated(plan=made, store=str(tmp_path / "runs")),
+        AttemptStarted(
+            attempt=1, executor="process", handle=f"process:{work}", provider="local",
+            instance="cpu", microusd_per_hour=0,
+        ),
+        StateChanged(attempt=1, state="PROVISIONING"),
+        StateChanged(attempt=1, state="RUNNING"),
+        MachineChanged(attempt=1, state="GONE"),
+        StateChanged(attempt=1, state="SUCCEEDED"),
+    )  # fmt: skip
+    return work
+
+
+def test_a_working_folder_that_cannot_be_removed_is_trouble_outside(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(work: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(collecting, "_remove", full)
+    with pytest.raises(OutsideFailed, match=r"the run is whole in .*Permission denied"):
+        collect(RUN)
+    assert verify(tmp_path / "runs" / RUN) == []
