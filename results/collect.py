@@ -5,6 +5,7 @@ last, says that it is. Never copies anything but the names in jobs.layout.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -39,7 +40,8 @@ def collect(work: Path, store: Path, run_id: str, documents: Mapping[str, bytes]
     """Copy the job's files and write `documents` (name → content) beside them.
 
     Returns the run's folder. An earlier collection of the same run is replaced as a whole; a
-    folder that is not one is never touched. Raises CollectError or OSError.
+    folder that is not one is never touched. What is home is on the disk. Raises CollectError or
+    OSError.
     """
     home = store / run_id
     if home.exists() and not _is_run(home, run_id):
@@ -60,13 +62,30 @@ def collect(work: Path, store: Path, run_id: str, documents: Mapping[str, bytes]
         (aside / name).write_bytes(content)
     sums = {p.as_posix(): sha256_of(aside / p) for p in _files(aside)}
     (aside / layout.SUMS).write_bytes(write_sums(sums))
+    for path in (*aside.rglob("*"), aside):
+        _to_disk(path)
     replaced = store / f".{run_id}.old"
     shutil.rmtree(replaced, ignore_errors=True)
     if home.exists():
         home.rename(replaced)
     aside.rename(home)
+    for folder in (store, store.parent):
+        _to_disk(folder)
     shutil.rmtree(replaced, ignore_errors=True)
     return home
+
+
+def _to_disk(path: Path) -> None:
+    """A file's content, or a folder's names, outlast a loss of power: who collects removes the only
+    other copy."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:  # some network's folders cannot be asked
+        if error.errno != errno.EINVAL or not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def is_left_out(path: Path) -> bool:

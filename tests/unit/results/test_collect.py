@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,18 @@ def test_harm_is_found(work: Path, tmp_path: Path, harm, said: str) -> None:
     harm(home)
     assert len(verify(home)) == 1
     assert said in verify(home)[0]
+
+
+def test_what_is_home_is_on_the_disk(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[int, int]] = []
+
+    def key(found: os.stat_result) -> tuple[int, int]:
+        return found.st_dev, found.st_ino
+
+    store = tmp_path / "runs"
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(key(os.fstat(file))))
+    home = collect(work, store, "run-1", RECEIPT)
+    assert {key(path.stat()) for path in (home, *home.rglob("*"))} <= set(synced)
+    assert synced[-2:] == [key(store.stat()), key(tmp_path.stat())]  # it is known by its name last
