@@ -52,7 +52,7 @@ def collect(run_id: str, store: Path | None = None) -> Path:
         with runner.exclusive(last.handle, A_MINUTE):  # two collectors, or one and a new attempt
             if _is_to_collect(book.run(run_id), work):
                 return _collect(book, book.run(run_id), work, place)
-    return _from_home(book.run(run_id), place)
+    return _from_home(book.run(run_id), None if store is None else place)
 
 
 def _is_to_collect(run: Run, work: Path) -> bool:
@@ -177,14 +177,14 @@ def _remove(work: Path) -> None:
     shutil.rmtree(aside)
 
 
-def _from_home(run: Run, place: Path) -> Path:
+def _from_home(run: Run, place: Path | None) -> Path:
     home = Path(run.folder) if run.folder else None
     if home is None or not home.is_dir():
         raise OutsideFailed(f"the files of run {run.run_id} are gone: {run.folder or run.store}")
     wrong = verify(home)
     if wrong:
         raise OutsideFailed(f"{home} is not what was collected: {'; '.join(wrong[:3])}")
-    if place in (home.parent, Path(run.store)):
+    if place is None or place.resolve() == home.parent.resolve():
         return home
     return _bring(home, place, run.run_id, _documents_of(home))
 

@@ -57,3 +57,17 @@ def test_a_working_folder_that_cannot_be_removed_is_trouble_outside(
     with pytest.raises(OutsideFailed, match=r"the run is whole in .*Permission denied"):
         collect(RUN)
     assert verify(tmp_path / "runs" / RUN) == []
+
+
+def test_a_run_that_is_home_elsewhere_is_copied_to_its_own_store(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    elsewhere = tmp_path / "elsewhere" / RUN
+    assert collect(RUN, Path("elsewhere")) == elsewhere
+    assert collect(RUN) == elsewhere
+    assert collect(RUN, tmp_path / "runs" / ".." / "elsewhere") == elsewhere
+    assert not (tmp_path / "runs").exists()
+    assert collect(RUN, Path("runs")) == tmp_path / "runs" / RUN
+    assert verify(tmp_path / "runs" / RUN) == []
+    assert verify(elsewhere) == []
