@@ -96,10 +96,11 @@ def _adopted(book: Ledger, store: Store, run_id: str) -> Adoption:
         events.append((stamp(utc_now()), Collected(folder=str(local))))
     if local is not None and sums is None:
         _take_along(local, run_id)
-    book.extend(run_id, events)
-    run = _with_unknown_machines(book, run_id)
-    if local is not None and sums is not None:
-        book.append(run_id, stamp(utc_now()), *_left(book, run, local))
+    with book.alone():  # that its machine may cost money is known as soon as the run is
+        book.extend(run_id, events)
+        run = _with_unknown_machines(book, run_id)
+        if local is not None and sums is not None:
+            book.append(run_id, stamp(utc_now()), *_left(book, run, local))
     return Adoption(
         run_id=run_id, outcome="adopted", said=_said(book.run(run_id), sums is not None)
     )

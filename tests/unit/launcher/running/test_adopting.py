@@ -316,3 +316,14 @@ def test_files_that_are_here_already_are_not_taken_for_it(on, partial):
     assert isinstance(found, Adoption)
     assert found.outcome == "refused"
     assert "is there already" in found.said
+
+
+def test_it_is_adopted_with_what_its_machine_may_cost_or_not_at_all(on, partial, monkeypatch):
+    def killed(book: Ledger, run_id: str) -> None:
+        raise KeyboardInterrupt
+
+    book = on("here")
+    monkeypatch.setattr("launcher.running.adopting._with_unknown_machines", killed)
+    with pytest.raises(KeyboardInterrupt):
+        list(adopt(str(partial)))
+    assert book.find("run-1") is None
