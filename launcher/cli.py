@@ -18,7 +18,7 @@ from launcher.commands.options import (
     publish_flags,
     store_address,
 )
-from launcher.commands.output import Answer, say, write_json
+from launcher.commands.output import Answer, ending_with, nobody_reads, say, write_json
 from launcher.commands.several import begin_member, go_on_with, leave, train_several
 from launcher.commands.through import (
     INTERRUPTED_EXIT,
@@ -323,7 +323,7 @@ def main() -> None:
     try:
         _run(arguments, answer, debug)
     except BrokenPipeError:  # a reader such as `head` has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nobody_reads()
         sys.exit(0)
 
 
@@ -368,6 +368,7 @@ def _fail(message: str, exit_code: int, answer: Answer, debug: bool) -> NoReturn
 
         traceback.print_exc()
     legible = message.encode(errors="backslashreplace")
-    click.echo(b"error: " + legible, err=True)
-    answer.fail(legible.decode(), exit_code)
+    with ending_with(exit_code):
+        click.echo(b"error: " + legible, err=True)
+        answer.fail(legible.decode(), exit_code)
     sys.exit(exit_code)

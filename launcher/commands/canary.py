@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launcher.commands.options import JSON_FLAG, dollar_amount, store_address
-from launcher.commands.output import say, write_json
+from launcher.commands.output import ending_with, say, write_json
 
 if TYPE_CHECKING:
     from launcher.planning.canary import PartName
@@ -73,12 +73,12 @@ def canary(
     if not yes:
         _confirm(made.budget.max_cost_microusd or 0, provider)
     receipt = api.prove(made, names, Path(store), say)
-    if as_json:
-        write_json(receipt)
-    else:
-        click.echo(canary_text(receipt), nl=False)
-    say(f"receipt: {Path(store).absolute() / receipt.canary_id}")
-    sys.exit(EXITS[receipt.verdict])
+    with ending_with(EXITS[receipt.verdict]):
+        if as_json:
+            write_json(receipt)
+        else:
+            click.echo(canary_text(receipt), nl=False)
+        say(f"receipt: {Path(store).absolute() / receipt.canary_id}")
 
 
 def _confirm(at_most_microusd: int, provider: str) -> None:

@@ -1,12 +1,11 @@
 """What a finished run's model is used for."""
 
-import sys
 from typing import Any
 
 import click
 
 from launcher.commands.options import JSON_FLAG, publish_flags
-from launcher.commands.output import say, transfers_shown, write_json
+from launcher.commands.output import ending_with, say, transfers_shown, write_json
 
 
 @click.command()
@@ -37,13 +36,13 @@ def export(run: str, as_json: bool, **given: Any) -> None:
     from launcher.running.exporting import export as ship
 
     code, result = ship(run, ExportFlags(**given), say)
-    if as_json:
-        write_json(result)
-    else:
-        click.echo(export_text(result), nl=False)
-    for measured in result.rejected:
-        say(f"not shipped: {measured.file} failed its gates")
-    sys.exit(code)
+    with ending_with(code):
+        if as_json:
+            write_json(result)
+        else:
+            click.echo(export_text(result), nl=False)
+        for measured in result.rejected:
+            say(f"not shipped: {measured.file} failed its gates")
 
 
 @click.command()
@@ -67,9 +66,9 @@ def predict(run: str, file: str, as_json: bool, **given: Any) -> None:
     if as_json and flags.out is None:
         raise BadInput("--json prints what was measured: give --out FILE for the scores")
     code, summary = score(run, file, flags, say)
-    if as_json and summary is not None:
-        write_json(summary)
-    sys.exit(code)
+    with ending_with(code):
+        if as_json and summary is not None:
+            write_json(summary)
 
 
 @click.command()

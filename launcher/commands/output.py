@@ -1,5 +1,7 @@
 """What the command prints: answers to stdout, everything else to stderr."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +31,27 @@ class Answer:
 
 def say(line: str) -> None:
     click.echo(line, err=True)
+
+
+@contextmanager
+def ending_with(code: int) -> Iterator[None]:
+    """What is printed here is about what is over: the command ends with this code, also where a
+    reader such as `head` has had enough of it."""
+    try:
+        yield
+    except BrokenPipeError:
+        nobody_reads()
+    if code:
+        sys.exit(code)
+
+
+def nobody_reads() -> None:
+    """Where nobody reads any more, nothing is written, nor at the interpreter's end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launcher.commands.output import say, transfers_shown, write_json
+from launcher.commands.output import ending_with, say, transfers_shown, write_json
 from launcher.commands.through import (
     ENDED_BADLY_EXITS,
     INTERRUPTED_EXIT,
@@ -137,17 +137,17 @@ def see_through(portfolio_id: str, as_json: bool) -> None:
         sys.exit(INTERRUPTED_EXIT)
     receipt, place, troubles = portfolios.bring_home(portfolio_id)
     turns.settle(portfolio_id)
-    if as_json:
-        write_json(receipt)
-    else:
-        click.echo("\n" + receipt_text(receipt), nl=False)
-        click.echo(f"receipt: {place}")
-    for trouble in troubles:
-        say(f"error: {trouble}")
     code = exit_code(receipt) or (troubles[0].exit_code if troubles else 0)
-    if code == OutsideFailed.exit_code:
-        say(f"not all of them are at their end; `launch --run-id {portfolio_id}` tries again")
-    sys.exit(code)
+    with ending_with(code):
+        if as_json:
+            write_json(receipt)
+        else:
+            click.echo("\n" + receipt_text(receipt), nl=False)
+            click.echo(f"receipt: {place}")
+        for trouble in troubles:
+            say(f"error: {trouble}")
+        if code == OutsideFailed.exit_code:
+            say(f"not all of them are at their end; `launch --run-id {portfolio_id}` tries again")
 
 
 def begin_member(run_id: str, yes: bool) -> None:

@@ -1,13 +1,14 @@
 """A run from its start to its end: followed, collected, published, accounted for."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from launcher.commands.options import Hub
-from launcher.commands.output import say, transfers_shown, write_json
+from launcher.commands.output import ending_with, say, transfers_shown, write_json
 from launcher.errors import GATE_FAILED_EXIT, BadInput, LaunchError, NothingFits, OutsideFailed
 from launcher.paths import is_remote
 
@@ -114,7 +115,6 @@ def finish(last: str, over: "Step | None", as_json: bool, hub: Hub | None) -> No
     from launcher import api, climbing
     from launcher.display.climbs import climb_text
     from launcher.display.runs import receipt_text
-    from results.hub import Published
     from results.receipt import Receipt
 
     climbed = climbing.outcome(last) if over is not None else None
@@ -126,26 +126,52 @@ def finish(last: str, over: "Step | None", as_json: bool, hub: Hub | None) -> No
     receipt = msgspec.json.decode((home / layout.RECEIPT).read_bytes(), type=Receipt)
     good = view.run.state == "SUCCEEDED" and view.run.reason is None
     published = _published(run_id, hub) if hub is not None and good else None
-    if as_json:
-        answer: dict[str, object] = {
-            "run_id": run_id,
-            "state": view.run.state,
-            "reason": view.run.reason,
-            "message": view.run.message,
-            "folder": str(home),
-            "result": view.result,
-            "receipt": receipt,
-        }
-        if climbed is not None and over is not None:
-            answer["climb"] = {"ended": over, "runs": climbed.story}
-        if hub is not None:
-            answer["published"] = None if isinstance(published, LaunchError) else published
-        write_json(answer)
-    else:
-        click.echo("\n" + receipt_text(receipt, view.result))
-        if climbed is not None and len(climbed.story) > 1:
-            click.echo(climb_text(climbed.story, run_id))
-        click.echo(f"results: {home}")
+    with ending_with(_exit_code(view, over, published)):
+        if as_json:
+            answer: dict[str, object] = {
+                "run_id": run_id,
+                "state": view.run.state,
+                "reason": view.run.reason,
+                "message": view.run.message,
+                "folder": str(home),
+                "result": view.result,
+                "receipt": receipt,
+            }
+            if climbed is not None and over is not None:
+                answer["climb"] = {"ended": over, "runs": climbed.story}
+            if hub is not None:
+                answer["published"] = None if isinstance(published, LaunchError) else published
+            write_json(answer)
+        else:
+            click.echo("\n" + receipt_text(receipt, view.result))
+            if climbed is not None and len(climbed.story) > 1:
+                click.echo(climb_text(climbed.story, run_id))
+            click.echo(f"results: {home}")
+        _say_how_it_ended(view, over, hub, home, published)
+
+
+def _exit_code(
+    view: "View", over: "Step | None", published: "Published | LaunchError | None"
+) -> int:
+    """Known before anything is printed: whoever reads may have had enough of it."""
+    trained = view.run.state == "SUCCEEDED"
+    if trained and view.run.reason != "GATE_FAILED":
+        return published.exit_code if isinstance(published, LaunchError) else 0
+    if over is not None and over.cut_short:
+        return OVER_BUDGET_EXIT
+    return GATE_FAILED_EXIT if trained else ENDED_BADLY_EXITS.get(view.run.reason or "", 1)
+
+
+def _say_how_it_ended(
+    view: "View",
+    over: "Step | None",
+    hub: Hub | None,
+    home: Path,
+    published: "Published | LaunchError | None",
+) -> None:
+    from jobs import layout
+
+    run_id = view.run.run_id
     if view.run.state != "SUCCEEDED":
         say(f"error: run {run_id} {view.run.state}: {view.run.message}")
         if view.run.reason not in ("BAD_INPUT", "CANCELLED", "BUDGET_EXCEEDED", "PILOT_FAILED"):
@@ -153,10 +179,7 @@ def finish(last: str, over: "Step | None", as_json: bool, hub: Hub | None) -> No
             say(f"next: launch --run-id {run_id} goes on from the last checkpoint")
         if over is not None and view.run.reason == "OUT_OF_MEMORY":
             say(f"tried no smaller: {over.why}")
-        if over is not None and over.cut_short:
-            sys.exit(OVER_BUDGET_EXIT)
-        sys.exit(ENDED_BADLY_EXITS.get(view.run.reason or "", 1))
-    if view.run.reason == "GATE_FAILED":
+    elif view.run.reason == "GATE_FAILED":
         say(f"trained, but {view.run.message}")
         if over is None:
             _say_the_next_rung(view)
@@ -164,13 +187,12 @@ def finish(last: str, over: "Step | None", as_json: bool, hub: Hub | None) -> No
             say(f"climbed no further: {over.why}")
         if hub is not None:
             say(f"not published; {hub.command(run_id)} --force would, and say so")
-        sys.exit(OVER_BUDGET_EXIT if over is not None and over.cut_short else GATE_FAILED_EXIT)
-    if hub is not None and isinstance(published, LaunchError):
-        say(f"error: {published}")
-        say(f"trained, but not published: {hub.command(run_id)}")
-        sys.exit(published.exit_code)
-    if isinstance(published, Published):
-        say(published.line)
+    elif hub is not None and published is not None:
+        if isinstance(published, LaunchError):
+            say(f"error: {published}")
+            say(f"trained, but not published: {hub.command(run_id)}")
+        else:
+            say(published.line)
 
 
 def require_alone(alone: bool, name: str) -> None:

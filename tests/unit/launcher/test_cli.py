@@ -1,6 +1,7 @@
 """What a person is asked before money is spent."""
 
 import io
+import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,12 +12,16 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from jobs import layout
+from jobs.spec import encode
 from launcher import api, cli, climbing, portfolios
+from launcher.commands import through
 from launcher.commands.options import Hub, hub_of
 from launcher.errors import BadInput
 from launcher.running.next_offer import Place
 from launcher.running.runs import Resumption
 from launcher.types import Attempt, Budget, Plan, Run, View
+from results.receipt import Receipt
 from tests.unit.launcher.plans import cloud, dollars, planned
 
 AT = "2026-11-21T00:00:00.000+00:00"
@@ -190,3 +195,48 @@ def test_nor_does_one_of_the_same_portfolio(monkeypatch) -> None:
     assert isinstance(refused.exception, BadInput), refused.output
     assert "another launcher sees ranks through" in str(refused.exception)
     assert begun == []
+
+
+@pytest.mark.parametrize("code", [0, 5])
+def test_a_reader_who_has_had_enough_does_not_change_how_it_ended(code: int) -> None:
+    program = (
+        "import click\n"
+        "from launcher.commands.output import ending_with\n"
+        f"with ending_with({code}):\n"
+        "    while True: click.echo('a receipt')\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as done:
+        assert done.stdout is not None
+        done.stdout.readline()
+        done.stdout.close()
+        assert done.wait(timeout=60) == code
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "code"),
+    [
+        ("FAILED", "ERROR", 1),
+        ("FAILED", "BUDGET_EXCEEDED", 3),
+        ("SUCCEEDED", "GATE_FAILED", 5),
+        ("SUCCEEDED", None, 0),
+    ],
+)
+def test_nor_how_a_run_ended(ready, monkeypatch, tmp_path: Path, state, reason, code) -> None:
+    def full(value: object) -> None:
+        raise BrokenPipeError
+
+    receipt = Receipt(
+        run_id="run-1", state=state, reason=reason, provider="local", instance="cpu", attempts=1,
+        max_cost_microusd=None, spent_microusd=0, lines=(),
+    )  # fmt: skip
+    (tmp_path / layout.RECEIPT).write_bytes(encode(receipt))
+    run = msgspec.structs.replace(ready.run, state=state, reason=reason)
+    monkeypatch.setattr(api, "collect", lambda run_id: tmp_path)
+    monkeypatch.setattr(api, "status", lambda run_id: View(
+        run=run, plan=ready.plan, last=None, result=None, log_tail="", spent_microusd=0, folder="",
+    ))  # fmt: skip
+    monkeypatch.setattr(through, "write_json", full)
+    with pytest.raises(SystemExit) if code else nullcontext() as ended:
+        through.finish("run-1", None, True, None)
+    assert (ended.value.code if ended is not None else 0) == code
