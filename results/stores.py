@@ -189,7 +189,7 @@ class FolderStore:
         target = self._root / key
         with self._said(f"write {key}"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}{layout.TEMPORARY_SUFFIX}")
+            aside = _aside(target)
             try:
                 _copy(source, aside)
                 digest, size = sha256_of(aside), aside.stat().st_size
@@ -269,14 +269,19 @@ def missing(url: str, key: str) -> Damaged:
 
 @contextlib.contextmanager
 def written_aside(target: Path) -> Iterator[Path]:
-    """A name beside `target` to write to; moved into its place at the end, or removed."""
+    """A name beside `target` to write to, for this writer alone; moved into its place at the end,
+    or removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(target.name + layout.TEMPORARY_SUFFIX)
+    aside = _aside(target)
     try:
         yield aside
         aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f"{target.name}.{uuid.uuid4().hex}{layout.TEMPORARY_SUFFIX}")
 
 
 def _copy(source: Path | bytes, target: Path) -> None:

@@ -6,6 +6,7 @@ it, and a recovery goes on from the last checkpoint there. The deadline is the a
 recovery moves it.
 """
 
+import fcntl
 import json
 from datetime import datetime
 from pathlib import Path
@@ -219,10 +220,13 @@ def _store(work: Path) -> "Store":
 
 
 def _bring_up_to(path: Path, content: bytes) -> None:
-    """Make the file's content this one; one that only grew is appended to, for its readers."""
-    before = path.read_bytes() if path.exists() else b""
-    if path.exists() and content.startswith(before):
-        with open(path, "ab") as file:
+    """Make the file's content this one; one that only grew is appended to, for its readers. Others
+    may be looking, too."""
+    with open(path, "a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        before = file.read()
+        if content.startswith(before):
             file.write(content[len(before) :])
-    else:
-        paths.write_aside(path, content)
+        else:
+            paths.write_aside(path, content)

@@ -1,7 +1,9 @@
 """SkyPilot's managed jobs as an executor: which attempts, what is seen, that nothing is left."""
 
 import contextlib
+import fcntl
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -306,3 +308,18 @@ def test_an_orderly_stop_goes_to_the_machine_of_now(runner, skypilot):
     skypilot.jobs = [ended("SUCCEEDED")]
     with pytest.raises(OutsideFailed, match="no machine now"):
         runner.stop(HANDLE)
+
+
+def test_two_that_look_at_once_append_what_is_new_once(tmp_path):
+    log = tmp_path / layout.LOG
+    log.write_bytes(b"loading\n")
+    with open(log, "ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        look = threading.Thread(target=managed._bring_up_to, args=(log, b"loading\nstep 1\n"))
+        look.start()
+        look.join(0.2)
+        other.write(b"step 1\n")
+    look.join()
+    assert log.read_bytes() == b"loading\nstep 1\n"
+    managed._bring_up_to(log, b"anew\n")
+    assert log.read_bytes() == b"anew\n"

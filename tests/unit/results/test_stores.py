@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from results import s3_uploads
-from results.stores import Store, StoreError, open_store, sha256_of
+from results.stores import Store, StoreError, open_store, sha256_of, written_aside
 from tests.fixtures.store_contract import StoreContract
 
 
@@ -59,3 +59,14 @@ def test_parts_cover_the_file_in_equal_lengths(size: int) -> None:
 def test_other_content_has_parts_of_another_length() -> None:
     lengths = {s3_uploads.parts_of(1 << 30, sha256_of(b"%d" % i))[0].end for i in range(20)}
     assert len(lengths) == 20
+
+
+def test_two_that_fetch_one_file_do_not_tread_on_each_other(tmp_path: Path) -> None:
+    target = tmp_path / "adapter" / "weights"
+    with written_aside(target) as one, written_aside(target) as other:
+        one.write_bytes(b"weights")
+        other.write_bytes(b"wei")
+        assert one.read_bytes() == b"weights"
+        other.write_bytes(b"weights")
+    assert target.read_bytes() == b"weights"
+    assert list(target.parent.iterdir()) == [target]
