@@ -9,10 +9,11 @@ from launcher import paths
 from launcher.catalog.providers import LOCAL
 from launcher.checking.checks import Check
 
+SPACE = "TRACKIO_SPACE_ID"
 # Variables that a rented machine is given of this one's, by name, as secrets. A local job has all.
 VARIABLES: dict[Tracker, tuple[str, ...]] = {
     "tensorboard": (),
-    "trackio": ("TRACKIO_SPACE_ID",),  # HF_TOKEN goes along always
+    "trackio": (SPACE,),  # with HF_TOKEN, which it is for
     "wandb": ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_MODE", "WANDB_PROJECT"),
     "mlflow": (
         "MLFLOW_TRACKING_URI",
@@ -39,7 +40,7 @@ def check(tracker: Tracker, provider: str) -> Check:
         return _wandb(rented)
     if tracker == "mlflow":
         return _mlflow(rented)
-    space = os.environ.get("TRACKIO_SPACE_ID")
+    space = os.environ.get(SPACE)
     if tracker == "trackio" and space:
         if rented and not os.environ.get("HF_TOKEN"):
             return _failed(f"trackio's Space {space} needs HF_TOKEN, which is not set", "set it")

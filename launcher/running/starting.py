@@ -6,18 +6,20 @@ from functools import partial
 
 import msgspec
 
+from jobs.spec import ResolvedSpec
 from launcher import render
 from launcher.catalog.providers import LOCAL
 from launcher.errors import BadInput, LaunchError, NoCapacity, OutsideFailed, on_disk
 from launcher.events import Event, MachineChanged, StateChanged
 from launcher.executors import AUTODOWN_MINUTES, MANAGED, executor
 from launcher.executors.base import Executor, Order, Say
+from launcher.executors.confinement import needs_network
 from launcher.ledger import Ledger
 from launcher.provenance import provenance
 from launcher.running import history
 from launcher.running.clock import Clock, at_its_price, clock_of, utc_now
 from launcher.times import stamp
-from launcher.tracking import VARIABLES
+from launcher.tracking import SPACE, VARIABLES
 from launcher.types import Attempt, Candidate, Plan, Run
 
 # What a machine needs of this one's environment to write to a bucket, and to read from the Hub.
@@ -94,19 +96,28 @@ def _task(book: Ledger, made: Plan, candidate: Candidate, run: Run) -> str:
     """Its SkyPilot task, with what an earlier attempt left, unless the bucket has that."""
     last = run.attempts[-1]
     left = executor(last.executor).folder(last.handle)
-    known: tuple[str, ...] = (*BUCKET_SECRETS, HUB_TOKEN) if run.bucket else (HUB_TOKEN,)
-    if made.job.track is not None:
-        known += VARIABLES[made.job.track]
-    secrets = tuple(name for name in known if os.environ.get(name))
+    assert candidate.spec is not None, "what can be started has a spec"
     return render.task(
         made,
         candidate,
         store=run.bucket,
-        secrets=secrets,
+        secrets=_secrets(candidate.spec, run.bucket),
         left=None if run.bucket or last.attempt == 1 else left,
         managed=last.executor == MANAGED,
         followed_hours=_followed_hours(book, run),
     )
+
+
+def _secrets(spec: ResolvedSpec, bucket: str) -> tuple[str, ...]:
+    """The names of those that are set here and that this job's machine has a use for. Data of the
+    Hub is fetched here."""
+    known: tuple[str, ...] = BUCKET_SECRETS if bucket else ()
+    if spec.track is not None:
+        known += VARIABLES[spec.track]
+    to_a_space = spec.track == "trackio" and os.environ.get(SPACE)
+    if needs_network(spec) or to_a_space:
+        known += (HUB_TOKEN,)
+    return tuple(name for name in known if os.environ.get(name))
 
 
 def _followed_hours(book: Ledger, run: Run) -> float:

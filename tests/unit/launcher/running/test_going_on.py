@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from jobs import layout
-from jobs.spec import StepRecord
+from jobs.spec import Model, StepRecord
 from launcher import paths
 from launcher.checking import rentable
 from launcher.errors import BadInput, NoCapacity, NothingFits, OutsideFailed
@@ -21,6 +21,7 @@ from launcher.running import runs, starting
 from launcher.running.clock import clock_of, utc_now
 from launcher.running.reconciling import ledger
 from launcher.times import stamp
+from launcher.tracking import SPACE
 from launcher.types import Budget, Candidate, Offer, Plan
 from tests.unit.launcher.plans import cloud, dollars, planned
 
@@ -298,3 +299,31 @@ def test_a_full_disk_is_trouble_outside(
     run = ledger().run(RUN)
     assert (run.state, run.reason, run.attempts[-1].machine) == ("FAILED", "SETUP_FAILED", "GONE")
     assert "No space left" in (run.message or "")
+
+
+TOKEN, KEY = "HF_TOKEN", "AWS_ACCESS_KEY_ID"
+
+
+@pytest.mark.parametrize(
+    ("changed", "space", "bucket", "along"),
+    [
+        ({}, "", "", {TOKEN}),
+        ({}, "", "s3://bucket/runs", {TOKEN, KEY}),
+        ({"model": Model(id="/models/own")}, "", "", set()),
+        ({"model": Model(id="/models/own")}, "", "s3://bucket/runs", {KEY}),
+        ({"model": Model(id="/models/own"), "resume_from": "org/adapter"}, "", "", {TOKEN}),
+        ({"model": Model(id="/models/own"), "track": "trackio"}, "", "", set()),
+        ({"model": Model(id="/models/own"), "track": "trackio"}, "me/s", "", {TOKEN, SPACE}),
+        ({"model": Model(id="/models/own"), "track": "wandb"}, "me/s", "", set()),
+    ],
+)
+def test_a_secret_goes_where_it_is_of_use(
+    made: Plan, monkeypatch: pytest.MonkeyPatch, changed, space, bucket, along: set[str]
+) -> None:
+    for name, value in ((TOKEN, "hf_x"), (KEY, "x"), (SPACE, space)):
+        monkeypatch.setenv(name, value)
+    for name in (*starting.BUCKET_SECRETS[1:], "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    spec = made.candidates[0].spec
+    assert spec is not None
+    assert set(starting._secrets(msgspec.structs.replace(spec, **changed), bucket)) == along
