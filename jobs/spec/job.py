@@ -26,12 +26,17 @@ MOST_RANK = 2**16
 MOST_ALPHA = 2**20
 MOST_EPOCHS = 1_000_000  # what launcher/planning/canary.py trains, never to its end
 MOST_KEPT = 10_000  # checkpoints
+# Of any other figure: JSON has no word for infinity. No gradient is as long, so none is clipped.
+MOST_FIGURE = 1e9
 
 PositiveInt = Annotated[int, Meta(ge=1, le=MOST)]
 Tokens = Annotated[int, Meta(ge=1, le=MOST_TOKENS)]
 Rows = Annotated[int, Meta(ge=1, le=MOST_ROWS)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 HeldOut = Annotated[float, Meta(gt=0.0, lt=0.5)]
+Figure = Annotated[float, Meta(ge=-MOST_FIGURE, le=MOST_FIGURE)]
+NotNegative = Annotated[float, Meta(ge=0.0, le=MOST_FIGURE)]
+Positive = Annotated[float, Meta(gt=0.0, le=MOST_FIGURE)]
 
 SEVEN_PROJECTIONS = (
     "q_proj",
@@ -108,8 +113,8 @@ class Train(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
     warmup_share: Share = 0.03
     warmup_steps: Annotated[int, Meta(ge=0, le=MOST)] | None = None  # wins over warmup_share
-    weight_decay: Annotated[float, Meta(ge=0.0)] = 0.0
-    max_grad_norm: Annotated[float, Meta(gt=0.0)] = 1.0
+    weight_decay: NotNegative = 0.0
+    max_grad_norm: Positive = 1.0
     optimizer: Optimizer = "paged_adamw_8bit"
     seq_len: Annotated[int, Meta(ge=8, le=MOST_TOKENS)] = 2048
     effective_batch: Rows = 16  # rows per optimizer step
@@ -150,7 +155,7 @@ class Tier(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A class of texts: those whose overall score is at least `min`, and below the next tier's."""
 
     name: Annotated[str, Meta(min_length=1)]
-    min: float
+    min: Figure
 
 
 class Regression(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -161,12 +166,12 @@ class Regression(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     dimensions: Annotated[tuple[str, ...], Meta(min_length=1)]
-    low: float = 0.0
-    high: float = 10.0
+    low: Figure = 0.0
+    high: Figure = 10.0
     loss: Literal["l1", "mse", "huber"] = "l1"
     head: Literal["fitted", "random"] = "fitted"  # what it starts from, see jobs/heads.py
     tiers: tuple[Tier, ...] = ()
-    weights: dict[str, Annotated[float, Meta(ge=0.0)]] = {}
+    weights: dict[str, NotNegative] = {}
 
     def __post_init__(self) -> None:
         if len(set(self.dimensions)) < len(self.dimensions):
@@ -229,7 +234,7 @@ class Pilot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     examples: PositiveInt = 10  # trained on; as many held-out rows are asked afterwards
     steps: PositiveInt = 20  # optimizer steps, at the run's learning rate, without warm-up
-    max_loss_ratio: Annotated[float, Meta(gt=0.0)] = 0.95
+    max_loss_ratio: Positive = 0.95
     # Where a gate judges JSON answers and the references are JSON, at least one must parse.
     answers_must_parse: bool = True
 
@@ -246,10 +251,10 @@ class Serve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How an exported model is served: what a Modelfile says. None: left to the server."""
 
     system: str | None = None
-    temperature: Annotated[float, Meta(ge=0.0)] | None = None
+    temperature: NotNegative | None = None
     top_p: Share | None = None
     top_k: PositiveInt | None = None
-    repeat_penalty: Annotated[float, Meta(gt=0.0)] | None = None
+    repeat_penalty: Positive | None = None
     num_ctx: Tokens | None = None  # tokens
     quantization: GgufType = "q4_k_m"  # of `--to ollama`
 

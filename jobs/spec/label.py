@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from jobs.spec.job import PositiveInt
+from jobs.spec.job import Figure, Positive, PositiveInt
 
 MICROUSD_PER_USD = 1_000_000
 
@@ -67,14 +67,14 @@ class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     temperature: Annotated[float, Meta(ge=0.0, le=2.0)] | None = 0.0
     max_output_tokens: PositiveInt = 256
     output_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    timeout_seconds: Annotated[float, Meta(gt=0.0)] = 120.0
+    timeout_seconds: Positive = 120.0
 
 
 class Dimension(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A score's range, both ends included."""
 
-    min: float = 0.0
-    max: float = 10.0
+    min: Figure = 0.0
+    max: Figure = 10.0
     type: Literal["number", "integer"] = "number"
     description: str | None = None
 
@@ -105,9 +105,9 @@ class Retries(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     errors: Annotated[int, Meta(ge=0, le=100)] = 5
     invalid: Annotated[int, Meta(ge=0)] = 2
-    first_wait_seconds: Annotated[float, Meta(gt=0.0)] = 1.0
-    longest_wait_seconds: Annotated[float, Meta(gt=0.0)] = 60.0
-    longest_retry_after_seconds: Annotated[float, Meta(gt=0.0)] = 600.0
+    first_wait_seconds: Positive = 1.0
+    longest_wait_seconds: Positive = 60.0
+    longest_retry_after_seconds: Positive = 600.0
     give_up_after: PositiveInt = 20
 
 

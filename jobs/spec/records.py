@@ -1,6 +1,8 @@
 """What a job says: records while it works, one result when it ends."""
 
-from typing import Literal
+from collections.abc import Iterator
+from math import isfinite
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -164,5 +166,20 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 def encode(value: Struct) -> bytes:
-    """Canonical JSON, indented for people, with a final newline."""
+    """Canonical JSON, indented for people, with a final newline.
+
+    Raises `ValueError` for a figure that is not finite: JSON has null for it, which cannot be read
+    as a figure again.
+    """
+    for path in _infinite(msgspec.to_builtins(value)):
+        raise ValueError(f"{path} is no finite number")
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def _infinite(tree: Any, path: str = "") -> Iterator[str]:
+    """Where in it figures are not finite, as `train.epochs` or `gates.0.value`."""
+    if isinstance(tree, float) and not isfinite(tree):
+        yield path
+    named = enumerate(tree) if isinstance(tree, list | tuple) else ()
+    for key, value in tree.items() if isinstance(tree, dict) else named:
+        yield from _infinite(value, f"{path}.{key}" if path else str(key))

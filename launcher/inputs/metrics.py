@@ -51,8 +51,8 @@ def _bounds(gate: Gate) -> str:
     bounds = [bound for bound in (gate.min, gate.max) if bound is not None]
     if not bounds:
         return f": {gate.metric} has no bound; give min or max"
-    if any(math.isnan(bound) for bound in bounds):
-        return f": a bound of {gate.metric} is no number"
+    if not all(math.isfinite(bound) for bound in bounds):
+        return f": a bound of {gate.metric} is no number; one that bounds nothing is left out"
     if gate.min is not None and gate.max is not None and gate.min > gate.max:
         return f": min {gate.min:g} is above max {gate.max:g}, so nothing passes"
     return ""

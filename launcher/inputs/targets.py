@@ -1,5 +1,6 @@
 """Pure: what `--to` and `--gate` say."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import get_args
@@ -50,7 +51,7 @@ def gate(text: str) -> Gate:
         bound = float(found[3]) if found is not None else None
     except ValueError:
         bound = None
-    if found is None or bound is None:
+    if found is None or bound is None or not math.isfinite(bound):
         raise BadInput(f"--gate {text}: expected METRIC>=NUMBER or METRIC<=NUMBER")
     least = found[2] == ">="
     return Gate(metric=found[1], min=bound if least else None, max=None if least else bound)

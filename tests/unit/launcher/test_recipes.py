@@ -184,6 +184,13 @@ def test_scientific_notation_is_a_number(recipe) -> None:
         ),
         (BASE + "train: {epochs: 1e9}\n", {}, "train.epochs: expected `float` <= 1000000"),
         (
+            BASE,
+            {"sets": ("train.max_grad_norm=.inf",)},
+            "--set train.max_grad_norm=.inf: train.max_grad_norm: expected `float` <= 1000000000.0",
+        ),
+        (BASE + "serve: {temperature: .inf}\n", {}, "serve.temperature: expected `float` <="),
+        (BASE + "gates: [{metric: loss, max: .inf}]\n", {}, "gates[0]: a bound of loss is no"),
+        (
             BASE + "train: {effective_batch: 65537}\n",
             {},
             "train.effective_batch: expected `int` <=",

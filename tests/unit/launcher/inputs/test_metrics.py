@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import msgspec
@@ -74,6 +75,7 @@ def test_what_the_evaluation_gives_may_be_gated(made: JobSpec) -> None:
             "gates[1]: min 0.9 is above max 0.5, so nothing passes",
         ),
         (job(Gate(metric="loss", max=float("nan"))), "gates[1]: a bound of loss is no number"),
+        (job(Gate(metric="loss", min=-math.inf)), "gates[1]: a bound of loss is no number"),
     ],
 )
 def test_what_no_model_could_pass_is_a_mistake(made: JobSpec, said: str) -> None:

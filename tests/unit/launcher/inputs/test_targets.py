@@ -45,7 +45,9 @@ def test_gates():
     assert gate(" exact_match >= 1 ") == Gate(metric="exact_match", min=1.0)
 
 
-@pytest.mark.parametrize("text", ["exact_match", "exact_match=1", "exact_match>=most", ">=1", ""])
+@pytest.mark.parametrize(
+    "text", ["exact_match", "exact_match=1", "exact_match>=most", "loss<=inf", "f1>=nan", ">=1", ""]
+)
 def test_what_is_no_gate_is_refused(text):
     with pytest.raises(BadInput, match=r"--gate .*expected METRIC>=NUMBER"):
         gate(text)

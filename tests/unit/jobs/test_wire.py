@@ -1,0 +1,60 @@
+import contextlib
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args, get_origin
+
+import msgspec
+import pytest
+
+from jobs.spec import Data, Interval, JobSpec, Model, Result, Train, encode
+from jobs.spec.label import LabelSpec
+
+INFINITE = float("inf")
+
+
+def _open_floats(kind: Any, path: str = "") -> Iterator[str]:
+    """The fields that infinity may stand in."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        for field in msgspec.structs.fields(kind):
+            yield from _open_floats(field.type, f"{path}.{field.name}")
+    elif kind is float or (get_origin(kind) is Annotated and get_args(kind)[0] is float):
+        for value in (INFINITE, -INFINITE):
+            with contextlib.suppress(msgspec.ValidationError):
+                msgspec.convert(value, kind)
+                yield path
+    else:
+        for inner in get_args(kind):
+            yield from _open_floats(inner, path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "checked_elsewhere"),
+    [
+        (JobSpec, {".gates.min", ".gates.max"}),  # see launcher/inputs/metrics.py
+        (LabelSpec, set()),
+    ],
+)
+def test_no_figure_of_a_spec_is_infinite(kind: Any, checked_elsewhere: set[str]) -> None:
+    assert set(_open_floats(kind)) == checked_elsewhere
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        (Result(run_id="a", status="success", metrics={"tuned": {"f1": float("nan")}}), "f1"),
+        (
+            Result(
+                run_id="a",
+                status="success",
+                intervals={"tuned": {"f1": Interval(low=-INFINITE, high=1.0, n=1, method="m")}},
+            ),
+            "intervals.tuned.f1.low",
+        ),
+        (
+            JobSpec(model=Model(id="m"), data=Data(train="d"), train=Train(max_grad_norm=INFINITE)),
+            "train.max_grad_norm",
+        ),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(value: msgspec.Struct, where: str) -> None:
+    with pytest.raises(ValueError, match=where):
+        encode(value)
