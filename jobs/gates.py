@@ -1,6 +1,7 @@
 """Quality gates: each held against the tuned model's metrics, and written to gates.json."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,8 @@ def judge(
     metrics: Mapping[str, float],
     intervals: Mapping[str, Interval] | None = None,
 ) -> tuple[GateResult, ...]:
-    """Hold each gate against its metric's value; what was not measured does not pass.
+    """Hold each gate against its metric's value; what was not measured, or is no finite number,
+    does not pass.
 
     The interval is told and does not decide: with 40 rows no gate at 0.9 could be passed by the
     low end of anything short of perfect.
@@ -23,12 +25,14 @@ def judge(
     results = []
     for gate in gates:
         value = metrics.get(gate.metric)
+        value = value if value is not None and isfinite(value) else None
         passed = (
             value is not None
             and (gate.min is None or value >= gate.min)
             and (gate.max is None or value <= gate.max)
         )
         near = (intervals or {}).get(gate.metric)
+        near = near if near is not None and near.is_finite else None
         results.append(
             GateResult(
                 metric=gate.metric,

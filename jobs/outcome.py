@@ -110,11 +110,26 @@ class Outcome:
     tracked: Callable[[], spec.Tracked] | None = None  # asked at the end
 
     def result(self, failure: spec.Failure | None) -> spec.Result:
+        """Figures that are not finite are left out, and said: no result can hold them."""
         known = {k: v for k, v in vars(self).items() if k not in ("warnings", "tracked")}
+        known["metrics"] = {
+            subject: {name: value for name, value in found.items() if math.isfinite(value)}
+            for subject, found in self.metrics.items()
+        }
+        known["intervals"] = {
+            subject: {name: near for name, near in found.items() if near.is_finite}
+            for subject, found in self.intervals.items()
+        }
+        odd = [
+            f"{subject}.{name} is {value}: left out"
+            for subject, found in self.metrics.items()
+            for name, value in found.items()
+            if not math.isfinite(value)
+        ]
         return spec.Result(
             status="success" if failure is None else "error",
             failure=failure,
-            warnings=tuple(self.warnings),
+            warnings=(*self.warnings, *odd),
             tracked=self.tracked() if self.tracked is not None else None,
             **known,
         )

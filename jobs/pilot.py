@@ -59,7 +59,7 @@ def run(a: Attempt, trial: Trial) -> None:
         a.job, settings, found, a.progress.seconds_by_phase.get("evaluate_base", 0.0)
     )
     a.outcome.pilot = msgspec.structs.replace(found, hopeless=reasons)
-    print(f"pilot: loss {found.loss_before:.4f} -> {found.loss_after}, "
+    print(f"pilot: loss {found.loss_before} -> {found.loss_after}, "
           f"{found.seconds_per_step:.2f} s a step", flush=True)  # fmt: skip
     if reasons:
         raise PilotFailed("; ".join(reasons))
@@ -107,9 +107,9 @@ def train_and_judge(a: Attempt, trial: Trial, settings: Pilot, folder: Path) -> 
     found = PilotResult(
         examples=len(rows),
         steps=len(times.seconds),
-        loss_before=before,
-        loss_constant=None if trial.constant is None else trial.constant(rows),
-        loss_after=after if isfinite(after) else None,
+        loss_before=_finite(before),
+        loss_constant=_finite(None if trial.constant is None else trial.constant(rows)),
+        loss_after=_finite(after),
         metrics={name: value for name, value in judged.items() if isfinite(value)},
         seconds=0.0,
         seconds_per_step=a_step,
@@ -119,6 +119,10 @@ def train_and_judge(a: Attempt, trial: Trial, settings: Pilot, folder: Path) -> 
     del tuner
     free_memory()
     return found
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
 
 
 def job_of(job: ResolvedSpec) -> ResolvedSpec:
@@ -156,6 +160,11 @@ def hopeless(
     steps = f"{found.steps} steps on {found.examples} rows"
     if after is None:
         reasons.append(f"the loss is no number after {steps}: lower train.learning_rate")
+    elif before is None:
+        reasons.append(
+            f"the loss of the untrained model on {found.examples} rows is no number: look for odd "
+            "rows in the data"
+        )
     elif after > max(before, found.loss_constant or 0.0) * settings.max_loss_ratio:
         than = "it" if (found.loss_constant or 0.0) <= before else "the best constant's"
         reasons.append(

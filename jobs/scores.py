@@ -4,6 +4,8 @@ Mean absolute and root mean squared error overall and for each dimension, in the
 scores; where tiers are given, how often the text lands in the right one.
 """
 
+from math import isfinite
+
 import numpy as np
 
 from jobs.intervals import Array, bootstrap, wilson
@@ -89,8 +91,14 @@ def _tiers(predicted: Array, wanted: Array, asked: Regression) -> dict[str, floa
 def fit(train: float, validation: float, metric: str = "mae") -> Fit:
     """The gap between the errors on training and validation rows, with its verdict.
 
-    No training error at all is an infinite gap, unless validation has none either.
+    No training error at all leaves the gap open (None), unless validation has none either.
     """
     gap = (validation - train) / train if train else (float("inf") if validation else 0.0)
     verdict = next(word for bound, word in VERDICTS if gap < bound or bound == float("inf"))
-    return Fit(metric=metric, train=train, validation=validation, gap=gap, verdict=verdict)
+    return Fit(
+        metric=metric,
+        train=train,
+        validation=validation,
+        gap=gap if isfinite(gap) else None,
+        verdict=verdict,
+    )

@@ -77,6 +77,10 @@ class Interval(Struct, frozen=True, kw_only=True):
     n: int  # what was counted or drawn from: rows, or cited ids
     method: str
 
+    @property
+    def is_finite(self) -> bool:
+        return isfinite(self.low) and isfinite(self.high)
+
 
 class GateResult(Struct, frozen=True, kw_only=True):
     """A gate passes by its value; `low`, `high` and `n` are the value's interval, if it has one."""
@@ -109,7 +113,7 @@ class Fit(Struct, frozen=True, kw_only=True):
     metric: str
     train: float
     validation: float
-    gap: float  # (validation - train) / train
+    gap: float | None  # (validation - train) / train; None: infinite, no error on trained rows
     verdict: str
 
 
@@ -118,8 +122,8 @@ class PilotResult(Struct, frozen=True, kw_only=True):
 
     examples: int
     steps: int
-    loss_before: float  # on the rows that it trained on
-    loss_after: float | None  # None: no number
+    loss_before: float | None  # on the rows that it trained on; None: no number
+    loss_after: float | None
     loss_constant: float | None = None  # of the best constant: a fitted head starts below it
     metrics: dict[str, float]  # of the pilot's model, on as many held-out rows
     seconds: float  # the whole pilot

@@ -25,6 +25,8 @@ def verdict(result: Result | None, seen: Sequence[Record]) -> str:
 
 
 def _measured(fit: Fit) -> str:
+    if fit.gap is None:
+        return f"{fit_line(fit)}. The model makes no error on rows that it was trained on."
     side = "worse" if fit.gap >= 0 else "better"
     return (
         f"{fit_line(fit)}. The model is {abs(fit.gap):.0%} {side} on rows that it was not "

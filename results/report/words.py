@@ -58,9 +58,12 @@ def gate_line(gate: GateResult) -> str:
 
 def pilot_line(pilot: PilotResult) -> str:
     """What the pilot showed, in words."""
-    after = "no number" if pilot.loss_after is None else f"{pilot.loss_after:.3f}"
+    before, after = (
+        "no number" if loss is None else f"{loss:.3f}"
+        for loss in (pilot.loss_before, pilot.loss_after)
+    )
     text = (
-        f"pilot: loss {pilot.loss_before:.3f} → {after} in "
+        f"pilot: loss {before} → {after} in "
         f"{counted(pilot.steps, 'step')} on {counted(pilot.examples, 'row')}, "
         f"{pilot.seconds_per_step:.2g} s a step; the training takes "
         f"{duration(pilot.train_seconds / 3600)} at least"
@@ -72,9 +75,10 @@ def pilot_line(pilot: PilotResult) -> str:
 
 def fit_line(fit: Fit) -> str:
     """Error on rows that were trained on, and on rows that were not, with its verdict."""
+    gap = "" if fit.gap is None else f"{fit.gap:+.0%}, "
     return (
         f"{fit.metric} on trained rows {fit.train:.3f}, on validation rows {fit.validation:.3f}: "
-        f"{fit.gap:+.0%}, {fit.verdict}"
+        f"{gap}{fit.verdict}"
     )
 
 

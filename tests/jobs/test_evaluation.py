@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from jobs import layout
 from jobs.exit_codes import EXIT_CODES
+from jobs.pilot import hopeless
 from jobs.progress import read_records
 from jobs.samples import REVIEW_COLUMNS
-from jobs.spec import PhaseRecord
+from jobs.spec import PhaseRecord, Pilot, PilotResult, encode
 from tests.jobs.short_job import (
     ROOT,
     SAMPLE,
@@ -362,6 +365,16 @@ def test_a_hopeless_run_ends_with_its_pilot(tmp_path, changes, what):
     assert found.steps == 0
     assert not (folder / layout.PILOT).exists()
     assert not (folder / layout.ADAPTER).exists()
+
+
+def test_a_pilot_that_began_with_no_number_is_hopeless_and_its_result_is_whole():
+    found = PilotResult(
+        examples=10, steps=20, loss_before=None, loss_after=1.0, metrics={}, seconds=9.0,
+        seconds_per_step=0.4, train_seconds=9.0, seconds_left=None,
+    )  # fmt: skip
+    (why,) = hopeless(SimpleNamespace(gates=()), Pilot(), found, 0.0)
+    assert why.startswith("the loss of the untrained model on 10 rows is no number")
+    assert msgspec.json.decode(encode(found), type=PilotResult) == found
 
 
 # --- regression -----------------------------------------------------------------------------

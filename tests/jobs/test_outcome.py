@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from jobs.aside import write_aside
+from jobs.gates import judge
 from jobs.outcome import (
     BadInput,
     Diverged,
@@ -12,7 +13,7 @@ from jobs.outcome import (
     reason_of,
     require_finite,
 )
-from jobs.spec import Result, encode
+from jobs.spec import Gate, Interval, Result, encode
 
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -67,6 +68,29 @@ def test_a_result_is_whole_whenever_the_job_ends(tmp_path):
     assert result.status == "error"
     assert result.warnings == ("a size that the name does not say",)
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_figure_that_is_not_finite_does_not_cost_the_result():
+    figures = {"loss": 0.5, "tilt": float("inf")}
+    near = {
+        "loss": Interval(low=0.25, high=1.0, n=9, method="bootstrap"),
+        "tilt": Interval(low=0.0, high=float("inf"), n=9, method="bootstrap"),
+    }
+    gates = judge([Gate(metric=name, max=1.0) for name in figures], figures, near)
+    gates += judge([Gate(metric="loss", max=1.0)], {"loss": 0.5}, {"loss": near["tilt"]})
+    outcome = Outcome(
+        run_id="r-1", metrics={"tuned": figures}, intervals={"tuned": near}, gates=gates
+    )
+    found = outcome.result(None)
+    assert msgspec.json.decode(encode(found), type=Result) == found
+    assert found.metrics == {"tuned": {"loss": 0.5}}
+    assert set(found.intervals["tuned"]) == {"loss"}
+    assert [(gate.value, gate.passed) for gate in gates] == [
+        (0.5, True),
+        (None, False),
+        (0.5, True),
+    ]
+    assert found.warnings == ("tuned.tilt is inf: left out",)
 
 
 def test_a_loss_that_is_no_number_ends_the_job():

@@ -1,8 +1,9 @@
+import msgspec
 import numpy as np
 import pytest
 
 from jobs import scores
-from jobs.spec import Regression, Tier
+from jobs.spec import Fit, Regression, Tier
 from jobs.spec.metrics import of_scores
 
 ASKED = Regression(
@@ -56,4 +57,7 @@ def test_the_rarest_tier_has_a_recall_of_its_own():
     ],
 )
 def test_the_gap_has_a_verdict(train, validation, verdict):
-    assert scores.fit(train, validation).verdict.startswith(verdict)
+    found = scores.fit(train, validation)
+    assert found.verdict.startswith(verdict)
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Fit) == found
+    assert (found.gap is None) == (train == 0.0)

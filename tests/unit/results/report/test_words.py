@@ -1,8 +1,12 @@
-from jobs.spec import GateResult, Interval, PilotResult, Result
+import msgspec
+
+from jobs.spec import Fit, GateResult, Interval, PilotResult, Result
+from results.report.overfitting import verdict
 from results.report.words import (
     crossing_note,
     device_name,
     file_size,
+    fit_line,
     gate_line,
     judged_on,
     pilot_line,
@@ -64,9 +68,21 @@ def test_a_failed_pilot_is_told_with_its_figures() -> None:
         seconds_left=1800.0,
         hopeless=("the loss is no number",),
     )
+    unknown = msgspec.structs.replace(pilot, loss_before=None)
+    assert pilot_line(unknown).startswith("pilot: loss no number → no number in 20 steps")
     assert pilot_line(pilot) == (
         "pilot: loss 2.000 → no number in 20 steps on 10 rows, 0.4 s a step; the training takes "
         "60 m 00 s at least of the 30 m 00 s left"
+    )
+
+
+def test_what_is_no_number_is_told_so() -> None:
+    fit = Fit(metric="mae", train=0.0, validation=0.3, gap=None, verdict="high overfitting")
+    said = "mae on trained rows 0.000, on validation rows 0.300: high overfitting"
+    assert fit_line(fit) == said
+    result = Result(run_id="r", status="success", fit=fit)
+    assert (
+        verdict(result, []) == f"{said}. The model makes no error on rows that it was trained on."
     )
 
 
