@@ -49,9 +49,12 @@ def measured(rows: Array, seed: int) -> Measured:
     """`loss`, and `perplexity`, its exponential. Raises `Diverged` when it is no number."""
     loss = require_finite(mean(rows), "the validation loss")
     (near,) = bootstrap(rows, lambda drawn: drawn[:, :1].sum(axis=0) / drawn[:, 1].sum(), seed)
-    raised = msgspec.structs.replace(near, low=_exp(near.low), high=_exp(near.high))
-    return Measured({"loss": loss, "perplexity": _exp(loss)}, {"loss": near, "perplexity": raised})
+    raised = msgspec.structs.replace(near, low=perplexity(near.low), high=perplexity(near.high))
+    return Measured(
+        {"loss": loss, "perplexity": perplexity(loss)}, {"loss": near, "perplexity": raised}
+    )
 
 
-def _exp(loss: float) -> float:
+def perplexity(loss: float) -> float:
+    """The exponential of a finite loss, or the largest that says anything."""
     return math.exp(min(loss, LARGEST_EXPONENT))

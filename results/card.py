@@ -187,8 +187,8 @@ def _exports(card: Card) -> str:
                 [
                     escape(file.file),
                     file_size(file.size_bytes),
-                    f"{file.perplexity:.4g}",
-                    f"{file.perplexity_change:+.2%}",
+                    "n/a" if file.perplexity is None else f"{file.perplexity:.4g}",
+                    "n/a" if file.perplexity_change is None else f"{file.perplexity_change:+.2%}",
                     *(f"{file.metrics[name]:.3f}" for name in _shown(shipped)),
                 ]
             )

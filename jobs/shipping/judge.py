@@ -1,14 +1,14 @@
 """What a GGUF file is worth, by what it said."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs import metrics
 from jobs.gates import judge as hold
+from jobs.losses import LARGEST_EXPONENT, perplexity
 from jobs.shipping.golden import Golden
 from jobs.shipping.wire import Answers, Speed
-from jobs.spec import ExportSpec, GgufType, Measured, ResolvedSpec
+from jobs.spec import ExportSpec, Gate, GgufType, Measured, ResolvedSpec
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,19 @@ def judge(
 
     Beside the run's metrics a gate may name `perplexity`, `perplexity_change` (against f16) and
     `agreement`: the share of answers that are the tuned model's own, as the run wrote them down.
+    A file whose loss is no number fails, whatever gates there are.
     """
     said = file.said
     measured = questions.rules.measure(questions.questions, said.answers)
-    perplexity, change = math.exp(said.loss), math.exp(said.loss - f16.said.loss) - 1
-    found = {"loss": said.loss, "perplexity": perplexity} | measured.values
+    found, gates = dict(measured.values), (*job.gates, *spec.gates)
+    raised = change = None
+    if said.loss is None:
+        gates = (*gates, Gate(metric="loss", max=LARGEST_EXPONENT))
+    else:
+        raised = perplexity(said.loss)
+        found = {"loss": said.loss, "perplexity": raised} | found
+    if said.loss is not None and f16.said.loss is not None:
+        change = perplexity(said.loss - f16.said.loss) - 1
     if questions.trained is not None:
         found["agreement"] = metrics.score(said.answers, questions.trained)["exact_match"]
     return Measured(
@@ -39,7 +47,7 @@ def judge(
         file=str(file.path.relative_to(spec.out)),
         size_bytes=file.path.stat().st_size,
         sha256=file.sha256,
-        perplexity=perplexity,
+        perplexity=raised,
         perplexity_change=change,
         metrics=found,
         prompt_tokens_per_second=file.speed.prompt,
@@ -47,7 +55,9 @@ def judge(
         prompt_speed_ratio=file.speed.prompt / f16.speed.prompt,
         generated_speed_ratio=file.speed.generated / f16.speed.generated,
         gates=hold(
-            (*job.gates, *spec.gates), found | {"perplexity_change": change}, measured.intervals
+            gates,
+            found | ({} if change is None else {"perplexity_change": change}),
+            measured.intervals,
         ),
         asked=file.quantization in spec.gguf,
         shipped=False,

@@ -9,6 +9,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,10 @@ def measure(path: Path, request: MeasureRequest) -> Answers:
     # Room for a prompt that llama.cpp cuts into more tokens than Transformers did.
     runner = Runner(path, n_ctx=longest + BATCH_TOKENS)
     losses = [loss for row in request.rows for loss in runner.negative_log_likelihoods(row)]
+    loss = sum(losses) / len(losses)
     own = [runner.tokens(prompt) for prompt in request.prompts]
     return Answers(
-        loss=sum(losses) / len(losses),
+        loss=loss if isfinite(loss) else None,
         supervised_tokens=len(losses),
         answers=[runner.answer(ids, request.max_new_tokens) for ids in own],
         tokenised_otherwise=sum(

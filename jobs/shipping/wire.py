@@ -35,7 +35,8 @@ class MeasureRequest(Struct, frozen=True):
 class Answers(Struct, frozen=True, kw_only=True):
     """What a GGUF file said."""
 
-    loss: float  # mean negative log-likelihood of the supervised tokens, natural log
+    # Mean negative log-likelihood of the supervised tokens, natural log. None: no finite number.
+    loss: float | None
     supervised_tokens: int
     answers: list[str]
     tokenised_otherwise: int  # prompts for which llama.cpp's own tokens are not Transformers'

@@ -30,8 +30,8 @@ def _measured(measured: Measured, names: Sequence[str]) -> list[str]:
     return [
         measured.file,
         file_size(measured.size_bytes),
-        f"{measured.perplexity:.4g}",
-        f"{measured.perplexity_change:+.2%}",
+        "n/a" if measured.perplexity is None else f"{measured.perplexity:.4g}",
+        "n/a" if measured.perplexity_change is None else f"{measured.perplexity_change:+.2%}",
         *(f"{measured.metrics[name]:.3f}" if name in measured.metrics else "n/a" for name in names),
         f"{measured.prompt_speed_ratio:.2f}x",
         f"{measured.generated_speed_ratio:.2f}x",

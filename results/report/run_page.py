@@ -218,8 +218,8 @@ def _quantisation(files: Sequence[Measured]) -> tuple[Block, ...]:
         (
             made.quantization,
             file_size(made.size_bytes),
-            f"{made.perplexity:.3f}",
-            f"{made.perplexity_change:+.1%}",
+            "n/a" if made.perplexity is None else f"{made.perplexity:.3f}",
+            "n/a" if made.perplexity_change is None else f"{made.perplexity_change:+.1%}",
             f"{made.generated_tokens_per_second:,.0f} tokens/s",
             f"{made.generated_speed_ratio:.2f}×",
             "; ".join(gate_line(gate) for gate in made.gates) or "none set",

@@ -249,3 +249,5 @@ def test_quantised_files_are_told_of_with_what_they_lost() -> None:
     assert "| c-q4_k_m.gguf | 4.68 GB | 1.5 | +2.00% | 0.900 |" in text
     assert "rejected" not in text
     assert "`merged/` is the whole tuned model" in text
+    alone = msgspec.structs.replace(file, perplexity_change=None)
+    assert "| 1.5 | n/a | 0.900 |" in render(changed(files=(alone,), merged=True))

@@ -154,6 +154,12 @@ def measured(quantization: str, gates: tuple[GateResult, ...] = (), **changes: o
     return Measured(**{**fields, **changes})
 
 
+def test_a_file_that_gives_no_number_is_shown_without_one() -> None:
+    file = measured("q8_0", perplexity=None, perplexity_change=None, metrics={"exact": 1.0})
+    said = export_text(ExportResult(files=(measured("f16"), file)))
+    assert said.splitlines()[-3].split()[:6] == ["m-q8_0.gguf", "1.42", "MB", "n/a", "n/a", "1.000"]
+
+
 def test_an_exports_table_and_what_is_left_to_do() -> None:
     gate = GateResult(metric="exact", min=0.9, max=None, value=0.5, passed=False)
     passed = GateResult(metric="exact", min=0.9, max=None, value=1.0, passed=True)
