@@ -81,6 +81,8 @@ class ContainerExecutor(LocalExecutor):
             elif state is not None:
                 failed_early = not started and read_result(work) is None
                 self._bury(work, state)
+            else:  # taken away by other hands, or never there
+                _token_file(work).unlink(missing_ok=True)
         result = read_result(work)
         return Sight(
             alive=alive, started=started, result=result, billed=False, setup_failed=failed_early
