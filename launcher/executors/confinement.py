@@ -25,7 +25,9 @@ PASSED_ON = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG", "LORALIFT_PRETEND_GPU"),
     *("HF_ENDPOINT", "HF_HUB_DISABLE_XET"),
 )
-PASSED_ON_WITH_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+# Both spellings: Python's clients read either, curl and wget know `http_proxy` in lower case alone.
+PASSED_ON_WITH_NETWORK = (*_PROXIES, *(name.lower() for name in _PROXIES))
 
 
 class Cell(Struct, frozen=True, kw_only=True):

@@ -25,7 +25,13 @@ CELL = Cell(
     module="jobs.train",
     memory_bytes=4_000_000_000,
     user=("--user", "1000:1000"),
-    environment=("OMP_NUM_THREADS", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "HTTPS_PROXY"),
+    environment=(
+        "OMP_NUM_THREADS",
+        "AWS_SECRET_ACCESS_KEY",
+        "HF_TOKEN",
+        "HTTPS_PROXY",
+        "https_proxy",
+    ),
 )
 
 
@@ -57,7 +63,10 @@ def test_what_is_on_the_hub_needs_a_network_and_a_token_in_a_file(parent: str | 
     assert needs_network(spec)
     given = arguments(spec, msgspec.structs.replace(CELL, token=Path("/state/work/.run-1.token")))
     assert "--network" not in given
-    assert "--env=HTTPS_PROXY" in given
+    assert [word for word in given if word.lower().endswith("_proxy")] == [
+        "--env=HTTPS_PROXY",
+        "--env=https_proxy",
+    ]
     assert "--env=HF_TOKEN_PATH=/run/secrets/hf_token" in given
     mount = "type=bind,source=/state/work/.run-1.token,target=/run/secrets/hf_token,readonly"
     assert f"--mount={mount}" in given
