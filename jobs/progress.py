@@ -9,9 +9,7 @@ from typing import BinaryIO
 import msgspec
 
 from jobs.aside import write_aside
-from jobs.spec import EvalRecord, PhaseRecord, Record, StepRecord
-
-_DECODER: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
+from jobs.spec import EvalRecord, PhaseRecord, Record, StepRecord, records_in
 
 
 def now() -> str:
@@ -19,14 +17,8 @@ def now() -> str:
 
 
 def read_records(path: Path) -> list[Record]:
-    """All whole records; a line torn by a crash is left out."""
-    records: list[Record] = []
-    for line in path.read_bytes().splitlines() if path.exists() else ():
-        try:
-            records.append(_DECODER.decode(line))
-        except msgspec.DecodeError:
-            continue
-    return records
+    """All whole records of a metrics.jsonl, of which there may be none yet."""
+    return records_in(path.read_bytes().splitlines()) if path.exists() else []
 
 
 class Progress:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from jobs import layout
-from jobs.spec import EvalRecord, Record, Result
+from jobs.spec import EvalRecord, Record, Result, records_in
 
 
 class Tail:
@@ -62,8 +62,7 @@ def is_held(path: Path) -> bool:
 
 def records(metrics: Path) -> list[Record]:
     """All records of a metrics.jsonl so far."""
-    decode = msgspec.json.Decoder(Record).decode
-    return [decode(line) for line in Tail(metrics).new() if line]
+    return records_in(Tail(metrics).new())
 
 
 def read_result(folder: Path) -> Result | None:

@@ -68,6 +68,7 @@ from jobs.spec.records import (
     Result,
     StepRecord,
     encode,
+    records_in,
 )
 from jobs.spec.replay import draw, replayed
 from jobs.spec.rows import (
@@ -152,6 +153,7 @@ __all__ = [
     "kind_of",
     "name_disagrees",
     "named_parameters",
+    "records_in",
     "replayed",
     "scores_of",
     "supervised_text",

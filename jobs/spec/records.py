@@ -1,6 +1,7 @@
 """What a job says: records while it works, one result when it ends."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from math import isfinite
 from typing import Any, Literal
 
@@ -47,6 +48,17 @@ class EvalRecord(Struct, frozen=True, kw_only=True, tag_field="event", tag="eval
 
 
 Record = PhaseRecord | StepRecord | EvalRecord
+
+_RECORD: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
+
+
+def records_in(lines: Iterable[bytes]) -> list[Record]:
+    """Those of the lines that are records; what a crash tore or zeroed is left out."""
+    found: list[Record] = []
+    for line in lines:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            found.append(_RECORD.decode(line))
+    return found
 
 
 # --- when the job ends ----------------------------------------------------------------------

@@ -1,7 +1,10 @@
 from pathlib import Path
 
+import msgspec
+
 from jobs import layout
-from results.records import Tail, read_result
+from jobs.spec import PhaseRecord
+from results.records import Tail, read_result, records
 
 
 def test_a_tail_gives_whole_lines_once_and_starts_over_when_cut(tmp_path: Path) -> None:
@@ -35,6 +38,15 @@ def test_a_tail_goes_on_in_a_copy(tmp_path: Path) -> None:
     copy.write_bytes(b"one\ntwo\n")
     tail.move(copy)
     assert tail.new() == [b"two"]
+
+
+def test_a_damaged_line_hides_no_other(tmp_path: Path) -> None:
+    path = tmp_path / layout.METRICS
+    known = PhaseRecord(at="2026-11-22", phase="load"), PhaseRecord(at="2026-11-22", phase="train")
+    first, second = (msgspec.json.encode(record) for record in known)
+    damaged = (b"\0" * 40, b"", b'{"event":"phase","at":"\xff"}', first[:9], b'{"event":"step"}')
+    path.write_bytes(b"\n".join((first, *damaged, second, b"")))
+    assert records(path) == list(known)
 
 
 def test_a_result_that_cannot_be_read_is_none(tmp_path: Path) -> None:
