@@ -181,6 +181,8 @@ class Regression(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if set(self.weights) - set(self.dimensions):
             unknown = ", ".join(sorted(set(self.weights) - set(self.dimensions)))
             raise ValueError(f"weights: {unknown}: not among the dimensions")
+        if not any(self.weights.get(name, 1.0) for name in self.dimensions):
+            raise ValueError("weights: all are 0, so there is no overall score; leave one above 0")
         if list(self.tiers) != sorted(self.tiers, key=lambda tier: tier.min):
             raise ValueError("tiers: expected from the lowest `min` to the highest")
 

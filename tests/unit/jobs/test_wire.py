@@ -5,7 +5,7 @@ from typing import Annotated, Any, get_args, get_origin
 import msgspec
 import pytest
 
-from jobs.spec import Data, Interval, JobSpec, Model, Result, Train, encode
+from jobs.spec import Data, Interval, JobSpec, Model, Regression, Result, Train, encode
 from jobs.spec.label import LabelSpec
 
 INFINITE = float("inf")
@@ -35,6 +35,12 @@ def _open_floats(kind: Any, path: str = "") -> Iterator[str]:
 )
 def test_no_figure_of_a_spec_is_infinite(kind: Any, checked_elsewhere: set[str]) -> None:
     assert set(_open_floats(kind)) == checked_elsewhere
+
+
+def test_weights_that_leave_no_overall_score_are_refused() -> None:
+    with pytest.raises(ValueError, match="weights: all are 0"):
+        Regression(dimensions=("risk", "tone"), weights={"risk": 0.0, "tone": 0.0})
+    Regression(dimensions=("risk", "tone"), weights={"risk": 0.0})
 
 
 @pytest.mark.parametrize(
