@@ -8,6 +8,7 @@ the 50th and 95th percentile, tokenising included. Exit codes: 0 done, 1 failed,
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -161,9 +162,14 @@ def put(lines: Iterator[bytes], out: Path | None) -> None:
         write_aside(out, b"".join(lines))
         return
     stream: IO[bytes] = sys.stdout.buffer
-    for line in lines:
-        stream.write(line)
-    stream.flush()
+    try:
+        for line in lines:
+            stream.write(line)
+        stream.flush()
+    except BrokenPipeError:  # who reads them has enough
+        # what is left in the buffer goes nowhere when Python flushes it at the end
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def said(summary: PredictSummary) -> str:

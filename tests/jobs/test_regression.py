@@ -121,6 +121,23 @@ def test_every_epoch_is_measured_and_the_head_is_kept_whole(trained):
     assert found.metrics["validation"]["mae"] == pytest.approx(best.metrics["mae"], abs=1e-6)
 
 
+def test_a_reader_that_has_had_enough_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    said = "from jobs.predict import put; put((b'line\\n' for _ in range(100_000)), None)"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", said],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=120,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_loaded_again_it_scores_what_was_measured(trained, tmp_path):
     """Quantised as in training, cast as in training; so exact, but for the order of sums."""
     folder, _ = trained
