@@ -69,9 +69,12 @@ class Sync:
             self._send_checkpoints()
 
     def seal(self) -> None:
-        """The last write, of a job that is done: the run is complete."""
+        """The last write, of a job that is done: the run is complete. Raises as `once`."""
+        self.once(over=True)  # what came since the last pass
+        if self.complete:
+            return
         names = [name for name in names_of(self._folder) if name not in layout.RESTART]
-        kept = {name: self._sums[name] for name in names}
+        kept = {name: self._sums[name] for name in names if name in self._sums}
         self._run.require_claim(self._folder)
         self._run.seal(kept)
         self.complete = True

@@ -99,6 +99,28 @@ def test_a_finished_run_is_complete_as_collect_would_have_it(
     assert there(store, layout.LOG) == (work / layout.LOG).read_bytes()
 
 
+@pytest.mark.parametrize("during", [False, True])
+def test_a_file_that_comes_late_does_not_keep_the_run_open(
+    store: Store, work: Path, during: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, once, late = sync_of(store, work), Sync.once, work / layout.ADAPTER / "late.txt"
+    finish(work)
+    sync.once(over=True)
+
+    def pass_and_write(self: Sync, over: bool) -> None:
+        once(self, over)
+        late.write_text("late")
+
+    if during:  # after the last pass too
+        monkeypatch.setattr(Sync, "once", pass_and_write)
+    else:
+        late.write_text("late")
+    sync.seal()
+    assert state(store, "run-1") == "complete"
+    sums = read_sums((there(store, layout.SUMS) or b"").decode())
+    assert (f"{layout.ADAPTER}/late.txt" in sums) == (not during)
+
+
 def test_a_finished_run_keeps_nothing_that_only_a_restart_reads(
     store: Store, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
