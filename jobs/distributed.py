@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 import msgspec
+import psutil
 
 from jobs import layout
 from jobs.aside import write_aside
@@ -27,6 +28,7 @@ from jobs.exit_codes import EXIT_CODES
 from jobs.outcome import BadInput, failure_of
 from jobs.sources import read_wire
 from jobs.spec import Failure, ResolvedSpec, Result, encode
+from jobs.stop import why_stopped
 from jobs.train import finished, hold
 
 PORT = 29_500  # of the first node, where the others meet it; torchrun's own default
@@ -99,18 +101,19 @@ class Ranked:
         self._spec_file = spec_file
         self._run_id = run_id
         self._nodes = nodes
-        self._asked_to_stop = False
+        self._stopped: Failure | None = None
 
     def run(self) -> int:
         """Start, wait, settle the result. Returns the job's exit code."""
+        for earlier in (layout.RESULT, layout.STOP):
+            (self._folder / earlier).unlink(missing_ok=True)
+        for number in (signal.SIGTERM, signal.SIGINT):  # before torch, which takes seconds
+            signal.signal(number, self._forward)
         from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
         from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-        (self._folder / layout.RESULT).unlink(missing_ok=True)
         os.environ[layout.RANKS_VARIABLE] = "1"
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._forward)
         failures: dict[int, Any] = {}
         other: Failure | None = None
         command = ["-P", "-m", "jobs.train", str(self._spec_file)]
@@ -124,7 +127,8 @@ class Ranked:
                 failures = dict(error.failures)
             except Exception as error:  # the ranks never met
                 other = failure_of(error)
-            return settle(self._folder, self._run_id, root_of(failures) or other)
+            failure = root_of(failures) or other
+            return settle(self._folder, self._run_id, failure, self._stopped)
 
     def _settings(self) -> dict[str, Any]:
         nodes = self._nodes
@@ -143,8 +147,7 @@ class Ranked:
         }
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
-        import psutil
-
+        self._stopped = why_stopped(number, self._folder / layout.STOP)
         reached = 0
         for child in psutil.Process().children():
             try:
@@ -154,8 +157,9 @@ class Ranked:
             except psutil.Error:
                 continue
         if not reached:  # none has been started yet
-            settle(self._folder, self._run_id, Failure(reason="CANCELLED", message="stopped"))
-            os._exit(EXIT_CODES["CANCELLED"])
+            code = settle(self._folder, self._run_id, None, self._stopped)
+            sys.stdout.flush()
+            os._exit(code)
 
 
 def root_of(failures: dict[int, Any]) -> Failure | None:
@@ -191,15 +195,20 @@ def root_of(failures: dict[int, Any]) -> Failure | None:
     )
 
 
-def settle(folder: Path, run_id: str, failure: Failure | None) -> int:
-    """One result.json: rank 0's, with another rank's failure where that came first. Exit code."""
+def settle(
+    folder: Path, run_id: str, failure: Failure | None, stopped: Failure | None = None
+) -> int:
+    """One result.json: rank 0's, with another rank's failure where that came first. Exit code.
+
+    `stopped`: why the job was told to end; ranks that had just begun leave no result then.
+    """
     file = folder / layout.RESULT
     try:
         found = msgspec.json.decode(file.read_bytes(), type=Result)
     except (OSError, msgspec.DecodeError):
         found = None
     if found is None:
-        failure = failure or Failure(reason="ERROR", message="no rank left a result")
+        failure = stopped or failure or Failure(reason="ERROR", message="no rank left a result")
         found = Result(run_id=run_id, status="error", failure=failure)
         write_aside(file, encode(found))
     elif failure is not None and found.failure is not None:

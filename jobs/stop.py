@@ -101,10 +101,7 @@ class Stop:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _cancel(self, number: int, _frame: object) -> None:
-        why = Failure(reason="CANCELLED", message=f"stopped by {signal.Signals(number).name}")
-        if self._why is not None:
-            with contextlib.suppress(OSError, msgspec.DecodeError):
-                why = msgspec.json.decode(self._why.read_bytes(), type=Failure)
+        why = why_stopped(number, self._why)
         self.request(why.reason, why.message)
 
     def _end_later(self, seconds: float, stopped: Stopped) -> None:
@@ -115,6 +112,14 @@ class Stop:
         timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), give_up)
         timer.daemon = True
         timer.start()
+
+
+def why_stopped(number: int, said: Path | None) -> Failure:
+    """A cancellation, or what who sent the signal said in that file."""
+    if said is not None:
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(said.read_bytes(), type=Failure)
+    return Failure(reason="CANCELLED", message=f"stopped by {signal.Signals(number).name}")
 
 
 def seconds_until(moment: str) -> float:

@@ -90,7 +90,8 @@ def attempt(spec_file: Path, folder: Path, me: Ranks) -> int:
             print("this job is done already", flush=True)
             return 0
         if me.first:
-            for earlier in (layout.RESULT, layout.STOP):
+            # who started the ranks has removed the wish to stop, and one may have come since
+            for earlier in (layout.RESULT, *([] if started_by_us() else [layout.STOP])):
                 (folder / earlier).unlink(missing_ok=True)
         resume = checkpoint.last_complete(folder / layout.CHECKPOINTS, remove=me.first)
         outcome.resumed_from_step = checkpoint.step_of(resume) if resume is not None else 0

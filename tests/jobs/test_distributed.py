@@ -14,7 +14,7 @@ from jobs import layout
 from jobs.checkpoint import last_complete, step_of
 from jobs.exit_codes import EXIT_CODES
 from jobs.outcome import BadInput
-from jobs.spec import ResolvedSpec
+from jobs.spec import Failure, ResolvedSpec
 from tests.jobs.short_job import ROOT, Forked, curve, result, wait_for_step, write_job
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -161,6 +161,51 @@ def test_no_rank_outlives_the_process_that_started_it(runs):
     gone, alive = psutil.wait_procs(ranks.values(), timeout=600)
     assert (len(gone), alive) == (2, [])
     assert result(folder).failure.reason == "CANCELLED"
+
+
+STOPPED_EARLY = """
+import os, signal, sys
+from pathlib import Path
+from jobs import layout
+from jobs.distributed import Nodes, Ranked
+
+FOLDER = Path.cwd()
+
+class Stopper:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            (FOLDER / layout.STOP).write_text('{"reason": "DEADLINE", "message": "time is up"}')
+            os.kill(os.getpid(), signal.SIGTERM)
+
+assert "torch" not in sys.modules
+(FOLDER / layout.STOP).write_text('{"reason": "STALLED", "message": "of an earlier attempt"}')
+sys.meta_path.insert(0, Stopper())
+sys.exit(Ranked(FOLDER, FOLDER / layout.SPEC, "run-1", Nodes(1, 0, "127.0.0.1", 2)).run())
+"""
+
+
+def test_a_stop_before_there_are_ranks_leaves_a_result_with_its_reason(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", STOPPED_EARLY],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=120,
+    )
+    assert done.returncode == EXIT_CODES["DEADLINE"]
+    found = result(tmp_path)
+    assert (found.failure.reason, found.failure.message) == ("DEADLINE", "time is up")
+
+
+def test_ranks_that_had_just_begun_may_leave_no_result(tmp_path):
+    from jobs.distributed import settle
+
+    asked = Failure(reason="DEADLINE", message="time is up")
+    own = Failure(reason="ERROR", message="rank 1: lost")
+    assert settle(tmp_path, "run-1", own, asked) == EXIT_CODES["DEADLINE"]
+    assert result(tmp_path).failure == asked
+    assert settle(tmp_path, "run-1", own, None) == 1
+    assert settle(tmp_path, "run-1", None, asked) == 1  # a result is as its rank wrote it
+    assert result(tmp_path).failure == own
 
 
 def test_torchrun_starts_it_as_well(runs, shared):
