@@ -193,6 +193,7 @@ class OrderlyStop(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        self._stop.look()
         mine = self._stop.stopped
         reason = self._ranks.gravest(None if mine is None else mine.reason)
         if reason is not None:

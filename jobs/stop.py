@@ -39,6 +39,7 @@ class Stop:
         self._finishing_step = False
         self._ended = False
         self._why: Path | None = None
+        self._deadline: str | None = None
 
     def listen(self, why: Path | None = None) -> None:
         """Take SIGTERM and SIGINT as a cancellation. Main thread only.
@@ -64,10 +65,16 @@ class Stop:
         message = f"the deadline {deadline} has passed"
         if seconds <= 0:
             raise Stopped("DEADLINE", message)
+        self._deadline = deadline
         signal.signal(signal.SIGALRM, lambda *_: self.request("DEADLINE", message))
         signal.setitimer(signal.ITIMER_REAL, seconds)
         # Signal handlers wait for the interpreter; a thread also fires inside a library call.
         self._end_later(seconds + self._grace_seconds, Stopped("DEADLINE", message))
+
+    def look(self) -> None:
+        """At the clock: the timer stands still as long as the machine sleeps."""
+        if self._deadline is not None and seconds_until(self._deadline) <= 0:
+            self.request("DEADLINE", f"the deadline {self._deadline} has passed")
 
     def request(self, reason: FailureReason, message: str) -> None:
         """Ask for the end. Raises `Stopped`, except while a training step is being finished."""

@@ -3,8 +3,11 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from transformers import TrainerControl
 
+from jobs.callbacks import OrderlyStop
 from jobs.outcome import BadInput, Stopped
+from jobs.ranks import Ranks
 from jobs.stop import Stop
 
 
@@ -79,6 +82,37 @@ def test_the_deadline_is_absolute(stop):
     with pytest.raises(Stopped) as caught:
         threading.Event().wait(10)
     assert caught.value.reason == "DEADLINE"
+
+
+def test_a_deadline_that_passed_while_the_machine_slept_ends_training_with_its_step(
+    stop, monkeypatch
+):
+    stop.until((datetime.now(UTC) + timedelta(hours=1)).isoformat())
+    orderly = OrderlyStop(stop, Ranks(0, 1, 0))
+    went_on = []
+
+    def train():
+        with stop.finishing_steps():
+            for slept in (0, 3):
+                later = datetime.now(UTC) + timedelta(hours=slept)
+                monkeypatch.setattr("jobs.stop.datetime", Clock(later))
+                control = TrainerControl()
+                orderly.on_step_end(None, None, control)
+                went_on.append((control.should_save, control.should_training_stop))
+
+    with pytest.raises(Stopped, match=r"the deadline .* has passed") as caught:
+        train()
+    assert caught.value.reason == "DEADLINE"
+    assert went_on == [(False, False), (True, True)]
+
+
+class Clock:
+    """`datetime` at a moment."""
+
+    fromisoformat = datetime.fromisoformat
+
+    def __init__(self, moment):
+        self.now = lambda _: moment
 
 
 def test_a_past_deadline_stops_at_once(stop):
