@@ -1,14 +1,17 @@
 """One tree of errors. Each says what, why and what to do next, in at most three lines.
 
 LaunchError
-├── BadInput        exit 2: a recipe, a flag, a data file or a model folder is wrong
-├── NothingFits     exit 3: no offer fits the model, the cap or the hours
-├── GateFailed      exit 5: it failed its gates, and what was asked is for what passed
-└── OutsideFailed   exit 4: a system outside this program failed
-    └── NoCapacity  the provider has none of it now; the next offer may be had
+├── BadInput          exit 2: a recipe, a flag, a data file or a model folder is wrong
+│   ├── NotHere       what this environment lacks, and another terminal's may have
+│   └── NotThere      the registry has no such image, or none for us: executors/registry.py
+├── NothingFits       exit 3: no offer fits the model, the cap or the hours
+├── GateFailed        exit 5: it failed its gates, and what was asked is for what passed
+└── OutsideFailed     exit 4: a system outside this program failed
+    ├── NoCapacity    the provider has none of it now; the next offer may be had
+    └── EngineFailed  Docker or Podman did not answer, or refused: executors/engines.py
 
 A run that fails is no error of the launcher but an outcome: exit 1, or 5 when it trained and a
-gate failed.
+gate failed. Ctrl-C is none either: exit 130 (commands/through.py).
 """
 
 from collections.abc import Iterator

@@ -15,7 +15,8 @@ from jobs.spec.tracking import Tracked
 
 
 class PhaseRecord(Struct, frozen=True, kw_only=True, tag_field="event", tag="phase"):
-    """The job enters a phase: load, data, evaluate_base, pilot, train, save, evaluate, done."""
+    """The job enters a phase: load, data, longest_batch, evaluate_base, pilot, train, save,
+    evaluate, done; those of them that it has."""
 
     at: str
     phase: str
