@@ -20,7 +20,6 @@ import msgspec
 
 from jobs import layout
 from jobs.aside import write_aside
-from jobs.finished import weights_of
 from jobs.lineage import lineage_sha256, require_bound
 from jobs.outcome import BadInput, failure_of
 from jobs.shipping import children, earlier, ollama, steps
@@ -162,7 +161,7 @@ def quiet() -> None:
 
 
 def trained_folder(e: Export) -> Path:
-    folder = weights_of(e.job, Path(e.spec.run))
+    folder = layout.weights_folder(Path(e.spec.run), e.job.strategy)
     if not folder.is_dir():
         raise BadInput(f"{e.spec.run}: no {folder.name}/ to export; was the run collected?")
     return folder

@@ -28,14 +28,10 @@ def read_run(run: Path, task: Task) -> ResolvedSpec:
         raise BadInput(
             f"{run}: a run of task {job.task}, which {does}; expected one of task {task}"
         )
-    if not weights_of(job, run).is_dir():
-        raise BadInput(f"{run}: no {weights_of(job, run).name}/: the run did not end with one")
+    weights = layout.weights_folder(run, job.strategy)
+    if not weights.is_dir():
+        raise BadInput(f"{run}: no {weights.name}/: the run did not end with one")
     return job
-
-
-def weights_of(job: ResolvedSpec, run: Path) -> Path:
-    """What training saved: the adapter, or with strategy full the whole model."""
-    return run / (layout.MODEL if job.strategy == "full" else layout.ADAPTER)
 
 
 def placed(job: ResolvedSpec, device: DeviceKind | None, dtype: Dtype | None) -> ResolvedSpec:
@@ -57,7 +53,7 @@ def load(job: ResolvedSpec, run: Path) -> tuple[Any, Any]:
     from jobs import strategies
     from jobs.tokenizer import load_tokenizer
 
-    weights = weights_of(job, run)
+    weights = layout.weights_folder(run, job.strategy)
     full = job.strategy == "full"
     source, revision = (str(weights.resolve()), None) if full else base_of(job, run)
     tokenizer = load_tokenizer(str(weights.resolve()), None)

@@ -7,6 +7,7 @@ The job writes these names into its working folder; `collect` brings the same na
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 SPEC = "spec.json"  # ResolvedSpec: all the job needs
 METRICS = "metrics.jsonl"  # one jobs.spec.Record a line, appended as the job goes
@@ -78,6 +79,11 @@ MADE_SUFFIX = ".made"  # beside what a step made: from what, and its hash
 
 TEMPORARY_SUFFIX = ".part"  # written aside, then moved into place
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")  # can run code when loaded: never brought home
+
+
+def weights_folder(run: Path, strategy: str) -> Path:
+    """What training saved: the adapter, or with strategy full the whole model."""
+    return run / (MODEL if strategy == "full" else ADAPTER)
 
 
 def step_of(checkpoint: str) -> int | None:

@@ -30,14 +30,9 @@ class Unpublishable(Exception):
     """What lies there must not be published as this run's; says what and what to do next."""
 
 
-def weights_folder(home: Path, spec: ResolvedSpec) -> Path:
-    """What training saved: the adapter, or with strategy full the whole model."""
-    return home / (layout.MODEL if spec.strategy == "full" else layout.ADAPTER)
-
-
 def require_lineage(home: Path, spec: ResolvedSpec) -> Lineage:
     """The run's lineage, which must be its spec's and its adapter's. Raises Unpublishable."""
-    weights = weights_folder(home, spec)
+    weights = layout.weights_folder(home, spec.strategy)
     try:
         content = (home / layout.LINEAGE).read_bytes()
         lineage = msgspec.json.decode(content, type=Lineage)
@@ -75,7 +70,7 @@ def require_lineage(home: Path, spec: ResolvedSpec) -> Lineage:
 
 def gather(home: Path, spec: ResolvedSpec, lineage: Lineage) -> Files:
     """The files of a run, its own paths taken out; without card and checksums."""
-    weights = weights_folder(home, spec)
+    weights = layout.weights_folder(home, spec.strategy)
     if not any(weights.glob("*.safetensors")):
         raise Unpublishable(f"{home} has no {weights.name}/ with weights: nothing to publish")
     files: Files = dict(_below(weights))
