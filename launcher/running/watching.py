@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from jobs import layout
-from jobs.spec import PhaseRecord, Record
+from jobs.spec import PhaseRecord, Record, records_in
 from launcher.catalog.providers import LOCAL
 from launcher.errors import OutsideFailed
 from launcher.executors import executor
@@ -108,12 +108,11 @@ def follow(run_id: str, hand_on: HandOn | None = None) -> Iterator[Record | None
     last = run.attempts[-1]
     runner = executor(last.executor)
     lines = Tail(runner.folder(last.handle) / layout.METRICS)
-    decode = msgspec.json.Decoder(Record).decode
     doing, unseen_since = "", None
     while True:
         try:
             sight = looked(runner, book.run(run_id).attempts[-1])
-            yield from map(decode, lines.new())
+            yield from records_in(lines.new())
             if sight.alive and sight.doing not in ("", doing):
                 doing = sight.doing
                 yield PhaseRecord(at=stamp(utc_now()), phase=doing)
