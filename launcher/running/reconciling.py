@@ -256,9 +256,12 @@ def _brought(runner: Executor, attempt: Attempt, until: datetime) -> None:
     """What the job left is here, as far as it can be got by the cap's end. Raises OutsideFailed."""
     try:
         runner.bring(attempt.handle, until)
-    except OutsideFailed:
+    except OutsideFailed as error:
         if utc_now() < until:
-            raise
+            raise OutsideFailed(
+                f"{error}\nthe machine is kept for what it has until {until:%H:%M} UTC at the "
+                "latest; `sky down` with its name ends it now, without that"
+            ) from None
 
 
 def ended_unless_at_work(book: Ledger, run: Run, attempt: Attempt, *events: Event) -> bool:
