@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from jobs.spec import JobSpec, ResolvedSpec, Train
 from launcher import paths
 from launcher.errors import BadInput
-from launcher.inputs import dated, hub_data, images, metrics
+from launcher.inputs import dated, hub_data, images, located, metrics
 from launcher.inputs.validate import convert, get
 from launcher.inputs.yaml_tree import Tree, leaves, put, read_tree, value_of
 from launcher.types import (
@@ -121,10 +121,10 @@ def load(recipe: str | None, flags: Flags, today: str | None = None) -> Request:
         kept = () if flags.data or flags.rows is not None else ("data", "gates")
         tree = {key: tree[key] for key in kept if key in tree}
     _expand_shorthands(tree)
-    _absolute_paths(tree, path.parent)
+    located.in_recipe(tree, path.parent)
     sources = {key: label for key, _ in leaves(tree)}
     settings = [*_against_defaults(tree, label), *_lay_flags(tree, flags, sources)]
-    _absolute_files(tree, Path.cwd())  # those of --set; the recipe's are absolute already
+    located.files_of(tree, Path.cwd())  # those of --set; the recipe's are absolute already
     data = tree.get("data", {})
     given = not isinstance(data, dict) or "train" in data
     assumed = None if given else flags.rows
@@ -212,57 +212,6 @@ def _expand_shorthands(tree: Tree) -> None:
         tree["data"] = {"train": tree["data"]}
 
 
-def looks_like_path(text: str) -> bool:
-    """Whether a model name means a folder: it starts like a path, or is one here."""
-    return text.startswith((".", "/", "~", os.sep)) or os.path.isdir(text)
-
-
-def _absolute(text: str, folder: Path) -> str:
-    return os.path.abspath(folder / os.path.expanduser(text))
-
-
-def _absolute_paths(tree: Tree, folder: Path) -> None:
-    model = tree.get("model")
-    if isinstance(model, dict) and isinstance(model.get("id"), str):
-        text = model["id"]
-        if looks_like_path(text) or (folder / text).is_dir():
-            model["id"] = _absolute(text, folder)
-    _absolute_files(tree, folder)
-
-
-def _absolute_files(tree: Tree, folder: Path) -> None:
-    data, judging = tree.get("data"), tree.get("eval")
-    if isinstance(data, dict):
-        for name in DATA_FILES:
-            if isinstance(data.get(name), str):
-                data[name] = _data_source(data[name], folder)
-    if isinstance(judging, dict):
-        for key in ("golden", "schema"):
-            if isinstance(judging.get(key), str):
-                judging[key] = _absolute(judging[key], folder)
-        if isinstance(judging.get("metrics"), list):
-            judging["metrics"] = [_own_metric(entry, folder) for entry in judging["metrics"]]
-    parent = tree.get("resume_from")  # else a run's id, or hub:
-    if isinstance(parent, str) and (looks_like_path(parent) or (folder / parent).is_dir()):
-        tree["resume_from"] = _absolute(parent, folder)
-
-
-def _data_source(text: str, folder: Path) -> str:
-    """An absolute path, or a Hub id as it is."""
-    if hub_data.is_id(text) and not (folder / text).exists():
-        return text
-    return _absolute(text, folder)
-
-
-def _own_metric(entry: Any, folder: Path) -> Any:
-    """`checks:tone` and `my.checks:tone` as the file beside the recipe: `/…/checks.py:tone`."""
-    if not isinstance(entry, str) or ":" not in entry:
-        return entry  # the strict conversion says what is expected
-    module, _, function = entry.rpartition(":")
-    file = module if module.endswith(".py") else module.replace(".", "/") + ".py"
-    return f"{_absolute(file, folder)}:{function}"
-
-
 def _require_files(recipe: Recipe, sources: Mapping[str, str]) -> None:
     data = {f"data.{name}": getattr(recipe.data, name) for name in DATA_FILES}
     for key, path in (
@@ -317,10 +266,9 @@ def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
     here = Path.cwd()
     # Those that replace a whole section come before --set, which may say more of the new one.
     if flags.model is not None:
-        text = flags.model
-        yield "model.id", _absolute(text, here) if looks_like_path(text) else text, "--model"
+        yield "model.id", located.path_or_name(flags.model, here), "--model"
     if flags.data is not None:
-        yield "data.train", _data_source(flags.data, here), "--data"
+        yield "data.train", located.data_source(flags.data, here), "--data"
     for assignment in flags.sets:
         yield _assigned(assignment, "--set")
     for assignment in flags.swept:
@@ -339,9 +287,7 @@ def _flag_values(flags: Flags) -> Iterator[tuple[str, Any, str]]:
     if flags.pilot is not None:
         yield "pilot.examples", flags.pilot, "--pilot"
     if flags.resume_from is not None:
-        text = flags.resume_from
-        parent = _absolute(text, here) if looks_like_path(text) else text
-        yield "resume_from", parent, "--resume-from"
+        yield "resume_from", located.path_or_name(flags.resume_from, here), "--resume-from"
     if flags.track is not None:
         yield "track", flags.track, "--track"
     if flags.image is not None:
