@@ -19,10 +19,8 @@ from math import ceil, log
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
-from benchmarks.measure_gpu import Card, as_device, config_of, spec_of
-from jobs.spec import Regression, ResolvedSpec
+from benchmarks.measure_gpu import STUDENT, Card, as_device, shape_of, spec_of
+from jobs.spec import ResolvedSpec
 from launcher.display.tables import table
 from launcher.estimate.evidence import (
     MEASURED,
@@ -33,7 +31,6 @@ from launcher.estimate.evidence import (
     overheads,
 )
 from launcher.estimate.passes import step_seconds
-from launcher.estimate.shapes import from_config
 from launcher.estimate.spans import Span
 from launcher.estimate.tensors import ModelShape
 from launcher.estimate.vram import Memory, memory
@@ -86,15 +83,11 @@ def read(file: Path) -> list[Row]:
 def row_of(row: dict[str, str]) -> Row:
     flags = (row["checkpointing"] == "True", row["packing"] == "True")
     case = (int(row["seq_len"]), int(row["micro_batch"]), *flags, int(row["r"]))
-    scores = Regression(dimensions=tuple(f"score_{i}" for i in range(1, 9)))
-    student = scores if row["task"] == "regression" else None
+    student = STUDENT if row["task"] == "regression" else None
     spec = spec_of(row["model"], row["strategy"], case, "cuda", student)
-    shape = from_config(config_of(row["model"]))
-    if student is not None:
-        shape = msgspec.structs.replace(shape, outputs=len(student.dimensions))
     card = Card(row["card"], int(row["total_bytes"]), None, row["versions"])
     return Row(
-        shape=shape,
+        shape=shape_of(spec),
         spec=spec,
         device=as_device(card, "cuda"),
         granted=int(row["granted_bytes"]) if row["granted_bytes"] else None,

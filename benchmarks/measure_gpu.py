@@ -43,9 +43,12 @@ from jobs.spec import (
     Strategy,
 )
 from launcher.catalog.gpus import find
+from launcher.catalog.priced import device
 from launcher.estimate.evidence import CUDA_CONTEXT_BYTES
 from launcher.estimate.shapes import embedded_config, from_config
+from launcher.estimate.tensors import ModelShape
 from launcher.estimate.vram import Memory, memory
+from launcher.recipes import EIGHT_SCORES
 from launcher.types import GIB, Device
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +75,7 @@ CASES = (
     (4096, 2, True, False, 16),
 )
 SCORES = ((512, 8, True, False, 16), (512, 8, False, False, 16))  # of a regression student
+STUDENT = Regression(dimensions=EIGHT_SCORES)
 NEAR = 2.0  # times an estimate: whatever lies further away needs no proof
 KEY = ("model", "task", "strategy", "seq_len", "micro_batch", "checkpointing", "packing", "r",
        "granted_bytes")  # fmt: skip
@@ -89,9 +93,8 @@ def specs(models: list[str], device: str) -> Iterator[ResolvedSpec]:
             for case in CASES:
                 yield spec_of(MODELS[name], strategy, case, device)
         if name in ("sample", "1.5B", "7B"):
-            scores = Regression(dimensions=tuple(f"score_{i}" for i in range(1, 9)))
             for case in SCORES:
-                yield spec_of(MODELS[name], "qlora", case, device, scores)
+                yield spec_of(MODELS[name], "qlora", case, device, STUDENT)
 
 
 def spec_of(
@@ -135,11 +138,15 @@ def config_of(model: str) -> dict[str, object]:
     return config
 
 
-def estimated(spec: ResolvedSpec, device: Device) -> Memory:
+def shape_of(spec: ResolvedSpec) -> ModelShape:
     shape = from_config(config_of(spec.model.id))
     if spec.regression is not None:
         shape = msgspec.structs.replace(shape, outputs=len(spec.regression.dimensions))
-    return memory(shape, spec, device)
+    return shape
+
+
+def estimated(spec: ResolvedSpec, device: Device) -> Memory:
+    return memory(shape_of(spec), spec, device)
 
 
 class Case(NamedTuple):
@@ -260,17 +267,17 @@ def key_of(case: Case) -> tuple[str, ...]:
     return tuple(map(str, (*what, *rows, spec.lora.r, case.granted or "")))
 
 
-def as_device(card: Card, device: str) -> Device:
+def as_device(card: Card, kind: str) -> Device:
     """The card as plans know it: by the catalog's name, with the catalog's rates."""
-    facts = find(card.name)
-    return Device(
-        kind="cuda" if device == "cuda" else "cpu",
-        name=facts.name if facts is not None else card.name,
+    facts = find(card.name) if kind == "cuda" else None
+    known = Device(
+        kind="cuda" if kind == "cuda" else "cpu", name=card.name, usable_bytes=0, total_bytes=0
+    )
+    return msgspec.structs.replace(
+        device(facts.name) if facts is not None else known,
         usable_bytes=card.total_bytes,
         total_bytes=card.total_bytes,
         compute_capability=card.compute_capability,
-        dense_16bit_tflops=facts.dense_16bit_tflops if facts is not None else 0.0,
-        bandwidth_gb_s=facts.bandwidth_gb_s if facts is not None else 0.0,
     )
 
 
@@ -314,9 +321,9 @@ def main() -> None:
     options = parser.parse_args()
     ends = time.monotonic() + 60 * options.minutes
     card = probe(options.python, options.device)
-    device = as_device(card, options.device)
+    here = as_device(card, options.device)
     options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / f"{device.name}.csv"
+    file = options.out / f"{here.name}.csv"
     there = known(file)
     if any(gb * 1e9 > card.total_bytes for gb in options.as_card):
         parser.error(f"--as-card: {card.name} has {card.total_bytes / 1e9:.0f} GB")
@@ -327,7 +334,7 @@ def main() -> None:
             Case(spec, granted)
             for granted in grants
             for spec in specs([model], options.device)
-            if worth_asking(estimated(spec, device), Case(spec, granted), device)
+            if worth_asking(estimated(spec, here), Case(spec, granted), here)
         ]
         some = [case for case in cases if key_of(case) not in there]
         # one strategy's cases together: the model is built once for them
@@ -336,9 +343,9 @@ def main() -> None:
         if not some or (begun and time.monotonic() > ends):
             continue
         begun = True  # one case is measured however few the minutes
-        whole_fits = device.kind == "cpu" or 2 * parameters(model) < 0.8 * card.total_bytes
+        whole_fits = here.kind == "cpu" or 2 * parameters(model) < 0.8 * card.total_bytes
         for case, found in measure(options.python, some, whole_fits, ends):
-            ours = estimated(case.spec, device)
+            ours = estimated(case.spec, here)
             append(file, row_of(card, case, ours, found))
             left -= 1
             said = said_of(case, ours, found)

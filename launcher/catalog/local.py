@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from launcher.catalog import host
 from launcher.catalog.gpus import find
+from launcher.catalog.priced import device
 from launcher.catalog.providers import LOCAL
 from launcher.errors import OutsideFailed
 from launcher.types import GIB, Device, Offer
@@ -103,8 +105,8 @@ def _apple(system: str, machine: str) -> list[_Found]:
     if not host.is_apple_silicon(system, machine):
         return []
     free, total = host.available_bytes(_ROOT)
-    device = host.mps_device("Apple GPU", total, free)
-    return [_Found(instance="mps", device=device, source="unified memory", note=host.RATED)]
+    metal = host.mps_device("Apple GPU", total, free)
+    return [_Found(instance="mps", device=metal, source="unified memory", note=host.RATED)]
 
 
 # --- NVIDIA ---------------------------------------------------------------------------------
@@ -154,20 +156,22 @@ def _hidden(visible: str | None, index: int, uuid: Callable[[], str]) -> bool:
     return not any(n and not n.isdigit() and uuid().startswith(n) for n in names)
 
 
+def _unknown_card(name: str) -> Device:
+    """Its rates are 0: not in the table."""
+    return Device(kind="cuda", name=name, usable_bytes=0, total_bytes=0)
+
+
 def _card(nvml: Any, handle: Any, index: int, driver: str) -> _Found:
     name = str(nvml.nvmlDeviceGetName(handle))
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
     facts = find(name)
-    device = Device(
-        kind="cuda",
-        name=facts.name if facts is not None else name,
+    known = device(facts.name) if facts is not None else _unknown_card(name)
+    found = msgspec.structs.replace(
+        known,
         usable_bytes=int(memory.free),
         total_bytes=int(memory.total),
         compute_capability=tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
-        dense_16bit_tflops=facts.dense_16bit_tflops if facts is not None else 0.0,
-        fp32_tflops=facts.fp32_tflops if facts is not None else 0.0,
-        bandwidth_gb_s=facts.bandwidth_gb_s if facts is not None else 0.0,
     )
     notes = []
     if processes:
@@ -176,7 +180,7 @@ def _card(nvml: Any, handle: Any, index: int, driver: str) -> _Found:
         notes.append("speed unknown: not in the GPU table")
     return _Found(
         instance=f"gpu{index}",
-        device=device,
+        device=found,
         source=f"{_DRIVER}{driver}",
         note="; ".join(notes),
     )
