@@ -23,7 +23,7 @@ from results.report.compare import Compared, compare_page
 from results.report.overview import Entry, Spend, overview_page
 from results.report.page import Page
 from results.report.run_page import read, run_page
-from results.report.words import device_name
+from results.report.words import short_device
 
 
 def asked_for(run_ids: Sequence[str], *, compare: bool, every: bool, out: str | None) -> str:
@@ -103,8 +103,7 @@ def _link(run: Run, out: Path | None) -> str:
 def _gpu(made: Plan, run: Run) -> str:
     if not run.attempts:
         return ""
-    offer = made.candidates[run.attempts[-1].candidate].offer
-    return (f"{offer.count}× " if offer.count > 1 else "") + device_name(offer.device.name)
+    return short_device(made.candidates[run.attempts[-1].candidate].offer.device_name)
 
 
 def _receipt(home: Path) -> Receipt:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from launcher.catalog.providers import NOBODY
-from launcher.display.estimates import device_name
 from launcher.display.plans import micro_batch
 from launcher.display.tables import table
 from launcher.display.warnings import warning_lines
@@ -41,7 +40,7 @@ def comparison_text(plans: Sequence[Plan]) -> str:
             rows.append([*row, "none", *[""] * 7])
             continue
         if best.offer.provider == NOBODY:
-            notes.append(f"{strategy}: {device_name(best.offer)}: {best.reason}")
+            notes.append(f"{strategy}: {best.offer.device_name}: {best.reason}")
         rows.append([*row, *_job(best, first)])
     notes += warning_lines(plans)
     return table(rows, right=(1, 2, 6, 7, 8, 9, 10, 11)) + "".join(f"{note}\n" for note in notes)
@@ -69,7 +68,7 @@ def _why_none(plan: Plan) -> str:
         return f"{plan.job.strategy}: {nobody_has(plan.budget)}"
     if nearest.estimate is None:
         return nearest.reason
-    return f"{plan.job.strategy}: not even {device_name(nearest.offer)}: {nearest.reason}"
+    return f"{plan.job.strategy}: not even {nearest.offer.device_name}: {nearest.reason}"
 
 
 def _job(best: Candidate, first: Candidate) -> list[str]:
@@ -79,7 +78,7 @@ def _job(best: Candidate, first: Candidate) -> list[str]:
     hours, cost = estimate.hours_expected, best.expected_microusd
     costs = [dollars(cost), _against(cost, first.expected_microusd), usd(best.worst_microusd)]
     return [
-        f"{best.offer.provider} {device_name(best.offer)}",
+        f"{best.offer.provider} {best.offer.device_name}",
         micro_batch(best.spec),
         gib(estimate.memory_upper_bytes),
         duration(hours),

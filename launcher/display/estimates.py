@@ -8,7 +8,7 @@ from launcher.catalog.providers import NOBODY
 from launcher.display.tables import table
 from launcher.display.warnings import warning_lines
 from launcher.planning.refusals import gib
-from launcher.types import GIB, Candidate, Device, Estimate, Offer, Plan
+from launcher.types import GIB, Candidate, Device, Estimate, Plan
 from results.receipt import duration
 
 _MONEY = ("expected_microusd", "worst_microusd")
@@ -44,7 +44,7 @@ def estimate_text(plan: Plan, candidate: Candidate) -> str:
     estimate = candidate.estimate
     if estimate is None:
         return f"{candidate.offer.device.name}: {candidate.reason}\n"
-    name = device_name(candidate.offer)
+    name = candidate.offer.device_name
     memory = [["memory", "bytes", "GiB", "why"]]
     memory += [[t.name, f"{t.bytes:,}", f"{t.bytes / GIB:.2f}", t.why] for t in estimate.memory]
     memory += [
@@ -77,11 +77,6 @@ def estimate_text(plan: Plan, candidate: Candidate) -> str:
         )
         + "\n"
     )
-
-
-def device_name(offer: Offer) -> str:
-    """The device, and how many of it."""
-    return f"{offer.count}× {offer.device.name}" if offer.count > 1 else offer.device.name
 
 
 def _disk(estimate: Estimate) -> list[list[str]]:

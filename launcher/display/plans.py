@@ -2,7 +2,7 @@
 
 from jobs.spec import ResolvedSpec
 from launcher.catalog.providers import NOBODY
-from launcher.display.estimates import device_name, signed
+from launcher.display.estimates import signed
 from launcher.display.tables import count, table
 from launcher.display.warnings import warning_lines
 from launcher.estimate.calibration import basis, runs
@@ -45,7 +45,7 @@ def candidate_row(c: Candidate) -> list[str]:
     usable = offer.device.usable_bytes
     instance = offer.instance + (" spot" if offer.spot else "")
     left = [_SIGNS[c.verdict], offer.provider, instance + (f" (+{c.dearer})" if c.dearer else "")]
-    left += [device_name(offer), c.spec.strategy if c.spec is not None else ""]
+    left += [offer.device_name, c.spec.strategy if c.spec is not None else ""]
     left.append(micro_batch(c.spec) if c.spec is not None else "")
     if estimate is None:
         as_of = offer.as_of if offer.provider != NOBODY else ""

@@ -11,7 +11,7 @@ from launcher.types import ENDED, Attempt, Candidate, Ladder, Plan, Run, Story
 from results.receipt import dollars, duration
 from results.report.page import Block, Table, Text
 from results.report.run_page import Told
-from results.report.words import device_name
+from results.report.words import short_device
 
 _NUMBERS = ("expected", "at worst", "time", "time at worst")
 _SAID_ONCE = ("strategy", "micro-batch", "speed", "price of")  # above, where all rows say the same
@@ -68,7 +68,7 @@ def _offer_cells(candidate: Candidate) -> dict[str, str]:
     return {
         "verdict": candidate.verdict,
         "where": f"{provider} {instance}",
-        "GPU": device_name(gpu),
+        "GPU": short_device(gpu),
         "expected": expected,
         "at worst": worst,
         "why": why,
@@ -87,7 +87,7 @@ def _ladder(ladder: Ladder) -> Table:
     for number, (_, *cells, refusal) in enumerate(rung_rows(ladder)):
         climbed = "chosen" if not number else refusal or "if need be"
         rung, after, where, *costs = cells
-        rows.append((rung, after, device_name(where), *costs, climbed))
+        rows.append((rung, after, short_device(where), *costs, climbed))
     caption = "What would be tried next, and what it costs"
     return Table(caption=caption, head=_RUNGS, rows=tuple(rows), right=(3, 4, 5))
 
@@ -115,7 +115,6 @@ def _attempts(plan: Plan, run: Run, events: Iterable[tuple[str, Event]]) -> Tabl
 
 def _attempt(plan: Plan, attempt: Attempt, end: StateChanged | None) -> tuple[str, ...]:
     offer = plan.candidates[attempt.candidate].offer
-    count = f"{offer.count}× " if offer.count > 1 else ""
     time = cost = "not over"
     if attempt.gone_at is not None:
         seconds = attempt.seconds(datetime.fromisoformat(attempt.gone_at))
@@ -126,7 +125,7 @@ def _attempt(plan: Plan, attempt: Attempt, end: StateChanged | None) -> tuple[st
     return (
         str(attempt.attempt),
         f"{attempt.provider} {attempt.instance}",
-        count + device_name(offer.device.name),
+        short_device(offer.device_name),
         end.state if end is not None else "",
         ": ".join(filter(None, (reason, message))),
         time,

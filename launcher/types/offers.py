@@ -62,6 +62,11 @@ class Offer(Struct, frozen=True, kw_only=True):
     # The handle of an attempt whose machine this is: up, and idle once that one's job is over
     held: str = ""
 
+    @property
+    def device_name(self) -> str:
+        """The device, and how many of it."""
+        return f"{self.count}× {self.device.name}" if self.count > 1 else self.device.name
+
 
 class Terms(Struct, frozen=True, kw_only=True):
     """What a machine's provider bills for it."""

@@ -11,7 +11,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 SUBJECTS = {"base": "base model", "constant": "best constant answer", "tuned": "fine-tuned"}
 
 
-def device_name(name: str) -> str:
+def short_device(name: str) -> str:
     """Without its maker's marks, and without what every processor is called."""
     return " ".join(re.sub(r"\((R|TM)\)|\b(CPU|Processor)\b|@.*", " ", name).split()) or name
 

@@ -4,13 +4,13 @@ from jobs.spec import Fit, GateResult, Interval, PilotResult, Result
 from results.report.overfitting import verdict
 from results.report.words import (
     crossing_note,
-    device_name,
     file_size,
     fit_line,
     gate_line,
     judged_on,
     pilot_line,
     quality_rows,
+    short_device,
     sparkline,
 )
 
@@ -93,10 +93,10 @@ def test_the_sparkline_spans_lowest_to_highest() -> None:
 
 
 def test_a_processor_is_called_by_what_tells_it_from_others() -> None:
-    assert device_name("Intel(R) Xeon(R) Processor @ 2.90GHz") == "Intel Xeon"
-    assert device_name("AMD EPYC 7B13 64-Core Processor") == "AMD EPYC 7B13 64-Core"
-    assert device_name("local 8× H100-SXM") == "local 8× H100-SXM"
-    assert device_name("Processor") == "Processor"
+    assert short_device("Intel(R) Xeon(R) Processor @ 2.90GHz") == "Intel Xeon"
+    assert short_device("AMD EPYC 7B13 64-Core Processor") == "AMD EPYC 7B13 64-Core"
+    assert short_device("local 8× H100-SXM") == "local 8× H100-SXM"
+    assert short_device("Processor") == "Processor"
 
 
 def test_a_files_size_has_three_digits() -> None:
