@@ -82,8 +82,8 @@ CUDA_SLACK = 0.50
 # -length rows, as `python -m benchmarks.vram_residuals` prints them on 2026-11-21: LoRA qwen-readme
 # +22 %, NF4 answerai +5 % (two rows alone, so LoRA's margin holds there too), rounded up. Not
 # covered: ms-swift and unsloth rows (up to +126 %), whose reserved counters grow with varying
-# lengths until the card is full, under older software; a need is not read from them. "full" has
-# no row: the same figure, an assumption.
+# lengths until the card is full, under older software; a need is not read from them. What no row is
+# of has vram.py's UNSEEN_MARGIN.
 UPPER_MARGIN = 0.25
 
 # Driver, kernels and libraries of one process on one card, by compute capability: what PyTorch's

@@ -1,7 +1,7 @@
 """Seconds of one pass through the model: a micro-step, a forward pass alone, a word of an answer.
 
 Training on a card costs, for each micro-step, the larger of
-  the work: FLOPs / (peak × share)
+  the work: FLOPs / (peak × share), and where that was fitted the passes over what is kept
   the launch: starting the layers' kernels from Python, which small models wait for
 and, with NF4, the bytes moved to dequantise every weight.
 A card's constants are evidence.py's: fitted to what was measured on it, or from published runs,

@@ -56,17 +56,17 @@ def _not_offered(offer: Offer, estimate: Estimate, budget: Budget) -> Refusal:
 def holds(candidate: Candidate) -> bool:
     """Whether its memory does, whatever else is in its way."""
     found = candidate.estimate
-    usable = candidate.offer.device.usable_bytes
-    return found is not None and found.memory_upper_bytes <= usable
+    return found is not None and _no_room(candidate.offer, found) is None
 
 
 def fits(candidate: Candidate, budget: Budget) -> bool:
     """Whether it holds memory and limits: what nobody offers may, and is no more for that."""
     if candidate.verdict != "rejected":
         return True
-    if candidate.offer.provider != NOBODY or candidate.estimate is None:
+    offer, found = candidate.offer, candidate.estimate
+    if offer.provider != NOBODY or found is None:
         return False
-    return holds(candidate) and candidate.estimate.hours_high <= budget.max_hours
+    return holds(candidate) and over_limit(offer, found, 0, budget) is None
 
 
 def answer_of(plan: Plan) -> Candidate | None:
