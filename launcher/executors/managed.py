@@ -28,7 +28,7 @@ from launcher.executors.skypilot import (
 )
 from launcher.executors.skypilot_calls import CallFailed
 from launcher.times import stamp_of
-from results.records import is_at_work, read_result
+from results.records import read_result
 
 if TYPE_CHECKING:
     from results.stores import Store
@@ -86,10 +86,8 @@ class ManagedExecutor(SkyPilotExecutor):
             raise CallFailed((_UNSTARTED[job["status"]],), job["said"] or job["status"])
         return UNDER_WAY if job["status"] in COMING else "SUCCEEDED", job["said"] or ""
 
-    def look(self, handle: str) -> Sight:
+    def _seen(self, handle: str) -> Sight:
         name, work = name_of(handle), self.folder(handle)
-        if is_at_work(work):  # by who submits or collects it
-            return starting("in hand")
         if not (work / layout.TASK).is_file():
             raise OutsideFailed(
                 f"{name} was not submitted from here; look where the run was launched"

@@ -181,9 +181,20 @@ class SkyPilotExecutor(Executor):
         return self._asked("requests", cluster=name)
 
     def look(self, handle: str) -> Sight:
-        cluster, work = cluster_of(handle), self.folder(handle)
+        work = self.folder(handle)
         if is_at_work(work):  # by who submits or collects it
             return starting("in hand")
+        try:
+            return self._seen(handle)
+        except OutsideFailed:
+            # SkyPilot's `down` cancels what others are asking about the cluster at that moment
+            if is_at_work(work):
+                return starting("in hand")
+            raise
+
+    def _seen(self, handle: str) -> Sight:
+        """A look, nobody being at work in the run's folder as it began. Raises OutsideFailed."""
+        cluster, work = cluster_of(handle), self.folder(handle)
         launching = self._launching(cluster)  # asked first: it may end between the two
         seen = self._asked("status", cluster=cluster, job=_job_of(handle))
         job = seen["job"]

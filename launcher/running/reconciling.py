@@ -244,12 +244,17 @@ def finish(
     ends = MachineChanged(attempt=number, state="ENDING")
     book.append(run.run_id, stamp(utc_now()), ends)
     with runner.exclusive(attempt.handle, seconds):
-        if book.run(run.run_id).attempts[number - 1].machine == "GONE":
+        if _is_gone(book, run, attempt):
             return  # someone was faster
         if sight.reached:
             _brought(runner, attempt, clock_of(book.plan(run.run_id), run).end_at)
         if hand_on is None or not hand_on(run, attempt, _home(book, run, attempt, sight)):
             released(book, run, attempt, sight)
+
+
+def _is_gone(book: Ledger, run: Run, attempt: Attempt) -> bool:
+    """Whether the ledger says by now that its machine is."""
+    return book.run(run.run_id).attempts[attempt.attempt - 1].machine == "GONE"
 
 
 def _brought(runner: Executor, attempt: Attempt, until: datetime) -> None:
@@ -266,11 +271,12 @@ def _brought(runner: Executor, attempt: Attempt, until: datetime) -> None:
 
 def ended_unless_at_work(book: Ledger, run: Run, attempt: Attempt, *events: Event) -> bool:
     """Write that nothing is there, unless somebody holds the run's folder since the look: its job
-    is being started then, by who asks the ledger with the folder held whether it still should be.
+    is being started then, by who asks the ledger with the folder held whether it still should be;
+    or it is being taken home, and its end is written already. Whether its end is written now.
     """
     with book.alone():
         if is_at_work(executor(attempt.executor).folder(attempt.handle)):
-            return False
+            return _is_gone(book, run, attempt)
         book.append(run.run_id, stamp(utc_now()), *events)
     return True
 

@@ -384,6 +384,24 @@ def test_what_another_brings_home_while_it_is_cancelled_is_waited_for(book: Ledg
     assert runner.asked == [f"look seen:{RUN}-1", f"cancel seen:{RUN}-1", f"look seen:{RUN}-1"]
 
 
+@pytest.mark.parametrize("written", [True, False])
+def test_one_that_another_takes_home_since_the_look_is_done_where_its_end_is_written(
+    book: Ledger, runner: Seen, written: bool
+):
+    run = book.run(RUN)
+    gone = MachineChanged(attempt=1, state="GONE")
+    if written:
+        book.append(RUN, stamp(utc_now()), gone, StateChanged(attempt=1, state="SUCCEEDED"))
+    with hold(paths.work_folder(RUN), 1.0):
+        sight = msgspec.structs.replace(OVER, billed=False)
+        if written:
+            assert reconcile(book, run, sight).state == "SUCCEEDED"
+        else:
+            with pytest.raises(OutsideFailed, match="in another's hands now"):
+                reconcile(book, run, sight)
+    assert book.run(RUN).attempts[-1].machine == ("GONE" if written else "UP")
+
+
 def test_an_older_attempt_s_machine_is_ended(book: Ledger, runner: Seen):
     book.append(
         RUN,

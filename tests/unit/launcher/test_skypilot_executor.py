@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from jobs import layout
 from jobs.spec import Result, encode
 from launcher.errors import NoCapacity, OutsideFailed
 from launcher.executors.base import Order
+from launcher.executors.claims import hold
 from launcher.executors.skypilot import SkyPilotExecutor, _refused
 from launcher.executors.skypilot_calls import CallFailed
 
@@ -191,3 +193,35 @@ def test_a_job_that_has_answered_long_ago_is_over_whatever_skypilot_says(executo
     sight = executor.look(handle)
     assert (sight.alive, sight.reached, sight.billed) == (alive, True, True)
     assert sight.result is not None
+
+
+class Ending:
+    """A cluster that another process takes down while it is asked about: SkyPilot's `down` cancels
+    what others ask of the cluster (0.14.1)."""
+
+    def __init__(self, work: Path, by_a_launcher: bool) -> None:
+        self._hold = hold(work, 1.0) if by_a_launcher else contextlib.nullcontext()
+
+    def __call__(self, call: str, **arguments: object) -> object:
+        if call == "requests":
+            return []
+        self._hold.__enter__()
+        said = "Current 'sky.job_status' request (2e1) is cancelled by another process."
+        raise CallFailed(("RequestCancelled", "Exception"), said)
+
+
+def test_a_machine_that_another_takes_down_during_the_look_is_in_hand(executor):
+    handle = executor.handle("my-run", 1)
+    work = executor.folder(handle)
+    work.mkdir(parents=True)
+    executor._calls = Ending(work, by_a_launcher=True)
+    sight = executor.look(handle)
+    assert (sight.alive, sight.doing) == (True, "in hand")
+    executor._calls._hold.__exit__(None, None, None)
+
+
+def test_a_question_that_nobody_here_has_ended_is_not_answered(executor):
+    handle = executor.handle("my-run", 1)
+    executor._calls = Ending(executor.folder(handle), by_a_launcher=False)
+    with pytest.raises(OutsideFailed, match="cancelled by another process"):
+        executor.look(handle)
