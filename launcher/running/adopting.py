@@ -24,7 +24,8 @@ from launcher.paths import is_remote
 from launcher.running import history
 from launcher.running.clock import spent, utc_now
 from launcher.running.collecting import taken
-from launcher.running.reconciling import ending, ledger, open_machines
+from launcher.running.endings import ending
+from launcher.running.reconciling import ledger, open_machines
 from launcher.running.runs import DEFAULT_STORE
 from launcher.times import stamp
 from launcher.types import Run

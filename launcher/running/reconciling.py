@@ -20,37 +20,22 @@ from launcher.executors.base import Executor, Sight
 from launcher.ledger import Ledger
 from launcher.planning.costs import terms
 from launcher.running.clock import clock_of, utc_now
+from launcher.running.endings import IN_LINE_SECONDS, ending
 from launcher.times import stamp
-from launcher.types import Attempt, Reason, Run, RunState
+from launcher.types import Attempt, Run
 from results.records import is_at_work, read_result, records
 
 # Between the ledger's entry and the lock that the job holds, a run looks dead to others.
 SUBMIT_GRACE_SECONDS = 30.0
 
-
 # For SkyPilot to see a job again that it does not see: its word for a machine whose runtime it
 # cannot reach is INIT, as for one that is starting. Assumption.
 OUT_OF_SIGHT_SECONDS = 600.0
-# For a job to begin on a machine that is up and has nothing else to do: on Slurm it takes up to
-# 30 s (measured, November 2026), and for ever where the API server ended as it handed the job over.
-IN_LINE_SECONDS = 300.0
 A_MINUTE = 60.0  # for another that collects: who only looks has no time to wait it out
 
 
 def ledger() -> Ledger:
     return Ledger(paths.ledger_file())
-
-
-_ENDINGS: dict[str, tuple[RunState, Reason]] = {
-    "BAD_INPUT": ("FAILED", "BAD_INPUT"),
-    "OUT_OF_MEMORY": ("FAILED", "OUT_OF_MEMORY"),
-    "DEADLINE": ("FAILED", "BUDGET_EXCEEDED"),
-    "CANCELLED": ("CANCELLED", "CANCELLED"),
-    "PILOT_FAILED": ("FAILED", "PILOT_FAILED"),
-    "PREEMPTED": ("FAILED", "PREEMPTED"),
-    "STALLED": ("FAILED", "STALLED"),
-    "ERROR": ("FAILED", "ERROR"),
-}
 
 
 def open_machines(run: Run) -> tuple[Attempt, ...]:
@@ -374,41 +359,3 @@ def _went_at(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> str | No
         return None
     latest = stamp(clock_of(book.plan(run.run_id), run).paid_until)
     return max(min(sight.gone_at, latest), attempt.started_at)
-
-
-def ending(sight: Sight, attempt: int) -> StateChanged:
-    """What became of a job that is no longer alive, read from what it left."""
-    result = sight.result
-    if sight.setup_failed and result is None:
-        message = "the machine's set-up failed before the job began; the end of the log says how"
-        return StateChanged(attempt=attempt, state="FAILED", reason="SETUP_FAILED", message=message)
-    if result is None and sight.in_line:
-        message = (
-            f"its job did not begin in {IN_LINE_SECONDS / 60:.0f} min on a machine that is up: the "
-            "API server may have ended while it handed the job over"
-        )
-        return StateChanged(attempt=attempt, state="FAILED", reason="STALLED", message=message)
-    if result is None and sight.gone_at is not None:
-        message = (
-            f"its machine went at {sight.gone_at[:19]} UTC, before anybody had fetched a result"
-        )
-        return StateChanged(attempt=attempt, state="FAILED", reason="LOST", message=message)
-    if result is None:
-        return StateChanged(
-            attempt=attempt,
-            state="FAILED",
-            reason="LOST",
-            message="the job ended without leaving a result: it was killed (by hand, or by the "
-            "system for want of memory), or its machine was restarted or is gone",
-        )
-    if result.failure is not None:
-        run_state, reason = _ENDINGS[result.failure.reason]
-        message = result.failure.message
-        return StateChanged(attempt=attempt, state=run_state, reason=reason, message=message)
-    failed = [gate.metric for gate in result.gates if not gate.passed]
-    if failed:
-        message = f"gates failed: {', '.join(failed)}"
-        return StateChanged(
-            attempt=attempt, state="SUCCEEDED", reason="GATE_FAILED", message=message
-        )
-    return StateChanged(attempt=attempt, state="SUCCEEDED")

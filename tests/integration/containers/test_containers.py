@@ -16,7 +16,7 @@ from launcher.catalog.local import survey
 from launcher.executors import executor, image
 from launcher.executors.base import Executor, Order, Sight
 from launcher.executors.container import name_for
-from launcher.running.reconciling import ending
+from launcher.running.endings import ending
 from launcher.types import MIB
 from results.sums import sha256_of
 from tests.integration.command import ROOT
