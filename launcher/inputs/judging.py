@@ -9,7 +9,7 @@ from jobs.spec import JobSpec, full_text, supervised_text
 from jobs.spec.reading import read_rows
 from jobs.spec.tables import BadTable, unit_of
 from launcher.errors import BadInput
-from launcher.inputs.answerable import judged, require_answerable, shown
+from launcher.inputs.answerable import judged, require_answerable, require_choosable, shown
 from launcher.types import DataFacts, Judged
 from results.sums import sha256_of
 
@@ -21,8 +21,8 @@ def scan_judging(job: JobSpec, data: DataFacts) -> DataFacts:
     """`data` with the golden set's rows and the digest of every file that answers are judged by.
 
     Raises BadInput for a broken golden row, a schema that is no JSON, a function that its file
-    does not define, and a gate on a metric that the judged rows cannot give. Nothing of the user's
-    is run here.
+    does not define, a gate on a metric that the judged rows cannot give, and a choice of the epoch
+    by one that the validation rows cannot give. Nothing of the user's is run here.
     """
     settings = job.eval
     rows, longest, golden, asked = 0, 0, None, data.judged
@@ -39,6 +39,8 @@ def scan_judging(job: JobSpec, data: DataFacts) -> DataFacts:
     )
     if asked is not None:
         require_answerable(job, asked)
+    if data.choosing is not None:
+        require_choosable(job, data.choosing)
     return found
 
 

@@ -112,15 +112,14 @@ def _facts(
         warnings=(*warnings_of(found), *_unread_scores(scans.values())),
         replay_rows=len(replayed),
         replay_sha256=digests.get(data.replay or ""),
-        judged=_judged(job, found),
+        judged=_judged(job, found, "test" if test else "validation"),
+        choosing=_judged(job, found, "validation"),
     )
 
 
-def _judged(job: JobSpec, found: Arranged[_Item]) -> Judged | None:
-    if job.regression is not None:
-        return None
-    where = "test" if found.sets.get("test") else "validation"
-    return judged(where, (item.shown for item in found.sets[where]), job.eval.limit)
+def _judged(job: JobSpec, found: Arranged[_Item], where: str) -> Judged:
+    limit = job.eval.limit if job.regression is None else None  # a student scores them all
+    return judged(where, (item.shown for item in found.sets[where]), limit)
 
 
 def _unread_scores(scans: Collection["_Scan"]) -> Iterator[str]:
@@ -175,6 +174,7 @@ class _Scan:
     def __init__(self, path: str, job: JobSpec) -> None:
         self.items: list[_Item] = []
         self.shapes: dict[str, int] = {}
+        self._asked = job.regression
         self.scored = 0  # plain texts with scores beside them
         self.dimensions: tuple[str, ...] = ()  # of the first of them
         try:
@@ -191,7 +191,7 @@ class _Scan:
             why = "no text to learn from (the answer is empty or missing)"
             raise BadTable(why, found.number, unit)
         row = found.row
-        self.items.append(_Item(identity(row), len(full_text(row)), shown(row)))
+        self.items.append(_Item(identity(row), len(full_text(row)), shown(row, self._asked)))
         scores = found.fields.get("scores")
         if found.shape == "text" and isinstance(scores, dict):
             self.dimensions = self.dimensions or tuple(scores)

@@ -22,6 +22,7 @@ class Judged(Struct, frozen=True, kw_only=True):
     citing: int  # of these: that cite something
     refusing: int  # of these: that refuse
     sourced: int = 0  # of the golden rows: that say what may be cited
+    tiers: tuple[str, ...] = ()  # that a scored row is in
 
 
 class DataFacts(Struct, frozen=True, kw_only=True):
@@ -47,7 +48,8 @@ class DataFacts(Struct, frozen=True, kw_only=True):
     repeated_rows: int = 0  # whose question stands earlier in their set too; they stay
     left_out_rows: int = 0  # whose question stands in a set that judges theirs
     warnings: tuple[str, ...] = ()
-    judged: Judged | None = None  # None: no rows are there to be read, or they are for a student
+    judged: Judged | None = None  # None: no rows are there to be read
+    choosing: Judged | None = None  # the rows that an epoch is chosen by; None: as above
     golden_rows: int = 0  # of eval.golden, asked instead of the held-out rows
     golden_sha256: str | None = None
     schema_sha256: str | None = None

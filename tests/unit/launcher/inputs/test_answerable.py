@@ -3,10 +3,20 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jobs.metrics import score
-from jobs.spec import Data, Evaluation, Gate, JobSpec, Model, PromptCompletionRow
+from jobs.spec import (
+    Data,
+    Evaluation,
+    Gate,
+    JobSpec,
+    Model,
+    PromptCompletionRow,
+    Regression,
+    Tier,
+)
 from jobs.spec.metrics import ANSWERS
 from launcher.errors import BadInput
 from launcher.inputs.answerable import judged, require_answerable, shown
@@ -93,6 +103,23 @@ def test_sources_of_golden_rows_judge_what_is_cited_in_any_answer(sums: Path) ->
         scan_judging(job("json_parse_rate", sums, golden=str(golden)), scan_data(made))
 
 
+def test_an_epoch_is_chosen_by_what_the_validation_rows_give(sums: Path) -> None:
+    golden = sums.parent / "golden.jsonl"  # judges the result, and chooses no epoch
+    golden.write_text(json.dumps({"prompt": "a?", "completion": REFUSAL}))
+    made = job("refusal_recall", sums, golden=str(golden))
+    for metric, given in (("loss", True), ("exact_match", True), ("refusal_recall", False)):
+        chosen = msgspec.structs.replace(
+            made, train=msgspec.structs.replace(made.train, select_by=metric)
+        )
+        if given:
+            scan_judging(chosen, scan_data(chosen))
+            continue
+        with pytest.raises(
+            BadInput, match=r"^train\.select_by: refusal_recall .* of the 6 validation rows are"
+        ):
+            scan_judging(chosen, scan_data(chosen))
+
+
 def test_plain_text_gives_losses_alone(tmp_path: Path) -> None:
     rows = (json.dumps({"text": f"t{n}"}) for n in range(60))
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
@@ -103,3 +130,51 @@ def test_plain_text_gives_losses_alone(tmp_path: Path) -> None:
             continue
         with pytest.raises(BadInput, match="no test row has a question with its answer"):
             scan_judging(made, scan_data(made))
+
+
+TIERS = tuple(Tier(name=name, min=bound) for name, bound in (("low", 2), ("mid", 4), ("high", 7)))
+HIGH = [(8.0, 8.0)] * 4
+
+
+@pytest.mark.parametrize(
+    ("scores", "given"),
+    [
+        ([(0.0, 0.0)], ["low"]),  # below the first tier's bound, too
+        ([(4.0, 4.0)], ["low", "mid"]),  # on a bound: rounding decides
+        ([(5.0, 5.0), (9.0, 6.0)], ["high", "mid"]),
+        ([(6.0, 9.0)], ["mid"]),  # the first weighs three times as much
+    ],
+)
+def test_the_recall_of_a_tier_wants_a_text_of_it(
+    tmp_path: Path, scores: list[tuple[float, float]], given: list[str]
+) -> None:
+    asked = Regression(dimensions=("a", "b"), weights={"a": 3.0}, tiers=TIERS)
+    for name, found in (("train", HIGH), ("validation", HIGH), ("test", scores)):
+        rows = [
+            {"text": f"{name} {number}", "scores": {"a": a, "b": b}}
+            for number, (a, b) in enumerate(found)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = Data(
+        train=str(tmp_path / "train.jsonl"),
+        validation=str(tmp_path / "validation.jsonl"),
+        test=str(tmp_path / "test.jsonl"),
+    )
+    for tier in TIERS:
+        made = JobSpec(
+            model=Model(id="a/b"),
+            data=data,
+            task="regression",
+            regression=asked,
+            gates=(Gate(metric=f"tier_recall/{tier.name}", min=0.5),),
+        )
+        facts = scan_data(made)
+        assert facts.judged is not None
+        assert list(facts.judged.tiers) == given
+        if tier.name in given:
+            scan_judging(made, facts)
+            continue
+        with pytest.raises(
+            BadInput, match=r"test rows is of that tier; .* give rows in data\.test"
+        ):
+            scan_judging(made, facts)
