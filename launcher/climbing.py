@@ -6,13 +6,20 @@ a climb through holds its lock (running/climbs.py).
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import NamedTuple
 
 import msgspec
 
 from launcher import api
-from launcher.errors import BadInput, LaunchError, NoCapacity, NothingFits, one_line
+from launcher.errors import (
+    BadInput,
+    LaunchError,
+    NoCapacity,
+    NothingFits,
+    OutsideFailed,
+    one_line,
+)
 from launcher.events import Decided
 from launcher.executors.here import ask_again
 from launcher.ladder import best, next_step
@@ -194,11 +201,12 @@ def cancel(run_id: str) -> Run:
     """End the run's climb: the run of it that is under way, or the step that it waits for, also to
     another offer. Raises BadInput where there is none of these."""
     book = ledger()
-    reconcile(book, climbs.climb_of(book, run_id).last)  # it may have ended unseen
+    with suppress(OutsideFailed):  # it may have ended unseen; where not, the stop is written first
+        reconcile(book, climbs.climb_of(book, run_id).last)
     with book.alone():
         climb = climbs.climb_of(book, run_id)
         last, watched = climb.last, climbs.is_seen_through(climb.first)
-        moving = last.reason == "NO_CAPACITY" and watched  # to the next offer
+        moving = last.state == "FAILED" and watched  # to the next offer, or about to
         waiting = moving or last in book.undecided()
         if waiting or not last.ended:
             climbs.decide(book, last.run_id, Step(move="stop", why="cancelled"))

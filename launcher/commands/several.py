@@ -14,7 +14,7 @@ from launcher.commands.through import (
     require_a_way_home,
     require_alone,
 )
-from launcher.errors import GATE_FAILED_EXIT, NothingFits, OutsideFailed
+from launcher.errors import GATE_FAILED_EXIT, BadInput, NothingFits, OutsideFailed
 
 if TYPE_CHECKING:
     from launcher.recipes import Flags
@@ -152,10 +152,16 @@ def see_through(portfolio_id: str, as_json: bool) -> None:
 
 def begin_member(run_id: str, yes: bool) -> None:
     """Plan a member at the prices of now, and start it. Raises as `portfolios.begin_member`."""
-    from launcher import portfolios
+    from launcher import api, portfolios
     from launcher.display.plans import plan_text
 
-    click.echo(plan_text(portfolios.begin_member(run_id, say, yes)), err=True)
+    try:
+        made = portfolios.begin_member(run_id, say, yes)
+    except BadInput:
+        if not api.exists(run_id):
+            raise
+        return  # it was handed a machine meanwhile, and is followed from here
+    click.echo(plan_text(made), err=True)
 
 
 # The first of these that any of them ended with is what the command ends with.

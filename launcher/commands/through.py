@@ -1,6 +1,7 @@
 """A run from its start to its end: followed, collected, published, accounted for."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,8 +96,9 @@ def _follow(run_id: str) -> bool:
             answer = _ask_what_now() if sys.stdin.isatty() else "d"
         if answer == "d":
             return False
-        if answer == "c" and not api.status(run_id).run.ended:
-            api.cancel(run_id)
+        if answer == "c":
+            with suppress(BadInput):  # it has ended meanwhile
+                api.cancel(run_id)
 
 
 def _ask_what_now() -> str:

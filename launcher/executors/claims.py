@@ -9,6 +9,9 @@ from pathlib import Path
 from jobs import layout
 from launcher.errors import OutsideFailed
 
+# For who starts a job: another may be copying home what the attempt before it left.
+TO_START_SECONDS = 60.0
+
 
 def wait(until: Callable[[], bool], seconds: float, every: float = 0.1) -> bool:
     """Whether it came true in time."""

@@ -17,7 +17,7 @@ from launcher.catalog import host
 from launcher.errors import NotHere, OutsideFailed
 from launcher.executors import image
 from launcher.executors.base import GRACE_SECONDS, Order, Say, Sight
-from launcher.executors.claims import hold, wait
+from launcher.executors.claims import TO_START_SECONDS, hold, wait
 from launcher.executors.confinement import Cell, arguments, needs_network
 from launcher.executors.engines import Engine, EngineFailed, State, is_missing
 from launcher.executors.local import LocalExecutor, lay_out
@@ -52,9 +52,10 @@ class ContainerExecutor(LocalExecutor):
     def submit(self, handle: str, order: Order, say: Say) -> None:
         work = self.folder(handle)
         work.mkdir(parents=True, exist_ok=True)
-        with hold(work, seconds=1.0):
+        with hold(work, TO_START_SECONDS):
             order.require_wanted()
             self.clear(handle)
+            self._remove(work)
             lay_out(work, order.spec)
             self._run(handle, order)
         # It takes the lock over. Whatever ends before that leaves nobody to say why.
@@ -64,10 +65,6 @@ class ContainerExecutor(LocalExecutor):
             lambda: self.look(handle).started or not is_at_work(work), LOCK_SECONDS
         ):
             raise OutsideFailed(f"the job in {work} does not begin; see {layout.LOG} there")
-
-    def clear(self, handle: str) -> None:
-        super().clear(handle)
-        self._remove(self.folder(handle))
 
     def look(self, handle: str) -> Sight:
         work = self.folder(handle)

@@ -17,7 +17,7 @@ from jobs.spec import Failure
 from launcher import paths
 from launcher.errors import OutsideFailed
 from launcher.executors.base import GRACE_SECONDS, Order, Say, Sight
-from launcher.executors.claims import hold, wait
+from launcher.executors.claims import TO_START_SECONDS, hold, wait
 from launcher.executors.environment import (
     PYTHON_VARIABLE,
     tracker_packages,
@@ -43,7 +43,7 @@ class ProcessExecutor(LocalExecutor):
     def submit(self, handle: str, order: Order, say: Say) -> None:
         work = self.folder(handle)
         work.mkdir(parents=True, exist_ok=True)
-        with hold(work, seconds=1.0) as lock:
+        with hold(work, TO_START_SECONDS) as lock:
             order.require_wanted()
             self.clear(handle)
             named = os.environ.get(PYTHON_VARIABLE)

@@ -25,7 +25,7 @@ from launcher import paths
 from launcher.catalog.providers import TO_ENABLE, display_name
 from launcher.errors import NoCapacity, OutsideFailed
 from launcher.executors.base import GRACE_SECONDS, Executor, Order, Say, Sight, name_of
-from launcher.executors.claims import hold, wait
+from launcher.executors.claims import TO_START_SECONDS, hold, wait
 from launcher.executors.skypilot_calls import NO_ANSWER, CallFailed, Calls
 from launcher.times import stamp_of
 from launcher.types import MICROUSD, Offer
@@ -98,7 +98,7 @@ class SkyPilotExecutor(Executor):
         assert order.task is not None, "a rented machine has a task"
         cluster, work = cluster_of(handle), self.folder(handle)
         work.mkdir(parents=True, exist_ok=True)
-        with hold(work, seconds=1.0) as lock:
+        with hold(work, TO_START_SECONDS) as lock:
             order.require_wanted()
             self.clear(handle)
             task = work / layout.TASK
@@ -269,7 +269,12 @@ class SkyPilotExecutor(Executor):
             self._asked("run", cluster=cluster, command=f"rm -rf {_RUN}/{layout.CHECKPOINTS}")
         work.mkdir(parents=True, exist_ok=True)
         self._asked(
-            "pull", cluster=cluster, names=list(_LEFT), target=str(work), seconds=max(1.0, left)
+            "pull",
+            cluster=cluster,
+            names=list(_LEFT),
+            target=str(work),
+            growing=[layout.CHECKPOINTS],
+            seconds=max(1.0, left),
         )
 
     def release(self, handle: str) -> None:

@@ -8,6 +8,7 @@ its input. Imports SkyPilot and the standard library alone; what SkyPilot prints
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -110,8 +111,12 @@ def run(cluster: str, command: str) -> list[Any]:
     return list(on_machine(cluster, command))
 
 
-def pull(cluster: str, names: list[str], target: str) -> None:
-    """What there is of these files and folders of the run's folder, by rsync."""
+def pull(cluster: str, names: list[str], target: str, growing: list[str]) -> None:
+    """What there is of these files and folders of the run's folder, by rsync.
+
+    A folder is there when it is whole, and not before; one of `growing` has its own marks of that,
+    and keeps what was there.
+    """
     listed = " ".join(f"{RUN}/{shlex.quote(name)}" for name in names)
     done, out = on_machine(cluster, f"ls -d1F {listed} 2>/dev/null || true")
     if done != 0:
@@ -121,8 +126,12 @@ def pull(cluster: str, names: list[str], target: str) -> None:
         name = os.path.basename(line.rstrip("/*"))
         place = f"{target}/{name}"
         if line.endswith("/"):
-            os.makedirs(place, exist_ok=True)
-            runner.rsync(f"{RUN}/{name}/", f"{place}/", **PULLING)
+            aside = place if name in growing else f"{place}.part"  # a pull that broke off goes on
+            os.makedirs(aside, exist_ok=True)
+            runner.rsync(f"{RUN}/{name}/", f"{aside}/", **PULLING)
+            if aside != place:
+                shutil.rmtree(place, ignore_errors=True)
+                os.replace(aside, place)
         else:
             runner.rsync(f"{RUN}/{name}", place, **PULLING)
 

@@ -21,7 +21,7 @@ from launcher.running.climbs import climb_of, story
 from launcher.running.clock import spent, utc_now
 from launcher.running.measuring import measurement
 from launcher.running.phases import phases
-from launcher.running.reconciling import A_MINUTE, ledger, reconcile
+from launcher.running.reconciling import IN_HAND_SECONDS, ledger, reconcile
 from launcher.times import stamp
 from launcher.types import CALIBRATION, Plan, Run, Story
 from results.collect import CollectError, verify
@@ -41,18 +41,29 @@ def collect(run_id: str, store: Path | None = None) -> Path:
     """
     book = ledger()
     run = reconcile(book, book.run(run_id))
-    history.fetch(run)
-    if not run.ended:
-        raise BadInput(f"run {run_id} is {run.state}; collect it when it has ended, or cancel it")
+    _require_ended(run)
     place = store.absolute() if store is not None else Path(run.store)
     last = run.attempts[-1]
     runner = executor(last.executor)
     work = runner.folder(last.handle)
+    if run.bucket and run.folder is None:  # it may have to come from there first
+        work.mkdir(parents=True, exist_ok=True)
     if _is_to_collect(run, work):
-        with runner.exclusive(last.handle, A_MINUTE):  # two collectors, or one and a new attempt
-            if _is_to_collect(book.run(run_id), work):
-                return _collect(book, book.run(run_id), work, place)
+        # another that collects, with all that it uploads, or one that starts a new attempt
+        with runner.exclusive(last.handle, IN_HAND_SECONDS):
+            run = book.run(run_id)
+            _require_ended(run)
+            history.fetch(run)
+            if _is_to_collect(run, work):
+                return _collect(book, run, work, place)
     return _from_home(book.run(run_id), None if store is None else place)
+
+
+def _require_ended(run: Run) -> None:
+    if not run.ended:
+        raise BadInput(
+            f"run {run.run_id} is {run.state}; collect it when it has ended, or cancel it"
+        )
 
 
 def _is_to_collect(run: Run, work: Path) -> bool:

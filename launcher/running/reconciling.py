@@ -2,7 +2,7 @@
 brought to this machine, and what it ran on is given back."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from launcher.running.clock import clock_of, utc_now
 from launcher.running.endings import IN_LINE_SECONDS, ending
 from launcher.times import stamp
 from launcher.types import Attempt, Run
-from results.records import is_at_work, read_result, records
+from results.records import read_result, records
 
 # Between the ledger's entry and the lock that the job holds, a run looks dead to others.
 SUBMIT_GRACE_SECONDS = 30.0
@@ -31,7 +31,13 @@ SUBMIT_GRACE_SECONDS = 30.0
 # For SkyPilot to see a job again that it does not see: its word for a machine whose runtime it
 # cannot reach is INIT, as for one that is starting. Assumption.
 OUT_OF_SIGHT_SECONDS = 600.0
-A_MINUTE = 60.0  # for another that collects: who only looks has no time to wait it out
+# For another that is at work in the run's folder: one that only looks is soon done, one that
+# collects may take this long, and who looks has no time for more. Who cannot go on without it waits
+# until it has fetched all and taken the machine down: `sky down` alone takes 40 s on Slurm, and
+# more at a load. Assumptions, for clouds.
+A_MOMENT = 1.0
+A_MINUTE = 60.0
+IN_HAND_SECONDS = 900.0
 
 
 def ledger() -> Ledger:
@@ -59,7 +65,11 @@ def reconcile(
     """
     for attempt in open_machines(run):
         latest = attempt.attempt == len(run.attempts)
-        _reconcile(book, run, attempt, latest, seen if latest else None, hand_on)
+        try:
+            _reconcile(book, run, attempt, latest, seen if latest else None, hand_on)
+        except OutsideFailed:
+            if not is_gone(book, run, attempt):  # else someone was faster
+                raise
     return book.run(run.run_id)
 
 
@@ -175,9 +185,10 @@ def _from_afar(book: Ledger, run: Run, attempt: Attempt) -> None:
     Raises OutsideFailed, what is certain written, while the machine may still be there.
     """
     number, folder = attempt.attempt, executor(attempt.executor).folder(attempt.handle)
-    sight = Sight(alive=False, started=True, result=read_result(folder), billed=False)
-    if run.bucket and not run.ended:
-        sight = _from_bucket(run, folder, sight)
+    with _alone(executor(attempt.executor), attempt):
+        sight = Sight(alive=False, started=True, result=read_result(folder), billed=False)
+        if run.bucket and not run.ended and not is_gone(book, run, attempt):
+            sight = _from_bucket(run, folder, sight)
     if sight.result is not None:
         book.append(run.run_id, stamp(utc_now()), ending(sight, number))
     gone_by = _gone_by(book, run, folder, sight)
@@ -208,8 +219,10 @@ def finish(
     sight: Sight,
     seconds: float = A_MINUTE,
     hand_on: HandOn | None = None,
+    otherwise: StateChanged | None = None,
 ) -> None:
-    """The job is over: bring what it left, give its machine back, say how it ended.
+    """The job is over: bring what it left, give its machine back, say how it ended, by what it
+    left; `otherwise` where it left nothing.
 
     Raises OutsideFailed, the machine kept, when something cannot be brought, or another is at it
     for longer than `seconds`: the next look tries again, and the guard ends the machine in time.
@@ -218,26 +231,49 @@ def finish(
     """
     runner, number = executor(attempt.executor), attempt.attempt
     if not sight.billed:
-        sight = _what_is_here(run, attempt, runner.folder(attempt.handle), sight)
-        left = _egress(book, run, attempt, sight)
-        gone = _gone(runner, attempt, left, _went_at(book, run, attempt, sight))
-        if not ended_unless_at_work(book, run, attempt, gone, ending(sight, number)):
-            raise OutsideFailed(f"run {run.run_id} is in another's hands now; look again")
+        with _alone(runner, attempt):
+            if not is_gone(book, run, attempt):
+                _written_down(book, run, attempt, sight, otherwise)
         return
     if not (sight.reached or sight.in_line) and _had_the_job(book, run, number):
         sight = msgspec.structs.replace(sight, reached=True)
     ends = MachineChanged(attempt=number, state="ENDING")
     book.append(run.run_id, stamp(utc_now()), ends)
     with runner.exclusive(attempt.handle, seconds):
-        if _is_gone(book, run, attempt):
+        if is_gone(book, run, attempt):
             return  # someone was faster
         if sight.reached:
             _brought(runner, attempt, clock_of(book.plan(run.run_id), run).end_at)
         if hand_on is None or not hand_on(run, attempt, _home(book, run, attempt, sight)):
-            released(book, run, attempt, sight)
+            released(book, run, attempt, sight, otherwise)
 
 
-def _is_gone(book: Ledger, run: Run, attempt: Attempt) -> bool:
+@contextlib.contextmanager
+def _alone(runner: Executor, attempt: Attempt) -> Iterator[None]:
+    """Nobody starts the job meanwhile, and nobody takes home what is being fetched: who would start
+    it asks the ledger, with the folder held, whether it still should. Raises OutsideFailed where
+    one is at it: the look is older than that, so it is not waited out."""
+    runner.folder(attempt.handle).mkdir(parents=True, exist_ok=True)  # there to be held
+    with runner.exclusive(attempt.handle, A_MOMENT):
+        yield
+
+
+def _written_down(
+    book: Ledger, run: Run, attempt: Attempt, sight: Sight, otherwise: StateChanged | None
+) -> None:
+    """The end of an attempt that has no machine any more."""
+    runner = executor(attempt.executor)
+    sight = _what_is_here(run, attempt, runner.folder(attempt.handle), sight)
+    gone = _gone(
+        runner, attempt, _egress(book, run, attempt, sight), _went_at(book, run, attempt, sight)
+    )
+    over = ending(sight, attempt.attempt)
+    if sight.result is None and otherwise is not None:
+        over = otherwise
+    book.append(run.run_id, stamp(utc_now()), gone, over)
+
+
+def is_gone(book: Ledger, run: Run, attempt: Attempt) -> bool:
     """Whether the ledger says by now that its machine is."""
     return book.run(run.run_id).attempts[attempt.attempt - 1].machine == "GONE"
 
@@ -252,18 +288,6 @@ def _brought(runner: Executor, attempt: Attempt, until: datetime) -> None:
                 f"{error}\nthe machine is kept for what it has until {until:%H:%M} UTC at the "
                 "latest; `sky down` with its name ends it now, without that"
             ) from None
-
-
-def ended_unless_at_work(book: Ledger, run: Run, attempt: Attempt, *events: Event) -> bool:
-    """Write that nothing is there, unless somebody holds the run's folder since the look: its job
-    is being started then, by who asks the ledger with the folder held whether it still should be;
-    or it is being taken home, and its end is written already. Whether its end is written now.
-    """
-    with book.alone():
-        if is_at_work(executor(attempt.executor).folder(attempt.handle)):
-            return _is_gone(book, run, attempt)
-        book.append(run.run_id, stamp(utc_now()), *events)
-    return True
 
 
 def _home(book: Ledger, run: Run, attempt: Attempt, sight: Sight) -> tuple[Event, ...]:
@@ -283,14 +307,8 @@ def released(
     `otherwise` where it left nothing. Raises OutsideFailed."""
     runner = executor(attempt.executor)
     runner.release(attempt.handle)
-    folder = runner.folder(attempt.handle)
-    sight = msgspec.structs.replace(sight, result=read_result(folder))
-    sight = _what_is_here(run, attempt, folder, sight)
-    over = ending(sight, attempt.attempt)
-    if sight.result is None and otherwise is not None:
-        over = otherwise
-    left = _egress(book, run, attempt, sight)
-    book.append(run.run_id, stamp(utc_now()), _gone(runner, attempt, left), over)
+    result = read_result(runner.folder(attempt.handle))
+    _written_down(book, run, attempt, msgspec.structs.replace(sight, result=result), otherwise)
 
 
 def _what_is_here(run: Run, attempt: Attempt, folder: Path, sight: Sight) -> Sight:

@@ -9,7 +9,7 @@ import msgspec
 
 from jobs import layout
 from launcher.catalog.providers import LOCAL
-from launcher.errors import BadInput, NoCapacity, NotHere, NothingFits
+from launcher.errors import BadInput, NoCapacity, NotHere, NothingFits, OutsideFailed
 from launcher.events import (
     AttemptStarted,
     BudgetSet,
@@ -21,6 +21,7 @@ from launcher.events import (
 )
 from launcher.executors import chosen_executor, executor
 from launcher.executors.base import Say
+from launcher.executors.claims import wait
 from launcher.executors.here import ask_again, local_executor, remembered
 from launcher.ledger import Ledger
 from launcher.paths import is_remote
@@ -30,8 +31,9 @@ from launcher.running.budgets import Project, require_room
 from launcher.running.clock import clock, rest, spent, utc_now
 from launcher.running.next_offer import Place, Search, next_place
 from launcher.running.reconciling import (
-    ended_unless_at_work,
+    IN_HAND_SECONDS,
     finish,
+    is_gone,
     ledger,
     open_machines,
     reconcile,
@@ -42,11 +44,9 @@ from launcher.running.stops import known_stop, require_not_stopped, require_port
 from launcher.times import stamp
 from launcher.types import Candidate, Offer, Origin, Plan, Run
 from results.collect import require_free_place
+from results.records import is_at_work
 
 DEFAULT_STORE = "runs"
-# For another that fetches what was cancelled and takes its machine down: `sky down` alone takes
-# 40 s on Slurm, and more at a load. Assumption, for clouds.
-IN_HAND_SECONDS = 900.0
 
 
 def require_credentials_to_take(bucket: str, chosen: Candidate) -> None:
@@ -99,6 +99,7 @@ def submit(
     made = msgspec.structs.replace(made, budget=budget)
     origin, sets = _drawing(made, remembered(origin or Origin()), project)
     created = RunCreated(plan=made, store=str(home), bucket=bucket, origin=origin)
+    attempt = _attempt(1, made, Place(0, chosen), bucket)
     with book.alone():
         require_portfolio_goes_on(book, origin.portfolio)
         if taking_over is not None:
@@ -106,7 +107,7 @@ def submit(
         if origin.climb:
             require_not_stopped(book, book.climb(origin.climb)[-1].run_id)
         book.append(made.run_id, stamp(utc_now()), created, *sets)
-        _begin(book, made, origin, _attempt(1, made, Place(0, chosen), bucket))
+        _begin(book, made, origin, attempt)
     _start_somewhere(book, made, [made.candidates.index(c) for c in made.fallbacks], say)
     return made.run_id
 
@@ -170,6 +171,7 @@ def _start_somewhere(
             start(book, made, run, say)
             return
         except NoCapacity as error:
+            require_not_stopped(book, made.run_id)
             if order:
                 say(f"{error}; going on with the plan")
             run = book.run(made.run_id)
@@ -178,11 +180,12 @@ def _start_somewhere(
             if found.place is None:
                 whys = "; ".join(one.why for one in found.passed_over.values())
                 raise NoCapacity("\n".join(filter(None, (str(error), whys)))) from None
+        attempt = _next_attempt(made, run, found.place)
         with book.alone():
             require_not_stopped(book, run.run_id)
             if book.ended(portfolio) != stood:
                 require_portfolio_goes_on(book, portfolio)
-            _go_on(book, made, run, found.place)
+            _go_on(book, made, attempt)
 
 
 def _say_how(book: Ledger, made: Plan, run: Run, say: Say) -> None:
@@ -202,12 +205,15 @@ def _write_down(book: Ledger, run: Run, found: Search) -> None:
     book.append(run.run_id, stamp(utc_now()), *passed)
 
 
-def _go_on(book: Ledger, made: Plan, run: Run, place: Place) -> None:
-    """Write down the run's next attempt, at this place and its price, before it is started."""
-    number = len(run.attempts) + 1
-    with book.alone():
-        origin = book.origin(run.run_id)
-        _begin(book, made, origin, _attempt(number, made, place, run.bucket))
+def _next_attempt(made: Plan, run: Run, place: Place) -> AttemptStarted:
+    """The entry of the run's next attempt, at this place and its price. It may take long where the
+    engines of containers are asked, so nobody is kept from the ledger meanwhile."""
+    return _attempt(len(run.attempts) + 1, made, place, run.bucket)
+
+
+def _go_on(book: Ledger, made: Plan, attempt: AttemptStarted) -> None:
+    """Write down the run's next attempt before it is started."""
+    _begin(book, made, book.origin(made.run_id), attempt)
 
 
 class Resumption(NamedTuple):
@@ -288,12 +294,12 @@ def resume(ready: Resumption, say: Say) -> str:
     book, run = ledger(), ready.run
     if book.run(run.run_id) != run:
         raise BadInput(f"run {run.run_id} has changed meanwhile; `launch status {run.run_id}`")
-    # Before the ledger speaks of a new attempt, nothing of the old is left.
-    last = run.attempts[-1]
-    executor(last.executor).clear(last.handle)
+    last, attempt = run.attempts[-1], _next_attempt(ready.plan, run, ready.place)
     with book.alone():
         require_not_stopped(book, run.run_id, ready.stood)
-        _go_on(book, ready.plan, run, ready.place)
+        _go_on(book, ready.plan, attempt)
+        # When the ledger speaks of a new attempt, no answer of the old one is left.
+        executor(last.executor).clear(last.handle)
     _start_somewhere(book, ready.plan, list(ready.order), say, ready.done)
     return run.run_id
 
@@ -350,14 +356,19 @@ def cancel(run_id: str) -> Run:
     last = run.attempts[-1]
     runner = executor(last.executor)
     runner.cancel(last.handle)
-    seen = runner.look(last.handle)
-    if seen.result is None and not seen.alive:  # nor in another's hands, who brings it home
-        cancelled = StateChanged(
-            attempt=last.attempt,
-            state="CANCELLED",
-            reason="CANCELLED",
-            message="cancelled; the job left no result",
-        )
-        ended_unless_at_work(book, run, last, cancelled)
-    finish(book, run, last, seen, IN_HAND_SECONDS)
+    # Who starts it gives it up now, who follows it takes it home: what is seen before is old then.
+    wait(lambda: not is_at_work(runner.folder(last.handle)), IN_HAND_SECONDS)
+    cancelled = StateChanged(
+        attempt=last.attempt,
+        state="CANCELLED",
+        reason="CANCELLED",
+        message="cancelled; the job left no result",
+    )
+    try:
+        if not is_gone(book, run, last):
+            seen = runner.look(last.handle)
+            finish(book, run, last, seen, IN_HAND_SECONDS, otherwise=cancelled)
+    except OutsideFailed:
+        if not is_gone(book, run, last):  # else someone was faster
+            raise
     return book.run(run_id)

@@ -18,6 +18,7 @@ from launcher.ledger import Ledger
 from launcher.provenance import provenance
 from launcher.running import history
 from launcher.running.clock import Clock, at_its_price, clock_of, utc_now
+from launcher.running.stops import stopped
 from launcher.times import stamp
 from launcher.tracking import SPACE, VARIABLES
 from launcher.types import Attempt, Candidate, Plan, Run
@@ -59,7 +60,8 @@ def start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
         with on_disk(f"run {made.run_id} cannot be started"):
             runner.submit(last.handle, order, say)
     except BaseException as error:  # an interrupt too: the ledger must say what is
-        book.append(made.run_id, stamp(utc_now()), *unstarted(runner, last, error))
+        why = stopped(book, made.run_id)
+        book.append(made.run_id, stamp(utc_now()), *unstarted(runner, last, error, why))
         raise
     up: list[Event] = [MachineChanged(attempt=last.attempt, state="UP")]
     if not rented or _has_begun(runner, last.handle):
@@ -136,8 +138,10 @@ def _has_begun(runner: Executor, handle: str) -> bool:
         return False
 
 
-def unstarted(runner: Executor, attempt: Attempt, error: BaseException) -> tuple[Event, ...]:
-    """What is so after a submit that was broken off."""
+def unstarted(
+    runner: Executor, attempt: Attempt, error: BaseException, unwanted: str | None = None
+) -> tuple[Event, ...]:
+    """What is so after a submit that was broken off; `unwanted` is why somebody has stopped it."""
     number = attempt.attempt
     try:
         sight = runner.look(attempt.handle)
@@ -154,6 +158,10 @@ def unstarted(runner: Executor, attempt: Attempt, error: BaseException) -> tuple
         reason="NO_CAPACITY" if isinstance(error, NoCapacity) else "SETUP_FAILED",
         message=message,
     )
+    if unwanted is not None:
+        failed = StateChanged(
+            attempt=number, state="CANCELLED", reason="CANCELLED", message=unwanted
+        )
     never = attempt.started_at if sight.never_there else None  # what never was costs nothing
     machine = MachineChanged(attempt=number, state="GONE", at=never, egress_microusd=0)
     if sight.billed:

@@ -73,7 +73,8 @@ def runs(project: str | None = None) -> list[Run]:
     """All runs, or a project's, newest first, each after a look at its job."""
     book = ledger()
     found = book.runs() if project is None else book.drawing_on(PROJECT + project)[::-1]
-    return [_reconciled(book, run)[0] for run in found]
+    # each as it is when its turn comes: looks take seconds
+    return [_reconciled(book, book.run(run.run_id))[0] for run in found]
 
 
 def run_folder(run: Run) -> Path:

@@ -229,7 +229,22 @@ class Story:
         def released() -> list[Held]:
             return [held for held in self.held(attempt) if held.end is not None]
 
-        return until("its node's release", released)[0]
+        try:
+            return until("its node's release", released)[0]
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.machine_says()}") from None
+
+    def machine_says(self) -> str:
+        """The ends of what SkyPilot and the job have written on its machines."""
+        name = f"loralift-{self.run_id}-*"
+        places = (
+            ("tmp", f"{name}/.sky/skylet.log"),
+            ("home/.sky_clusters", f"{name}/sky_logs/*/run.log"),
+            ("home/.sky_clusters", f"{name}/loralift/run/*.log"),
+        )
+        logs = [log for place, logs in places for log in (self.slurm.folder / place).glob(logs)]
+        said = [f"{log}:\n{log.read_text(errors='replace')[-3000:]}" for log in logs]
+        return "\n".join([f"{time.ctime()}, Slurm's jobs: {self.slurm.held()}", *said])
 
     def held(self, attempt: int = 1) -> list[Held]:
         """By Slurm's own record."""

@@ -2,6 +2,7 @@
 no machine, and what SkyPilot would answer is told."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from jobs.spec import GateResult, Result, encode
 from launcher import api, climbing, paths
 from launcher.events import MachineChanged, StateChanged
 from launcher.executors.base import Order, Sight
+from launcher.executors.claims import collecting
 from launcher.ledger import Ledger
 from launcher.recipes import Flags
 from launcher.running import runs
@@ -51,6 +53,9 @@ class Rented:
 
     def clear(self, handle: str) -> None:
         pass
+
+    def exclusive(self, handle: str, seconds: float) -> AbstractContextManager[None]:
+        return collecting(self.folder(handle), seconds)
 
     def look(self, handle: str) -> Sight:
         return Sight(alive=True, started=True, result=None, billed=True)

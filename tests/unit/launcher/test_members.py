@@ -1,11 +1,12 @@
 """What a member of a portfolio may take and may begin, when several launchers are at it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from jobs.spec import encode
-from launcher import api, portfolios
+from launcher import api, paths, portfolios
 from launcher.errors import BadInput, NotHere, NothingFits
 from launcher.executors.base import Sight
 from launcher.plans import plan_again
@@ -113,6 +114,7 @@ def test_what_cannot_be_collected_does_not_cost_the_others_their_receipt(
     never = Sight(alive=False, started=False, result=None, billed=False, setup_failed=True)
     monkeypatch.setattr(Rented, "look", lambda self, handle: never)
     portfolios.looked_at("ranks")
+    shutil.rmtree(paths.work_folder("ranks-1"))
     receipt, place, troubles = portfolios.bring_home("ranks")
     assert place.is_file()
     assert receipt.members[0].state == "FAILED"

@@ -211,11 +211,13 @@ def test_what_is_being_started_is_not_said_to_be_gone(
     def submit(self: Rented, handle: str, order: Order, say: Callable[[str], None]) -> None:
         with hold(self.folder(handle), seconds=1.0):
             order.require_wanted()
-            with pytest.raises(OutsideFailed, match="in another's hands"):
-                runs.cancel("climb")  # it has looked before: nothing was there
+            with pytest.raises(OutsideFailed, match="another process is at work"):
+                runs.cancel("climb")  # it has waited long enough, and sees nothing there
             self.orders.append(order)
 
     monkeypatch.setattr(Rented, "submit", submit)
+    monkeypatch.setattr(runs, "IN_HAND_SECONDS", 0.0)
+    monkeypatch.setattr("launcher.running.reconciling.A_MOMENT", 0.0)
     monkeypatch.setattr(Rented, "look", lambda self, handle: UP if self.orders else NEVER)
     monkeypatch.setattr(Rented, "cancel", lambda self, handle: None, raising=False)
     paths.work_folder("climb").mkdir(parents=True)
