@@ -37,6 +37,7 @@ from launcher.running.clock import spent, utc_now
 from launcher.running.collecting import collect
 from launcher.running.reconciling import ledger
 from launcher.running.runs import DEFAULT_STORE, cancel, require_choice, resume, resumption, submit
+from launcher.running.starting import printed_task
 from launcher.running.watching import exists, follow, logs, minutes_unfetched, runs, status
 from launcher.types import MICROUSD, MOST_USD, Account, Budget, Plan
 
@@ -62,6 +63,7 @@ __all__ = [
     "offers",
     "plan",
     "plan_rung",
+    "printed_task",
     "project",
     "project_left",
     "prove",

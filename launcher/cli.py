@@ -180,7 +180,7 @@ def train(
     )
     if dry_run:
         write_json(made) if as_json else click.echo(
-            _shown(made, show or "plan", not no_escalate), nl=False
+            _shown(made, show or "plan", not no_escalate, store or api.DEFAULT_STORE), nl=False
         )
         api.require_choice(made)
         return
@@ -262,8 +262,8 @@ def _require_only_what_several_have(hub: Hub | None, show: str | None) -> None:
         raise BadInput(f"--show {show}: of one recipe at a time, without --sweep")
 
 
-def _shown(made: "Plan", show: str, climbs: bool) -> str:
-    from launcher import render
+def _shown(made: "Plan", show: str, climbs: bool, store: str = "") -> str:
+    from launcher import api
     from launcher.display.plans import plan_text
 
     chosen = made.chosen
@@ -273,7 +273,7 @@ def _shown(made: "Plan", show: str, climbs: bool) -> str:
         from jobs.spec import encode
 
         return encode(chosen.spec).decode()
-    return render.task(made, chosen)
+    return api.printed_task(made, store)
 
 
 def _confirm(made: "Plan", climbing: bool) -> None:

@@ -1,8 +1,8 @@
 """Pure: Plan + sky/train.yaml → a SkyPilot task as text, the same for the same plan.
 
 One task per offer: SkyPilot ranks alternatives by the hour, we by the finished job. The spec
-travels in an environment variable, so the text is whole and `sky launch` takes it as it is. It
-holds no secret.
+travels in an environment variable, so the text is whole; its header has the command that takes
+it as it is. It holds no secret.
 """
 
 from datetime import datetime, timedelta
@@ -45,7 +45,8 @@ JOB_RECOVERY = {
 HEADER = """\
 # {run_id}: {gpu} on {provider}, rendered by launch for SkyPilot 0.14.
 # The cap is held on the machine: by max_hourly_cost (a filter on the catalog's price), and from
-# set-up's first line on by a watchdog that ends all at LORALIFT_DEADLINE, then by autostop.
+# set-up's first line on by a watchdog that ends all at LORALIFT_DEADLINE, then by {then}.
+# By hand: {by_hand}
 """
 
 
@@ -104,8 +105,21 @@ def task(
     carried = {} if left is None else _left(left)
     tree["file_mounts"] = (project_files() if files is None else files) | mounts | carried
     card = offer.device.name
-    header = HEADER.format(run_id=plan.run_id, gpu=card, provider=offer.provider)
+    header = HEADER.format(
+        run_id=plan.run_id,
+        gpu=card,
+        provider=offer.provider,
+        then="SkyPilot's controller" if managed else "autostop",
+        by_hand=_by_hand(secrets, managed),
+    )
     return header + yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=10_000)
+
+
+def _by_hand(secrets: tuple[str, ...], managed: bool) -> str:
+    """What starts the task from its file: `sky launch` would take no managed job for one, whose
+    machine has no autostop."""
+    values = [f"--secret {name}" for name in secrets]  # of the environment there
+    return " ".join(["sky jobs launch" if managed else "sky launch", *values, "FILE"])
 
 
 def _gone_by(deadline: str, collect_minutes: int, followed_hours: float) -> str:

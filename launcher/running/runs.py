@@ -39,7 +39,7 @@ from launcher.running.reconciling import (
     reconcile,
 )
 from launcher.running.saved import share_saved
-from launcher.running.starting import BUCKET_SECRETS, start
+from launcher.running.starting import NEEDED_SECRETS, start
 from launcher.running.stops import known_stop, require_not_stopped, require_portfolio_goes_on
 from launcher.times import stamp
 from launcher.types import Candidate, Offer, Origin, Plan, Run
@@ -51,7 +51,7 @@ DEFAULT_STORE = "runs"
 
 def require_credentials_to_take(bucket: str, chosen: Candidate) -> None:
     """Raises BadInput where a rented machine could not write to the bucket."""
-    missing = [name for name in BUCKET_SECRETS[:2] if not os.environ.get(name)]
+    missing = [name for name in NEEDED_SECRETS if not os.environ.get(name)]
     if bucket and chosen.offer.provider != LOCAL and missing:
         raise NotHere(
             f"--store {bucket}: the rented machine writes there with this environment's "

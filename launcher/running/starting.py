@@ -3,6 +3,7 @@
 import os
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -11,10 +12,12 @@ from launcher import render
 from launcher.catalog.providers import LOCAL
 from launcher.errors import BadInput, LaunchError, NoCapacity, OutsideFailed, on_disk
 from launcher.events import Event, MachineChanged, StateChanged
-from launcher.executors import AUTODOWN_MINUTES, MANAGED, executor
+from launcher.executors import AUTODOWN_MINUTES, MANAGED, chosen_executor, executor
 from launcher.executors.base import Executor, Order, Say
 from launcher.executors.confinement import needs_network
 from launcher.ledger import Ledger
+from launcher.paths import is_remote
+from launcher.planning.costs import deadline
 from launcher.provenance import provenance
 from launcher.running import history
 from launcher.running.clock import Clock, at_its_price, clock_of, utc_now
@@ -32,6 +35,7 @@ BUCKET_SECRETS = (
     "AWS_ENDPOINT_URL",
     "AWS_DEFAULT_REGION",
 )
+NEEDED_SECRETS = BUCKET_SECRETS[:2]  # a launch refuses where one is not set
 HUB_TOKEN = "HF_TOKEN"
 
 
@@ -98,28 +102,62 @@ def _task(book: Ledger, made: Plan, candidate: Candidate, run: Run) -> str:
     """Its SkyPilot task, with what an earlier attempt left, unless the bucket has that."""
     last = run.attempts[-1]
     left = executor(last.executor).folder(last.handle)
-    assert candidate.spec is not None, "what can be started has a spec"
-    return render.task(
+    return _rendered(
         made,
         candidate,
-        store=run.bucket,
-        secrets=_secrets(candidate.spec, run.bucket),
+        run.bucket,
+        last.executor,
         left=None if run.bucket or last.attempt == 1 else left,
-        managed=last.executor == MANAGED,
         followed_hours=_followed_hours(book, run),
     )
 
 
+def printed_task(made: Plan, store: str) -> str:
+    """The chosen offer's task as a launch at the plan's moment would hand it over. Raises BadInput
+    where nothing is rented."""
+    chosen = made.chosen
+    assert chosen is not None, "asked only where something was chosen"
+    assert chosen.spec is not None, "a chosen candidate has a spec"
+    bucket = store if is_remote(store) else ""
+    rented = chosen.offer.provider != LOCAL  # of this machine nothing is asked: it has no task
+    name = chosen_executor(chosen, bool(bucket)) if rented else ""
+    stop_at = deadline(chosen, made.budget, made.created_at) - earlier_by(made, name)
+    spec = msgspec.structs.replace(chosen.spec, deadline=stop_at.isoformat(timespec="seconds"))
+    return _rendered(made, msgspec.structs.replace(chosen, spec=spec), bucket, name)
+
+
+def _rendered(
+    made: Plan,
+    candidate: Candidate,
+    bucket: str,
+    executor_name: str,
+    left: Path | None = None,
+    followed_hours: float = 0.0,
+) -> str:
+    assert candidate.spec is not None, "what can be started has a spec"
+    return render.task(
+        made,
+        candidate,
+        store=bucket,
+        secrets=_secrets(candidate.spec, bucket),
+        left=left,
+        managed=executor_name == MANAGED,
+        followed_hours=followed_hours,
+    )
+
+
 def _secrets(spec: ResolvedSpec, bucket: str) -> tuple[str, ...]:
-    """The names of those that are set here and that this job's machine has a use for. Data of the
-    Hub is fetched here."""
+    """The names of those that are set here and that this job's machine has a use for, and of those
+    that no bucket does without (a printed task's may be set elsewhere). Data of the Hub is fetched
+    here."""
     known: tuple[str, ...] = BUCKET_SECRETS if bucket else ()
+    needed = NEEDED_SECRETS if bucket else ()
     if spec.track is not None:
         known += VARIABLES[spec.track]
     to_a_space = spec.track == "trackio" and os.environ.get(SPACE)
     if needs_network(spec) or to_a_space:
         known += (HUB_TOKEN,)
-    return tuple(name for name in known if os.environ.get(name))
+    return tuple(name for name in known if os.environ.get(name) or name in needed)
 
 
 def _followed_hours(book: Ledger, run: Run) -> float:

@@ -4,12 +4,14 @@ import io
 import subprocess
 import sys
 from contextlib import nullcontext
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import click
 import msgspec
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from jobs import layout
@@ -18,8 +20,10 @@ from launcher import api, cli, climbing, portfolios
 from launcher.commands import through
 from launcher.commands.options import Hub, hub_of
 from launcher.errors import BadInput
+from launcher.planning.costs import deadline
 from launcher.running.next_offer import Place
 from launcher.running.runs import Resumption
+from launcher.running.starting import BUCKET_SECRETS, NEEDED_SECRETS
 from launcher.types import Attempt, Budget, Plan, Run, View
 from results.receipt import Receipt
 from tests.unit.launcher.plans import cloud, dollars, planned
@@ -126,6 +130,38 @@ def test_what_is_to_be_shown_is_never_ignored(asked: list[str]) -> None:
     assert isinstance(done.exception, BadInput)
     assert f"--show {asked[-1]}" in str(done.exception)
     assert done.output == ""
+
+
+@pytest.mark.parametrize(
+    ("spot", "store", "recovered"),
+    [(True, "s3://bucket/prefix", True), (False, "s3://bucket/prefix", False), (False, "", False)],
+)
+def test_the_printed_task_is_the_one_that_a_launch_hands_over(
+    monkeypatch: pytest.MonkeyPatch, spot: bool, store: str, recovered: bool
+) -> None:
+    for name in ("HF_TOKEN", *BUCKET_SECRETS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    budget = Budget(max_cost_microusd=dollars(10), spot=spot, to_bucket=bool(store))
+    made = planned([cloud("A10G", 0.5, "aws", spot=spot)], budget)
+    monkeypatch.setattr(api, "plan", lambda *_, **__: made)
+    where = ["--store", store] if store else []
+    asked = ["train", "--dry-run", "--show", "task", *where]
+    done = CliRunner().invoke(cli.launch, asked, catch_exceptions=False)
+    tree = yaml.safe_load(done.stdout)
+    named = [*NEEDED_SECRETS, "HF_TOKEN"] if store else ["HF_TOKEN"]
+    assert tree["envs"]["LORALIFT_STORE"] == store
+    assert list(tree["secrets"]) == named
+    assert ("job_recovery" in tree["resources"]) is recovered
+    assert ("autostop" in tree["resources"]) is not recovered
+    command = "sky jobs launch" if recovered else "sky launch"
+    flags = " ".join(f"--secret {name}" for name in named)
+    assert f"# By hand: {command} {flags} FILE\n" in done.stdout
+    # Nobody takes a managed job's machine down: it idles for 10 minutes, and the plan counts 5.
+    assert made.chosen is not None
+    due = deadline(made.chosen, made.budget, made.created_at)
+    due -= timedelta(minutes=5 if recovered else 0)
+    assert datetime.fromisoformat(tree["envs"]["LORALIFT_DEADLINE"]) == due.replace(microsecond=0)
 
 
 def test_a_run_that_exists_is_not_planned_as_another(ready, resumed) -> None:

@@ -301,16 +301,16 @@ def test_a_full_disk_is_trouble_outside(
     assert "No space left" in (run.message or "")
 
 
-TOKEN, KEY = "HF_TOKEN", "AWS_ACCESS_KEY_ID"
+TOKEN, KEY, OTHER = "HF_TOKEN", *starting.NEEDED_SECRETS
 
 
 @pytest.mark.parametrize(
     ("changed", "space", "bucket", "along"),
     [
         ({}, "", "", {TOKEN}),
-        ({}, "", "s3://bucket/runs", {TOKEN, KEY}),
+        ({}, "", "s3://bucket/runs", {TOKEN, KEY, OTHER}),
         ({"model": Model(id="/models/own")}, "", "", set()),
-        ({"model": Model(id="/models/own")}, "", "s3://bucket/runs", {KEY}),
+        ({"model": Model(id="/models/own")}, "", "s3://bucket/runs", {KEY, OTHER}),
         ({"model": Model(id="/models/own"), "resume_from": "org/adapter"}, "", "", {TOKEN}),
         ({"model": Model(id="/models/own"), "track": "trackio"}, "", "", set()),
         ({"model": Model(id="/models/own"), "track": "trackio"}, "me/s", "", {TOKEN, SPACE}),
