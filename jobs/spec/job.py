@@ -94,7 +94,7 @@ class Lora(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     r: Annotated[int, Meta(ge=1, le=MOST_RANK)] = 16
     alpha: Annotated[int, Meta(ge=1, le=MOST_ALPHA)] = 32
-    dropout: Share = 0.05
+    dropout: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.05
     targets: Annotated[tuple[str, ...], Meta(min_length=1)] = SEVEN_PROJECTIONS
 
 
@@ -176,6 +176,11 @@ class Regression(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if len(set(self.dimensions)) < len(self.dimensions):
             raise ValueError("dimensions: a name stands twice")
+        for name in (*self.dimensions, *(tier.name for tier in self.tiers)):
+            if not name.isprintable() or not name or name != name.strip():
+                raise ValueError(
+                    f"{name!r}: expected a name of printable characters, without spaces around it"
+                )
         if self.low >= self.high:
             raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
         if set(self.weights) - set(self.dimensions):
@@ -266,7 +271,7 @@ class JobSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     model: Model
     data: Data
-    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = "run"
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z")] = "run"
     task: Task = "sft"
     strategy: Literal["auto", "qlora", "lora", "full"] = "qlora"
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
@@ -277,7 +282,7 @@ class JobSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     gates: tuple[Gate, ...] = ()
     serve: Serve = Serve()
     pilot: Pilot | None = None
-    seed: Annotated[int, Meta(ge=0)] = 17
+    seed: Annotated[int, Meta(ge=0, lt=2**32)] = 17  # NumPy takes no greater one
     # Go on from an earlier adapter: a run's folder or an adapter's, or hub:ID[@revision].
     resume_from: Annotated[str, Meta(min_length=1)] | None = None
     track: Tracker | None = None  # the curves go there too, see jobs/tracking.py

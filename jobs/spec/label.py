@@ -15,7 +15,8 @@ MICROUSD_PER_USD = 1_000_000
 Name = Annotated[str, Meta(min_length=1)]
 # Upper case only, so that a key put here by mistake is refused, and not echoed.
 VariableName = Annotated[str, Meta(pattern=r"^[A-Z_][A-Z0-9_]{0,63}$")]
-DimensionName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
+# A key of the strict schema that endpoints are sent, which take no other names.
+DimensionName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")]
 
 
 def _check_usd(name: str, value: Decimal) -> None:

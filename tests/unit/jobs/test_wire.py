@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from jobs.spec import Data, Interval, JobSpec, Model, Regression, Result, Train, encode
-from jobs.spec.label import LabelSpec
+from jobs.spec.job import Tier
+from jobs.spec.label import DimensionName, LabelSpec
 
 INFINITE = float("inf")
 
@@ -41,6 +42,27 @@ def test_weights_that_leave_no_overall_score_are_refused() -> None:
     with pytest.raises(ValueError, match="weights: all are 0"):
         Regression(dimensions=("risk", "tone"), weights={"risk": 0.0, "tone": 0.0})
     Regression(dimensions=("risk", "tone"), weights={"risk": 0.0})
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "risk ", "risk\n", "ri\tsk", "ri\x1b[31msk", "ri\u2028sk"]
+)
+def test_a_dimension_or_a_tier_has_a_name_that_can_be_printed(name: str) -> None:
+    with pytest.raises(ValueError, match="expected a name of printable characters"):
+        Regression(dimensions=("tone", name))
+    if name:
+        with pytest.raises(ValueError, match="expected a name of printable characters"):
+            Regression(dimensions=("tone",), tiers=(Tier(name=name, min=0.0),))
+
+
+def test_names_that_people_give_are_taken() -> None:
+    Regression(dimensions=("macro_risk_severity", "hype|cost", "Klarheit / Größe", "明確さ"))
+
+
+def test_an_oracle_s_dimension_has_no_line_break() -> None:
+    assert msgspec.convert("risk", DimensionName) == "risk"
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert("risk\n", DimensionName)
 
 
 @pytest.mark.parametrize(

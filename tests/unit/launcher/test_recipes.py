@@ -197,6 +197,9 @@ def test_scientific_notation_is_a_number(recipe) -> None:
         ),
         (BASE + "train: {micro_batch: 65537}\n", {}, "train.micro_batch: expected `int` <= 65536"),
         (BASE + "lora: {r: 99999999999}\n", {}, "lora.r: expected `int` <= 65536"),
+        (BASE + "lora: {dropout: 1}\n", {}, "lora.dropout: expected `float` < 1.0, got 1"),
+        (BASE + "seed: 4294967296\n", {}, "seed: expected `int` <= 4294967295, got 4294967296"),
+        (BASE + 'name: "a\\n"\n', {}, "name: expected `str` matching regex"),
         (BASE + "lora: {alpha: 99999999999}\n", {}, "lora.alpha: expected `int` <= 1048576"),
         (
             BASE + "eval: {limit: 9999999999999}\n",
