@@ -41,9 +41,15 @@ def training(shape: ModelShape, spec: ResolvedSpec, device: Device, work: Work) 
     why = f"{work.train_tokens:,} tokens at {rate:,.0f} a second, {work.micro_steps:,} micro-steps"
     if spec.processes == 1:
         return step * work.micro_steps, why + padded
-    each = ceil(work.micro_steps / spec.processes)
-    shared = Span(*(s / share for s, share in zip(step * each, TOGETHER, strict=True)))
+    shared = _shared(step * ceil(work.micro_steps / spec.processes), spec)
     return shared, f"{why}{padded}, shared by {spec.processes} GPUs"
+
+
+def _shared(alone: Span, spec: ResolvedSpec) -> Span:
+    """A process's micro-steps beside those of the others."""
+    if spec.processes == 1:
+        return alone
+    return Span(*(s / share for s, share in zip(alone, TOGETHER, strict=True)))
 
 
 def evaluation(
@@ -107,20 +113,40 @@ def _answering(
 
 
 def pilot(shape: ModelShape, spec: ResolvedSpec, device: Device, work: Work) -> tuple[Span, str]:
-    """Seconds of the pilot: its steps, three losses over its rows, its answers."""
+    """Seconds of the pilot: its steps, two losses over its rows, then as many held-out rows judged,
+    no more of either than there are (jobs/pilot.py)."""
     settings = spec.pilot
     if settings is None:
         return Span(0.0, 0.0, 0.0), ""
-    rows = min(settings.examples, spec.train.effective_batch)
-    steps = settings.steps * ceil(rows / min(spec.train.micro_batch, rows))
-    tokens = max(1, round(work.padded_tokens / work.micro_steps))
+    rows = min(settings.examples, work.train_rows)
     row = work.train_tokens / spec.train.epochs / max(1, work.train_rows)
-    losses = _scoring(shape, spec, device, settings.examples, settings.examples * row) * 3
-    seconds = (step_seconds(shape, spec, device, tokens) * steps).plus(losses)
-    if spec.eval.generate:
-        asked = _answering(shape, spec, device, settings.examples, work.question_tokens)
-        seconds = seconds.plus(asked)
-    return seconds, f"{settings.steps} steps on {settings.examples} rows, then as many answers"
+    padded = work.padded_tokens / spec.train.epochs / max(1, work.train_rows)
+    sequences = ceil(rows * padded / spec.train.seq_len) if spec.packs else rows
+    batches = ceil(sequences / spec.train.rows_at_once)
+    step = step_seconds(shape, spec, device, max(1, round(rows * padded / batches)))
+    seconds = _shared(step * _micro_steps(spec, settings.steps, batches), spec)
+    held_out = min(settings.examples, work.validation_rows)
+    tokens = held_out * work.validation_tokens / max(1, work.validation_rows)
+    losses = _scoring(shape, spec, device, rows, rows * row) * 2
+    judged = _scoring(shape, spec, device, held_out, tokens)
+    seconds = seconds.plus(losses).plus(judged)
+    why = f"{settings.steps:,} steps on {rows:,} rows"
+    if spec.regression is not None:
+        return seconds.plus(judged), f"{why}, then scores of {held_out:,}"  # beside their loss
+    if not spec.eval.generate:
+        return seconds, why
+    answers = min(held_out, spec.eval.limit or held_out)
+    asked = _answering(shape, spec, device, answers, work.question_tokens)
+    return seconds.plus(asked), f"{why}, then {answers:,} answers"
+
+
+def _micro_steps(spec: ResolvedSpec, steps: int, batches: int) -> int:
+    """Of each process in so many optimizer steps over so few batches: an epoch's last step takes
+    what is left of them."""
+    epoch = ceil(batches / spec.processes)
+    step = max(1, spec.train.effective_batch // (spec.train.rows_at_once * spec.processes))
+    epochs, more = divmod(steps, ceil(epoch / step))
+    return epochs * epoch + more * step
 
 
 def terms(
