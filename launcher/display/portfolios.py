@@ -3,6 +3,7 @@
 from launcher.display.climbs import gates_text
 from launcher.display.tables import table
 from launcher.display.warnings import warning_lines
+from launcher.planning.refusals import why_nothing_fits
 from launcher.types import Portfolio, PortfolioReceipt, Standing
 from results.receipt import at_most, counted, dollars, ended_as
 
@@ -18,7 +19,7 @@ def plan_text(made: Portfolio) -> str:
     for member in made.members:
         chosen = member.plan.chosen
         if chosen is None or chosen.spec is None or chosen.estimate is None:
-            why = member.plan.candidates[0].reason if member.plan.candidates else "no offer is left"
+            why = why_nothing_fits(member.plan)
             rows.append([member.run_id, member.what, "", f"nothing fits: {why}", "", "", "", ""])
             continue
         expected, worst = expected + chosen.expected_microusd, worst + chosen.worst_microusd

@@ -1,5 +1,7 @@
 """Pure: why an offer is not taken. Each refusal is one line with the number that decided."""
 
+from collections.abc import Iterator
+
 from msgspec import Struct
 
 from launcher.catalog.providers import IMAGES_NEED, LOCAL, NOBODY, TO_ENABLE, display_name
@@ -10,6 +12,8 @@ from results.receipt import at_most, duration
 # The rank of a refusal groups the rejected: what a flag can change stands first.
 OVER_COST, OVER_HOURS, NO_OFFER, NO_MEMORY, NO_DEVICE, NO_SPOT = range(6)
 NO_IMAGE, NOT_ENABLED, NO_EXECUTOR, NOT_ASKED_FOR = range(6, 10)
+
+LONGEST_HOURS = 10_000.0  # that --max-hours takes
 
 
 class Refusal(Struct, frozen=True):
@@ -75,6 +79,30 @@ def answer_of(plan: Plan) -> Candidate | None:
     asked = [c for c in plan.candidates if asked_for(c.offer, plan.budget)]
     estimated = [c for c in asked if c.estimate is not None]
     return next(iter((*estimated, *asked)), None)
+
+
+def held_by_limits(plan: Plan) -> Iterator[tuple[Candidate, Estimate]]:
+    """What was asked for and nothing but a limit can be against, which may be raised so far."""
+    for candidate in plan.candidates:
+        offer, estimate = candidate.offer, candidate.estimate
+        if estimate is None or not asked_for(offer, plan.budget):
+            continue
+        if estimate.hours_high > LONGEST_HOURS:
+            continue
+        if blocked(offer, estimate, plan.budget) is None:
+            yield candidate, estimate
+
+
+def why_nothing_fits(plan: Plan) -> str:
+    """The reason of the offer that is nearest to being chosen: of those that only a limit is
+    against, the one that higher limits would admit for the least."""
+    if not plan.candidates:
+        return "no offer is left"
+    first = plan.candidates[0]
+    if first.verdict == "rejected":
+        held = ((c.worst_microusd, e.hours_high, c.reason) for c, e in held_by_limits(plan))
+        return min(held, default=(0, 0.0, first.reason))[-1]
+    return first.reason
 
 
 def over_limit(offer: Offer, estimate: Estimate, worst: int, budget: Budget) -> Refusal | None:

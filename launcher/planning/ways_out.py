@@ -9,13 +9,12 @@ from msgspec import Struct
 
 from jobs.spec import JobSpec
 from launcher.catalog.providers import LOCAL, display_name
-from launcher.planning.refusals import blocked, gib, usd
+from launcher.planning.refusals import gib, held_by_limits, usd
 from launcher.planning.selection import asked_for
 from launcher.types import MICROUSD, Budget, Candidate, Estimate, Offer, Plan
 from results.receipt import duration
 
 SHOWN = 3
-LONGEST_HOURS = 10_000.0  # that --max-hours takes
 SHORTEST = 128  # tokens; shorter rows teach little. Assumption.
 
 
@@ -56,15 +55,7 @@ def ways_out(plan: Plan, replan: Replan, fixed: bool = False) -> tuple[str, ...]
 
 def _limits(plan: Plan, also: str = "") -> Iterator[_Way]:
     """The caps that would admit what nothing else is in the way of."""
-    for candidate in plan.candidates:
-        estimate = candidate.estimate
-        offer = candidate.offer
-        if estimate is None or not asked_for(offer, plan.budget):
-            continue
-        if blocked(offer, estimate, plan.budget) is not None:
-            continue
-        if estimate.hours_high > LONGEST_HOURS:
-            continue
+    for candidate, estimate in held_by_limits(plan):
         flags = " ".join(_higher(candidate, estimate, plan.budget))
         if flags:
             yield _way(candidate, estimate, f"{also}{flags} allows")

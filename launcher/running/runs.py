@@ -26,6 +26,7 @@ from launcher.executors.here import ask_again, local_executor, remembered
 from launcher.ledger import Ledger
 from launcher.paths import is_remote
 from launcher.planning.costs import terms
+from launcher.planning.refusals import why_nothing_fits
 from launcher.running import history, launchers
 from launcher.running.budgets import Project, require_room
 from launcher.running.clock import clock, rest, spent, utc_now
@@ -314,8 +315,9 @@ def _before_the_job(candidate: Candidate) -> float:
 def require_choice(made: Plan) -> Candidate:
     """The plan's chosen candidate. Raises NothingFits with the nearest ways out."""
     if made.chosen is None:
-        reason = made.candidates[0].reason if made.candidates else "no offer is left"
-        raise NothingFits("\n".join([f"nothing fits: {reason}", *made.ways_out[:2]]))
+        raise NothingFits(
+            "\n".join([f"nothing fits: {why_nothing_fits(made)}", *made.ways_out[:2]])
+        )
     return made.chosen
 
 

@@ -1,10 +1,14 @@
+import re
+
 import msgspec
 import pytest
 
 from jobs.spec import JobSpec, Lora, Model, ResolvedSpec
+from launcher.errors import NothingFits
 from launcher.estimate import estimate
 from launcher.estimate.shapes import ModelShape, shape_of
 from launcher.planning.ways_out import ways_out
+from launcher.running.runs import require_choice
 from launcher.types import Budget, DataFacts, Estimate, Offer
 from tests.unit.launcher.plans import JOB, an_estimate, cloud, dollars, local, planned
 
@@ -31,6 +35,33 @@ def test_the_cap_and_the_hours_that_would_do_cheapest_first():
         "--max-cost 17 allows A100-80GB on RunPod (worst $16.93)",
         "--max-cost 18 allows RTX4090 on RunPod (worst $17.98)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("budget", "why"),
+    [
+        # $16.93 and $17.98 at worst, after 63 m 28 s and 2 h; the CPU costs nothing in its 660 h
+        (Budget(max_cost_microusd=dollars(17), max_hours=1), "660 h 00 m worst > --max-hours 1"),
+        (
+            Budget(max_cost_microusd=dollars(17), max_hours=1, providers=("runpod",)),
+            "63 m 28 s worst > --max-hours 1",
+        ),
+        (Budget(max_cost_microusd=dollars(10), providers=("runpod",)), "worst $16.93 > cap $10"),
+        (Budget(providers=("runpod",)), "no --max-cost given; worst $16.93"),
+    ],
+)
+def test_why_nothing_fits_is_what_is_against_the_nearest(budget: Budget, why: str) -> None:
+    made = planned([cloud("A100-80GB", 16.0), cloud("RTX4090", 9.0), local("cpu", 20)], budget)
+    with pytest.raises(NothingFits, match=f"^nothing fits: {re.escape(why)}"):
+        require_choice(made)
+
+
+def test_where_no_limit_would_help_it_is_what_is_against_the_first():
+    made = planned([cloud("RTX3060", 0.2)], TEN, estimator=_by_length(1000.0))
+    with pytest.raises(NothingFits, match=r"^nothing fits: needs 1000\.0 GiB"):
+        require_choice(made)
+    with pytest.raises(NothingFits, match=r"^nothing fits: no offer is left"):
+        require_choice(planned([], TEN))
 
 
 def test_electricity_needs_a_cap_too():
