@@ -28,7 +28,7 @@ from launcher.commands.through import (
     require_alone,
     see_through,
 )
-from launcher.errors import BadInput, LaunchError
+from launcher.errors import FOLDER_IS_GONE, BadInput, LaunchError, folder_is_gone
 from launcher.nearest import nearest
 
 if TYPE_CHECKING:
@@ -122,8 +122,9 @@ def train(
     elif at_once > 1:
         raise BadInput("--at-once N: of several recipes, or of a --sweep; here is one job")
     if python is not None:
-        from launcher.executors.environment import PYTHON_VARIABLE
+        from launcher.executors.environment import PYTHON_VARIABLE, named_python
 
+        named_python(python)
         os.environ[PYTHON_VARIABLE] = python
     if executor is not None:
         from launcher.executors.here import EXECUTOR_VARIABLE
@@ -170,6 +171,8 @@ def train(
             ask=_ask_to_spend,
         )
         return
+    if licence is not None:
+        api.require_licence(licence)
     made = api.plan(
         recipe[0] if recipe else None,
         asked,
@@ -185,8 +188,6 @@ def train(
         api.require_choice(made)
         return
     click.echo(_shown(made, "plan", not no_escalate), err=as_json)
-    if licence is not None:
-        api.require_licence(licence)
     made = api.ready(made, store or api.DEFAULT_STORE, repository, say)
     choice = api.require_choice(made)
     require_a_way_home(choice, detach, store or "")
@@ -347,6 +348,8 @@ def _run(arguments: list[str], answer: Answer, debug: bool) -> None:
     except BrokenPipeError:  # main's
         raise
     except Exception as error:
+        if folder_is_gone(error):
+            _fail(FOLDER_IS_GONE, BadInput.exit_code, answer, debug)
         what = f"{type(error).__name__}: {error}"
         _fail(f"{what}\nThis is a fault of the program; --debug shows where", 1, answer, debug)
 

@@ -14,15 +14,27 @@ A run that fails is no error of the launcher but an outcome: exit 1, or 5 when i
 gate failed. Ctrl-C is none either: exit 130 (commands/through.py).
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 GATE_FAILED_EXIT = 5
+FOLDER_IS_GONE = "the folder that you are in was removed\n`cd` into one that is there"
 
 
 def one_line(error: BaseException) -> str:
     """What an error says, whatever lines it has; one that says nothing is named."""
     return " ".join(str(error).split()) or repr(error)
+
+
+def folder_is_gone(error: Exception) -> bool:
+    """Whether it came of a working folder that is not there any more."""
+    if isinstance(error, FileNotFoundError):
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            return True
+    return False
 
 
 class LaunchError(Exception):

@@ -31,6 +31,8 @@ PARQUET_BATCH_ROWS = 1000
 CSV_CELL_BYTES = 2**31 - 1
 _BOM = b"\xef\xbb\xbf"  # what Windows programs begin UTF-8 text with
 
+_CONVERT = "convert it: iconv -f {} -t UTF-8 FILE > NEW"
+
 
 class BadTable(ValueError):
     """What is wrong with a file, and with which line or row of it, where it is one."""
@@ -99,14 +101,27 @@ def _json_lines(file: "BinaryIO | GzipFile") -> Iterator[tuple[int, Fields]]:
         except msgspec.ValidationError as error:
             raise BadTable(str(error), number) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BadTable(f"not JSON: {error}", number) from None
+            raise BadTable(_not_text(line) or f"not JSON: {error}", number) from None
+
+
+def _not_text(content: bytes) -> str | None:
+    """Why it is no UTF-8 text, and what makes it one; None where it is."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or content[:2].count(0) == 1:
+        return f"not UTF-8 text but UTF-16; {_CONVERT.format('UTF-16')}"
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        found = f"not UTF-8 text: byte 0x{content[error.start]:02x}"
+        return f"{found}; if it is Latin-1, {_CONVERT.format('LATIN1')}"
+    return None
 
 
 def _json(file: "BinaryIO | GzipFile") -> Iterator[tuple[int, Fields]]:
+    content = file.read()
     try:
-        whole = msgspec.json.decode(file.read().removeprefix(_BOM))
+        whole = msgspec.json.decode(content.removeprefix(_BOM))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadTable(f"not JSON: {error}") from None
+        raise BadTable(_not_text(content) or f"not JSON: {error}") from None
     if isinstance(whole, dict):
         lists = {key: value for key, value in whole.items() if isinstance(value, list)}
         whole = lists.get("data", next(iter(lists.values())) if len(lists) == 1 else None)
@@ -139,8 +154,8 @@ def _csv(file: "BinaryIO | GzipFile") -> Iterator[tuple[int, Fields]]:
                 start = reader.line_num + 1
         except csv.Error as error:
             raise BadTable(f"not CSV: {error}", start) from None
-        except UnicodeDecodeError:
-            raise BadTable("not UTF-8 text", start) from None
+        except UnicodeDecodeError as error:  # of a piece of the file: which line, it does not say
+            raise BadTable(_not_text(error.object) or "not UTF-8 text") from None
 
 
 def _parquet(path: str) -> Iterator[tuple[int, Fields]]:

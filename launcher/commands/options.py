@@ -95,8 +95,14 @@ class Hub(NamedTuple):
 
 
 def hub_of(repository: str | None, public: bool, licence: str | None) -> Hub | None:
-    """Raises BadInput for what says how to publish where nothing says that one should."""
+    """Raises BadInput for what is no name on the Hub, and for what says how to publish where
+    nothing says that one should."""
     if repository is not None:
+        from launcher.checking import hub_access  # HTTP and TLS: for those who publish
+
+        named = hub_access.name(repository)
+        if named.state == "failed":
+            raise BadInput(named.line)
         return Hub(repository, public, licence)
     if public or licence is not None:
         flag = "--public" if public else "--license"

@@ -52,12 +52,15 @@ def training_python(named: str | None, say: Callable[[str], None]) -> Path:
 
     Raises BadInput or OutsideFailed.
     """
-    if named is not None:
-        found = shutil.which(named)
-        if found is None:
-            raise BadInput(f"--python {named}: no such interpreter; leave it out to have one made")
-        return Path(found).absolute()
-    return kept_python(TRAINING, say)
+    return named_python(named) if named is not None else kept_python(TRAINING, say)
+
+
+def named_python(named: str) -> Path:
+    """The interpreter of that name, or at that path. Raises BadInput where there is none."""
+    found = shutil.which(named)
+    if found is None:
+        raise BadInput(f"--python {named}: no such interpreter; leave it out to have one made")
+    return Path(found).absolute()
 
 
 def kept_python(which: Environment, say: Callable[[str], None]) -> Path:

@@ -45,7 +45,7 @@ def test_a_cell_may_be_longer_than_python_expects(tmp_path: Path) -> None:
         ("a.txt", b"x", "", "expected a name that ends in .jsonl, .ndjson, .json, .csv"),
         ("a.jsonl", b'{"text": "a"}\n{"text": [', " line 2", "not JSON: "),
         ("a.jsonl", b'{"text": "a"}\n["b"]\n', " line 2", "Expected `object`, got `array`"),
-        ("a.jsonl", b'{"text": "\xff"}\n', " line 1", "not JSON: "),
+        ("a.jsonl", b'{"text": "\xff"}\n', " line 1", "not UTF-8 text: byte 0xff"),
         ("a.jsonl", b'\n{"txt": "a"}\n', " line 2", "expected `messages`"),
         ("a.jsonl", b'{"messages": [{"role": "user"}]}', " line 1", "object missing required"),
         ("a.jsonl", b"\n", "", "the data set is empty"),
@@ -59,7 +59,25 @@ def test_a_cell_may_be_longer_than_python_expects(tmp_path: Path) -> None:
         ("a.csv", b"text,b\nx\n", " line 2", "1 cells under 2 names"),
         ("a.csv", b'text\n"a\nb"\nx,y\n', " line 4", "2 cells under 1 names"),
         ("a.csv", b'text\nx\n"a"b\n', " line 3", "not CSV"),
-        ("a.csv", b"text\n\xff\n", " line", "not UTF-8 text"),
+        (
+            "a.csv",
+            "text\ncafé\n".encode("latin-1"),
+            "",
+            "not UTF-8 text: byte 0xe9; if it is Latin",
+        ),
+        ("a.csv", "text\nx\n".encode("utf-16"), "", "not UTF-8 text but UTF-16; convert it: iconv"),
+        (
+            "a.jsonl",
+            '{"text": "a"}\n{"text": "café"}\n'.encode("latin-1"),
+            " line 2",
+            "not UTF-8 text: byte 0xe9; if it is Latin-1, convert it: iconv -f LATIN1 -t UTF-8",
+        ),
+        ("a.json", '[{"text": "café"}]'.encode("latin-1"), "", "not UTF-8 text: byte 0xe9"),
+        *(
+            ("a.jsonl", '{"text": "a"}\n'.encode(code), " line 1", "not UTF-8 text but UTF-16; con")
+            for code in ("utf-16", "utf-16-le", "utf-16-be")
+        ),
+        ("a.jsonl", b'{"text": "a"\x00}\n', " line 1", "not JSON: "),
         ("a.csv", b"text;b\nx;y\n", " line 2", "found `text;b`"),
         (
             "a.jsonl.gz",

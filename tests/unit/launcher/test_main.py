@@ -7,9 +7,11 @@ import click
 import pytest
 
 from launcher import cli
+from launcher.checking import hub_access
+from launcher.checking.checks import Check
 from launcher.commands.options import JSON_FLAG
 from launcher.commands.output import write_json
-from launcher.errors import NothingFits
+from launcher.errors import FOLDER_IS_GONE, NothingFits
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -43,6 +45,52 @@ def test_an_error_is_an_object_too(
     assert shown.err == f"error: {answer['error']}\n"
     assert run(monkeypatch, *arguments) == exit_code
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("apart")
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("--hub", "noslash"), "--hub noslash is no ORG/NAME"),
+        (("--hub", "a/b/c"), "--hub a/b/c is no ORG/NAME"),
+        (("--python", "/nope"), "--python /nope: no such interpreter"),
+    ],
+)
+@pytest.mark.parametrize("plans", [("--dry-run",), ()])
+def test_what_a_launch_would_refuse_is_refused_before_a_plan(
+    tmp_path, monkeypatch, capsys, asked, said: str, plans
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, *asked, *plans) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert said in shown.err
+
+
+@pytest.mark.usefixtures("apart")
+@pytest.mark.parametrize("plans", [("--dry-run",), ()])
+def test_so_is_a_licence_that_the_hub_does_not_know(tmp_path, monkeypatch, capsys, plans) -> None:
+    def licence(name: str) -> Check:
+        return Check(name="licence", state="failed", found=f"the Hub knows no such {name}")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub_access, "licence", licence)
+    assert run(monkeypatch, "--hub", "me/mine", "--license", "nope", *plans) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "the Hub knows no such nope" in shown.err
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_folder_that_was_removed_is_no_fault_of_the_program(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run(monkeypatch, "--dry-run") == 2
+    assert capsys.readouterr().err == f"error: {FOLDER_IS_GONE}\n"
 
 
 def test_a_flag_that_is_near_to_none_gets_none(monkeypatch, capsys) -> None:
