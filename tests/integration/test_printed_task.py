@@ -1,11 +1,15 @@
-"""`sky launch` takes what `launch --dry-run --show task` prints, as it is.
+"""The command in its header takes what `launch --dry-run --show task` prints, as it is.
 
 SkyPilot's own command and a server of its own parse the file and choose a machine, on catalogs of
 real rows; a dry run asks no cloud for anything.
 """
 
+import re
+import shlex
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from tests.integration.offers import Offers
 from tests.integration.skypilot import api_server, name_cards
@@ -26,7 +30,10 @@ CARDS = [
 ]
 
 
-def test_sky_launch_takes_the_printed_tasks(sky_python: str, tmp_path: Path) -> None:
+def test_sky_launch_takes_the_printed_tasks(
+    sky_python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
     home = place(tmp_path, "runpod", "lambda")
     name_cards(home, CARDS)
     launch = Offers(home).launch
@@ -34,10 +41,14 @@ def test_sky_launch_takes_the_printed_tasks(sky_python: str, tmp_path: Path) -> 
         for number, (where, instance) in enumerate(TASKS):
             printed = tmp_path / f"{number}.yaml"
             printed.write_text(launch(*JOB, *where, "--dry-run", "--show", "task").stdout)
+            named = re.search(r"^# By hand: sky (.*) FILE$", printed.read_text(), re.MULTILINE)
+            assert named is not None
+            assert named[1] == "launch --secret HF_TOKEN"
+            sky = Path(sky_python).with_name("sky")
             done = subprocess.run(
-                [Path(sky_python).with_name("sky"), "launch", "--yes", "--dryrun", printed],
+                [sky, *shlex.split(named[1]), "--yes", "--dryrun", printed],
                 cwd=tmp_path,
-                env=variables,
+                env={**variables, "HF_TOKEN": "hf_x"},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
