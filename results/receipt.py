@@ -66,7 +66,9 @@ def spend_microusd(microusd_per_hour: int, seconds: float) -> int:
 def dollars(microusd: int) -> str:
     """What was spent or is expected: the nearest cent, or as many digits as a smaller sum needs."""
     usd = microusd / MICROUSD
-    return f"${usd:,.2f}" if usd >= 0.005 or usd == 0 else f"${usd:.4f}"
+    if usd >= 0.005 or microusd == 0:
+        return f"${usd:,.2f}"
+    return f"${usd:.6f}" if 0 < microusd < 100 else f"${usd:.4f}"
 
 
 def at_most(microusd: int) -> str:

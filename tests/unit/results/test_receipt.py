@@ -32,10 +32,11 @@ def test_durations_have_two_units(hours: float, text: str) -> None:
 
 
 def test_small_sums_keep_their_digits() -> None:
-    assert [dollars(m) for m in (0, 1_230_000, 400, 1_234_560_000)] == [
+    assert [dollars(m) for m in (0, 1_230_000, 400, 37, 1_234_560_000)] == [
         "$0.00",
         "$1.23",
         "$0.0004",
+        "$0.000037",
         "$1,234.56",
     ]
 
