@@ -11,7 +11,7 @@ import msgspec
 from jobs import layout
 from jobs.spec import Result, StepRecord, encode
 from launcher.buckets import open_bucket
-from launcher.errors import BadInput, OutsideFailed, on_disk
+from launcher.errors import BadInput, OutsideFailed, on_disk, one_line
 from launcher.events import Collected, Event, Measured
 from launcher.executors import executor
 from launcher.executors.managed import recoveries
@@ -119,11 +119,17 @@ def _documents(book: Ledger, run: Run, made: Plan, work: Path, export: Path) -> 
         plan_sha256=sha256_of(planned),
         lineage_sha256=sha256_of(lineage) if lineage.is_file() else "",
     )
+    known = told(made, run, events, _climb(book, run))
+    try:
+        report = documents(work, account, known, export)
+    except Exception as error:  # what was trained and paid for comes home without it
+        said = f"This report could not be made: {one_line(error)}\n"
+        report = {layout.REPORT: f"{said}`launch report {run.run_id}` tries again.\n".encode()}
     return {
         layout.PLAN: planned,
         layout.RECEIPT: encode(account),
         layout.EVENTS: history.document(book, run.run_id),
-        **documents(work, account, told(made, run, events, _climb(book, run)), export),
+        **report,
     }
 
 

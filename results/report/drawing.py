@@ -39,8 +39,8 @@ _DPI = 160  # of a PNG
 def svg(figure: Figure) -> str:
     """The chart, without identifiers of its own: several stand on one page."""
     drawn = io.StringIO()
-    canvas = _canvas((figure.chart,), _THEMED)
     with _settings(figure.name):
+        canvas = _canvas((figure.chart,), _THEMED)
         canvas.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
     text = drawn.getvalue()
     text = text[text.index("<svg") :]
@@ -65,8 +65,8 @@ def svg(figure: Figure) -> str:
 def png(charts: Sequence[Chart]) -> bytes:
     """The charts side by side."""
     drawn = io.BytesIO()
-    canvas = _canvas(charts, _WHITE)
     with _settings("png"):
+        canvas = _canvas(charts, _WHITE)
         canvas.savefig(
             drawn, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None}
         )
@@ -182,6 +182,13 @@ def _frame(axes: "Axes", chart: Chart, ink: Ink) -> None:
 
 
 def _settings(salt: str) -> AbstractContextManager[None]:
+    """Held while a chart is made as well: each text keeps what holds then."""
     import matplotlib
 
-    return matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"})
+    return matplotlib.rc_context(
+        {
+            "svg.hashsalt": salt,
+            "svg.fonttype": "none",
+            "text.parse_math": False,  # a name may have a $
+        }
+    )

@@ -189,6 +189,15 @@ def test_pictures_are_there_where_there_is_something_to_draw(tmp_path: Path) -> 
     assert pictures(STUDENT) == set(layout.PICTURES)
 
 
+@pytest.mark.parametrize("name", ["price_$_per_$unit", "$\\nothing$", "US$ or A$"])
+def test_a_dimension_may_have_a_dollar_in_its_name(tmp_path: Path, name: str) -> None:
+    metrics = {"mae": 0.5, f"mae/{name}": 0.4, "mae/depth": 0.6}
+    student = msgspec.structs.replace(STUDENT, metrics={"tuned": metrics})
+    made = documents(a_run(tmp_path, student), RECEIPT, TOLD)
+    assert layout.DIMENSIONS_PICTURE in made
+    assert f">{name}</text>" in made[layout.REPORT_PAGE].decode()
+
+
 def test_the_history_is_the_metrics_by_epoch(tmp_path: Path) -> None:
     made = documents(a_run(tmp_path, STUDENT), RECEIPT, TOLD)
     history = json.loads(made[layout.HISTORY])

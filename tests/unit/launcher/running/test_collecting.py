@@ -59,6 +59,22 @@ def test_a_working_folder_that_cannot_be_removed_is_trouble_outside(
     assert verify(tmp_path / "runs" / RUN) == []
 
 
+def test_a_report_that_cannot_be_made_keeps_no_run_away(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: object) -> dict[str, bytes]:
+        raise ValueError("Expected end of text\n^")
+
+    monkeypatch.setattr("results.report.documents.documents", broken)
+    home = collect(RUN)
+    assert (home / layout.REPORT).read_text() == (
+        "This report could not be made: Expected end of text ^\n"
+        f"`launch report {RUN}` tries again.\n"
+    )
+    assert verify(home) == []
+    assert not work.exists()
+
+
 def test_a_run_that_is_home_elsewhere_is_copied_to_its_own_store(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
