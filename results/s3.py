@@ -69,6 +69,7 @@ class S3Store:
                 entry["Key"].removeprefix(self._prefix): entry["Size"]
                 for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
                 for entry in page.get("Contents", ())
+                if not entry["Key"].endswith("/")  # a folder's marker, by another tool
             }
         return dict(sorted(found.items()))
 

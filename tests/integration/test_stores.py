@@ -77,6 +77,21 @@ class TestS3(StoreContract):
         return open_store(url)
 
 
+def test_markers_of_folders_are_no_files(
+    store: Store, server: SeaweedFS, work: Path, tmp_path: Path
+) -> None:
+    """As consoles and other tools make them."""
+    store.put(f"run-1/{layout.SPEC}", work / layout.SPEC, None)
+    _, _, prefix = store.url.removeprefix("s3://").partition("/")
+    for folder in ("", f"{layout.CHECKPOINTS}/", f"{layout.CHECKPOINTS}/checkpoint-10/"):
+        server.client().put_object(Bucket=BUCKET, Key=f"{prefix}/run-1/{folder}", Body=b"")
+    assert names(store) == [layout.SPEC]
+    assert fetch(store, "run-1", tmp_path / "home") == "partial"
+    said: list[str] = []
+    restore(store, "run-1", work, said.append)
+    assert said == ["no checkpoint yet"]
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
