@@ -6,6 +6,7 @@ them or their own side has ended them (reconciling.py). Nothing in the store is 
 """
 
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -33,7 +34,7 @@ from results.collect import verify
 from results.receipt import dollars, ended_as
 from results.records import read_result
 from results.stored_run import StoredRun
-from results.stores import Store, StoreError, open_store
+from results.stores import Damaged, Store, Stored, StoreError, open_store
 
 
 class Adoption(Struct, frozen=True, kw_only=True):
@@ -155,8 +156,8 @@ def _here(
 def _require_whole(stored: StoredRun, sums: dict[str, str] | None) -> None:
     """Raises BadInput naming what differs from SHA256SUMS; of a partial run nothing can be said.
 
-    In a bucket each object is held to the SHA-256 that it was put with; its content is when it is
-    fetched.
+    In a bucket each object is held to the SHA-256 that it was put with, its content when it is
+    fetched; what another tool has put there, without one, is read for it now.
     """
     if sums is None:
         return
@@ -168,11 +169,23 @@ def _require_whole(stored: StoredRun, sums: dict[str, str] | None) -> None:
         wrong += [
             f"{name} has changed"
             for name, there in found.items()
-            if there is not None and there.sha256 != sums[name]
+            if there is not None and not _holds(stored, name, there, sums[name])
         ]
     if wrong:
         more = f" and {len(wrong) - 2} more" if len(wrong) > 2 else ""
         raise BadInput(f"it is not what was collected: {'; '.join(wrong[:2])}{more}")
+
+
+def _holds(stored: StoredRun, name: str, there: Stored, sha256: str) -> bool:
+    """Whether an object in a bucket is what SHA256SUMS lists."""
+    if there.sha256 is not None:
+        return there.sha256 == sha256
+    with tempfile.TemporaryDirectory() as aside:
+        try:
+            stored.store.get(stored.key(name), Path(aside) / "content", sha256)
+        except Damaged:
+            return False
+    return True
 
 
 def _take_along(folder: Path, run_id: str) -> None:

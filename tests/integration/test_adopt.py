@@ -112,6 +112,30 @@ def test_a_run_at_work_is_followed_from_elsewhere_and_its_machine_is_unknown(
         collect("run-1")
 
 
+def test_a_run_that_another_tool_copied_is_held_to_its_hashes_by_content(
+    on: Callable[[str], Ledger],
+    small_plan: Plan,
+    url: str,
+    sync: Syncs,
+    server: SeaweedFS,
+    tmp_path: Path,
+) -> None:
+    launched(on("there"), small_plan, url, BEGAN)
+    work = at_work(tmp_path / "work", BEGAN + timedelta(minutes=30))
+    finish(work)
+    assert sync(work)[0] == 0
+    client, copy = server.client(), f"{url}-copy"
+    start = url.removeprefix(f"s3://{BUCKET}/")
+    for key in open_store(url).sizes("run-1/"):
+        content = client.get_object(Bucket=BUCKET, Key=f"{start}/{key}")["Body"].read()
+        client.put_object(Bucket=BUCKET, Key=f"{start}-copy/{key}", Body=content)
+
+    on("here")
+    (found,) = adopt(copy)
+    assert "complete" in found.said
+    assert verify(collect("run-1")) == []
+
+
 def test_a_finished_run_comes_home_here_and_is_the_same_on_a_third_machine(
     on: Callable[[str], Ledger], small_plan: Plan, url: str, sync: Syncs, tmp_path: Path
 ) -> None:
