@@ -17,7 +17,7 @@ import msgspec
 
 from jobs import layout
 from results.records import read_result
-from results.sums import read_sums, sha256_of, write_sums
+from results.sums import has_line, read_sums, sha256_of, write_sums
 
 FILES = (
     layout.SPEC,
@@ -89,9 +89,10 @@ def _to_disk(path: Path) -> None:
 
 
 def is_left_out(path: Path) -> bool:
-    """Whether a file of a run's folders stays where it is: pickles, and what is half written."""
+    """Whether a file of a run's folders stays where it is: pickles, what is half written, and what
+    SHA256SUMS cannot name."""
     left_out = (*layout.PICKLES, layout.TEMPORARY_SUFFIX, "__pycache__")
-    return any(part.endswith(left_out) for part in path.parts)
+    return any(part.endswith(left_out) or not has_line(part) for part in path.parts)
 
 
 def _leave_out(folder: str, names: list[str]) -> set[str]:

@@ -16,7 +16,7 @@ import msgspec
 from jobs import layout
 from jobs.spec import Complete
 from results.stores import Damaged, Store, Stored, StoreError, Taken
-from results.sums import read_sums, sha256_of, write_sums
+from results.sums import has_line, read_sums, sha256_of, write_sums
 
 State = Literal["absent", "partial", "complete"]
 Say = Callable[[str], None]  # one line for people
@@ -179,6 +179,7 @@ def fetch(store: Store, run_id: str, folder: Path, say: Say = lambda _: None) ->
         _each(bring, lacking)
     if sums is None:
         return "partial" if there else "absent"
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / layout.SUMS).write_bytes(write_sums(sums))
     return "complete"
 
@@ -284,7 +285,7 @@ def read_complete(content: bytes, what: str) -> Complete:
 def require_inside(name: str) -> str:
     """A name from a store, which must not lead out of the folder it is brought to."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
+    if path.is_absolute() or ".." in path.parts or not path.parts or not has_line(name):
         raise Damaged(f"{name!r} is no file's name of a run; the store has been tampered with")
     return name
 

@@ -50,6 +50,17 @@ def test_brings_home_what_the_layout_names_and_nothing_else(work: Path, tmp_path
     assert verify(home) == []
 
 
+def test_a_name_that_no_line_can_hold_stays_and_any_other_comes(work: Path, tmp_path: Path) -> None:
+    tracked = work / layout.TRACKING
+    tracked.mkdir()
+    for name in ("a\nb", "a\u2028b", "a\x85b", "a b"):
+        (tracked / name).write_text("curve")
+    home = collect(work, tmp_path / "runs", "run-1", {})
+    assert verify(home) == []
+    names = sorted(path.name for path in (home / layout.TRACKING).iterdir())
+    assert names == ["a b", "a\x85b", "a\u2028b"]
+
+
 def test_the_adapter_finds_its_base_at_home(work: Path, tmp_path: Path) -> None:
     home = collect(work, tmp_path / "runs", "run-1", {})
     config = json.loads((home / "adapter/adapter_config.json").read_text())

@@ -484,6 +484,12 @@ def test_sums_that_are_no_text_are_damaged(store: Store, complete: Path, tmp_pat
         fetch(store, "run-1", tmp_path / "home")
 
 
+def test_a_run_that_lists_nothing_comes_as_it_is(store: Store, tmp_path: Path) -> None:
+    store.put(f"run-1/{layout.SUMS}", b"", None)
+    assert fetch(store, "run-1", tmp_path / "home") == "complete"
+    assert verify(tmp_path / "home") == []
+
+
 def test_it_is_told_how_much_there_is_to_move_and_what_moved(
     store: Store, complete: Path, tmp_path: Path
 ) -> None:
@@ -532,11 +538,11 @@ def test_the_job_is_over_when_it_has_answered_and_is_gone(work: Path) -> None:
 
 
 def test_sums_are_written_as_they_are_read() -> None:
-    sums = {"b/c d": "1" * 64, "a": "0" * 64}
+    sums = {"b/c d": "1" * 64, "a": "0" * 64, "e\u2028f": "2" * 64, "g\x85h": "3" * 64}
     assert read_sums(write_sums(sums).decode()) == sums
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "a/../../b", "..", ""])
+@pytest.mark.parametrize("name", ["/etc/passwd", "a/../../b", "..", "", "a\0b", "a\nb"])
 def test_names_that_lead_out_are_refused(name: str) -> None:
     with pytest.raises(Damaged):
         require_inside(name)
