@@ -15,7 +15,7 @@ import msgspec
 
 from jobs import layout
 from jobs.spec import Complete
-from results.stores import Damaged, Store, Stored, StoreError, Taken
+from results.stores import Damaged, Store, Stored, StoreError, Taken, below
 from results.sums import has_line, read_sums, sha256_of, write_sums
 
 State = Literal["absent", "partial", "complete"]
@@ -171,7 +171,7 @@ def fetch(store: Store, run_id: str, folder: Path, say: Say = lambda _: None) ->
     def bring(name: str) -> None:
         say(f"fetching {name}")
         listed = None if sums is None else sums[name]
-        store.get(run.key(name), folder / require_inside(name), listed)
+        store.get(run.key(name), below(folder, require_inside(name)), listed)
 
     with _seen(
         store, f"fetching {run_id} from {store.url}", sum(there.get(name, 0) for name in lacking)
@@ -190,7 +190,7 @@ def _sha256_there(run: StoredRun, name: str) -> str | None:
 
 
 def _is_here(folder: Path, name: str, sha256: str | None) -> bool:
-    path = folder / require_inside(name)
+    path = below(folder, require_inside(name))
     return sha256 is not None and path.is_file() and sha256_of(path) == sha256
 
 

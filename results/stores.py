@@ -155,6 +155,17 @@ def require_sha256(wanted: str | None, found: str, what: str) -> None:
         )
 
 
+def below(folder: Path, name: str) -> Path:
+    """A file's path in a folder. Raises Damaged where a link on the way leads elsewhere."""
+    path = folder / name
+    if Path(os.path.realpath(path)) != Path(os.path.realpath(folder)) / name:
+        raise Damaged(
+            f"{path} is a link, or behind one, and what it leads to is no part of the run\n"
+            "put the file or folder itself there"
+        )
+    return path
+
+
 class FolderStore:
     """A folder of this machine, or of a network that keeps link() and rename() atomic."""
 
@@ -164,7 +175,7 @@ class FolderStore:
         self.progress = progress
 
     def find(self, key: str) -> Stored | None:
-        path = self._root / key
+        path = below(self._root, key)
         with self._said(f"look at {key}"):
             try:
                 digest = sha256_of(path)
@@ -186,7 +197,7 @@ class FolderStore:
         return dict(sorted(found.items()))
 
     def put(self, key: str, source: Path | bytes, replacing: Stored | None) -> Stored:
-        target = self._root / key
+        target = below(self._root, key)
         with self._said(f"write {key}"):
             target.parent.mkdir(parents=True, exist_ok=True)
             aside = _aside(target)
@@ -209,7 +220,7 @@ class FolderStore:
     def read(self, key: str) -> tuple[bytes, Stored] | None:
         with self._said(f"read {key}"):
             try:
-                content = (self._root / key).read_bytes()
+                content = below(self._root, key).read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 return None
         digest = sha256_of(content)
@@ -218,7 +229,7 @@ class FolderStore:
     def get(self, key: str, target: Path, sha256: str | None = None) -> None:
         with self._said(f"read {key}"), written_aside(target) as aside:
             try:
-                _copy(self._root / key, aside)
+                _copy(below(self._root, key), aside)
             except FileNotFoundError:
                 raise missing(self.url, key) from None
             require_sha256(sha256, sha256_of(aside), f"{self.url}/{key}")

@@ -195,6 +195,9 @@ def _take_along(folder: Path, run_id: str) -> None:
         raise BadInput(f"{work} is there already; move it away, then adopt the run again")
     aside = work.with_name(f".{run_id}{layout.TEMPORARY_SUFFIX}")
     shutil.rmtree(aside, ignore_errors=True)
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            raise BadInput(f"{path} is a link, and what it leads to is no part of the run")
     own = shutil.ignore_patterns(layout.EVENTS, layout.WRITER, f"*{layout.TEMPORARY_SUFFIX}")
     shutil.copytree(folder, aside, ignore=own)
     aside.rename(work)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from results import s3_uploads
-from results.stores import Store, StoreError, open_store, sha256_of, written_aside
+from results.stores import Damaged, Store, StoreError, open_store, sha256_of, written_aside
 from tests.fixtures.store_contract import StoreContract
 
 
@@ -21,6 +21,29 @@ def test_an_interrupted_put_is_no_object(tmp_path: Path) -> None:
     assert list(store.sizes("run/")) == ["run/file"]
     store.clear("run/")
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["file"]
+
+
+def test_links_in_a_folder_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "store" / "run").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    secret = tmp_path / "elsewhere" / "secret"
+    secret.write_bytes(b"secret")
+    (tmp_path / "store" / "run" / "job.log").symlink_to(secret)
+    (tmp_path / "store" / "run" / "adapter").symlink_to(secret.parent)
+    (tmp_path / "by-link").symlink_to(tmp_path / "store")
+    for store in (open_store(str(tmp_path / "store")), open_store(str(tmp_path / "by-link"))):
+        store.put("run/file", b"content", store.find("run/file"))
+        for key in ("run/job.log", "run/adapter/secret"):
+            with pytest.raises(Damaged, match="is a link, or behind one"):
+                store.find(key)
+            with pytest.raises(Damaged, match="is a link"):
+                store.read(key)
+            with pytest.raises(Damaged, match="is a link"):
+                store.get(key, tmp_path / "brought")
+            with pytest.raises(Damaged, match="is a link"):
+                store.put(key, b"other", None)
+    assert secret.read_bytes() == b"secret"
+    assert not (tmp_path / "brought").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -420,6 +420,15 @@ def test_fetch_refuses_a_changed_file_and_a_name_that_leads_out(
         fetch(store, "run-1", tmp_path / "home")
 
 
+def test_fetch_writes_nothing_through_a_link(store: Store, complete: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / layout.ADAPTER).symlink_to(tmp_path / "outside")
+    with pytest.raises(Damaged, match="is a link, or behind one"):
+        fetch(store, "run-1", tmp_path / "home")
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
 def test_documents_are_added_to_what_is_complete(
     store: Store, complete: Path, tmp_path: Path
 ) -> None:

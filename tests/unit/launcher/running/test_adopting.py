@@ -244,6 +244,17 @@ def test_a_machine_that_nobody_here_can_see_is_unknown_and_said(on, partial, uns
     assert view.log_tail == "at work"
 
 
+def test_what_a_link_leads_to_is_not_taken_along(on, partial, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    (partial / "run-1" / "adapter").mkdir()
+    (partial / "run-1" / "adapter" / "notes").symlink_to(tmp_path / "secret")
+    on("here")
+    (found,) = adopt(str(partial))
+    assert found.outcome == "refused"
+    assert "notes is a link" in found.said
+    assert not paths.work_folder("run-1").exists()
+
+
 def test_at_the_caps_end_its_own_side_has_ended_it_and_all_of_it_is_counted(
     on, partial, unseen, monkeypatch
 ):
