@@ -16,6 +16,7 @@ from msgspec import Struct
 from jobs.spec import Lineage, Measured, ResolvedSpec, Result
 from results.portable import on_hub, own_name, recipe, without_folders
 from results.receipt import Receipt, at_most, dollars, duration
+from results.report.markdown import escape
 from results.report.words import file_size, gate_line, judged_on, lineage_pairs, quality_rows
 
 
@@ -223,7 +224,7 @@ def _data(card: Card) -> str:
     for name, digest in card.lineage.data_sha256.items():
         file = own_name(getattr(card.spec.data, name, None) or "")
         count = f"{card.rows[name]:,}" if name in card.rows else "not counted"
-        rows.append([name, escape(file), count, f"`{digest}`"])
+        rows.append([name, escape(file), count, code(digest)])
     held_out = {n: c for n, c in card.rows.items() if c and n not in card.lineage.data_sha256}
     rows += [[name, "held out of train", f"{count:,}", ""] for name, count in held_out.items()]
     return "The rows themselves are not published.\n\n" + table(rows)
@@ -231,10 +232,12 @@ def _data(card: Card) -> str:
 
 def _lineage(lineage: Lineage) -> str:
     pairs = lineage_pairs(lineage).items()
-    lines = [f"- {name}: `{escape(value)}`" for name, value in pairs]
+    lines = [f"- {name}: {code(value)}" for name, value in pairs]
     if lineage.parent is not None:
         parent = lineage.parent
-        lines.append(f"- went on from {escape(own_name(parent.source))}: `{parent.adapter_sha256}`")
+        lines.append(
+            f"- went on from {escape(own_name(parent.source))}: {code(parent.adapter_sha256)}"
+        )
     versions = ", ".join(f"{escape(n)} {escape(v)}" for n, v in lineage.versions.items())
     lines.append(f"- versions: {versions}")
     return "\n".join(lines) + "\n\n`lineage.json` has the same; `SHA256SUMS` every file's hash."
@@ -250,13 +253,10 @@ def _licence(card: Card) -> str:
 
 # --- Markdown -------------------------------------------------------------------------------
 
-_MARKS = {mark: f"&#{ord(mark)};" for mark in "&<>|`[]*"}
 
-
-def escape(text: str) -> str:
-    """Text of others stays text: no markup, no link, no second cell or line."""
-    one_line = " ".join(text.split())
-    return "".join(_MARKS.get(mark, mark) for mark in one_line)
+def code(text: str) -> str:
+    """A code span, in which nothing is markup but its own end, and entities are none."""
+    return f"`{' '.join(text.replace('`', '').split())}`"
 
 
 def fenced(text: str, language: str) -> str:

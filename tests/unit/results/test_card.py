@@ -1,11 +1,13 @@
 """The model card: its text whole, its front matter as the Hub reads it, and what stays text."""
 
+import html
 import re
 from pathlib import Path
 
 import msgspec
 import pytest
 import yaml
+from markdown_it import MarkdownIt  # rich's own
 
 from jobs.spec import (
     BaseModel,
@@ -28,6 +30,7 @@ from jobs.spec import (
 from results.card import Card, fenced, metadata, render
 from results.portable import recipe, without_folders
 from results.receipt import Line, Receipt
+from results.report import markdown
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "model-card.md"
 
@@ -172,6 +175,30 @@ def test_text_of_models_and_data_stays_text() -> None:
     assert told["license"] == "apache-2.0"
     named = told["model-index"][0]["results"][0]["metrics"][0]["name"]
     assert named == " ".join(nasty.split())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def __init__(self): _x_ = _y", "~~gone~~", "\\[a](http://b)", "**b** > `c` < d",
+        "> quoted", "a|b", "![x](http://b/x.png)", "&lt;", "json_citation_rate", "_(a)_", "é_b_",
+    ],
+)  # fmt: skip
+def test_a_reader_of_markdown_shows_text_as_it_was(text: str) -> None:
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    assert reader.render(f"- {markdown.escape(text)}").strip() == (
+        f"<ul>\n<li>{html.escape(text)}</li>\n</ul>"
+    )
+
+
+def test_a_value_in_a_code_span_is_shown_as_it_is() -> None:
+    base = msgspec.structs.replace(LINEAGE.base, revision="a*b[0] & c` <b>")
+    text = render(changed(lineage=msgspec.structs.replace(LINEAGE, base=base)))
+    assert "- base revision: `a*b[0] & c <b>`\n" in text
+
+
+def test_names_of_metrics_stay_legible() -> None:
+    assert markdown.escape("json_citation_rate, mae/a_b") == "json_citation_rate, mae/a_b"
 
 
 def test_a_fence_is_longer_than_any_within() -> None:
