@@ -33,6 +33,7 @@ class Card(Struct, frozen=True, kw_only=True):
     objections: tuple[str, ...] = ()  # why it would not have been published unforced
     merged: bool = False  # a merged model lies beside the adapter
     files: tuple[Measured, ...] = ()  # GGUF files that lie beside it
+    places: tuple[str, ...] = ()  # paths of the machine that it comes from, to be shortened
 
 
 def render(card: Card) -> str:
@@ -40,10 +41,10 @@ def render(card: Card) -> str:
     front = yaml.safe_dump(metadata(card), sort_keys=False, allow_unicode=True, width=100)
     parts = [
         f"---\n{front}---",
-        _objections(card.objections),
+        _objections(card),
         f"# {card.repository.split('/')[-1]}",
         _what(card),
-        _gates(card.result),
+        _gates(card),
         _quality(card.result),
         "## How to load it\n\n" + _loading(card),
         _exports(card),
@@ -95,10 +96,10 @@ def metadata(card: Card) -> dict[str, Any]:
 # --- sections -------------------------------------------------------------------------------
 
 
-def _objections(objections: Sequence[str]) -> str:
-    if not objections:
+def _objections(card: Card) -> str:
+    if not card.objections:
         return ""
-    lines = "\n".join(f"> - {escape(without_folders(one))}" for one in objections)
+    lines = "\n".join(f"> - {escape(without_folders(one, card.places))}" for one in card.objections)
     return f"> **Not good by its own gates; published nevertheless.**\n>\n{lines}"
 
 
@@ -118,11 +119,14 @@ def _what(card: Card) -> str:
     return f"{text}. Run {escape(card.receipt.run_id)} of Loralift, seed {spec.seed}."
 
 
-def _gates(result: Result) -> str:
+def _gates(card: Card) -> str:
+    result, places = card.result, card.places
     lines = [f"- {escape(gate_line(gate))}" for gate in result.gates] or ["- none set"]
     if result.failure is not None:
-        lines.append(f"- the run failed: {escape(without_folders(result.failure.message))}")
-    lines += [f"- warning: {escape(without_folders(warning))}" for warning in result.warnings]
+        said = without_folders(result.failure.message, places)
+        lines.append(f"- the run failed: {escape(said)}")
+    warnings = (without_folders(warning, places) for warning in result.warnings)
+    lines += [f"- warning: {escape(warning)}" for warning in warnings]
     return "## Gates\n\n" + "\n".join(lines)
 
 

@@ -1,12 +1,16 @@
 """What a run is called elsewhere: its spec, and messages, without the machine's folders."""
 
 import re
+from collections.abc import Iterable
 from pathlib import PurePath
 
 import msgspec
 import yaml
 
 from jobs.spec import JobSpec, ResolvedSpec
+
+_NAME = r"[^\s/:'\"]+"  # of a file, as far as it can be told within a sentence
+_SCHEME = r"(?:file://[^\s/]*)?"
 
 
 def on_hub(spec: ResolvedSpec) -> bool:
@@ -44,9 +48,19 @@ def own_name(text: str) -> str:
     return PurePath(text).name if _is_path(text) else text
 
 
-def without_folders(message: str) -> str:
-    """A message of a job with each absolute path in it shortened to its last name."""
-    return re.sub(r"(?<![\w/])~?/(?:[^\s/:'\"]+/)+([^\s/:'\"]+)", r"\1", message)
+def without_folders(message: str, places: Iterable[str] = ()) -> str:
+    """A message of a job with each absolute path in it shortened to its last name.
+
+    Where a path with spaces ends is known of what is quoted, and of `places`: files and folders
+    of the run's machine, each with what lies below it.
+    """
+    for place in sorted(places, key=len, reverse=True):
+        folders = rf"{re.escape(place.rstrip('/'))}(?!\.?[\w-])"
+        below = rf"(?:/{_NAME}){'+' if place.endswith('/') else '*'}"
+        path = re.compile(rf"(?<![\w/]){_SCHEME}({folders}{below})")
+        message = path.sub(lambda found: PurePath(found[1]).name, message)
+    message = re.sub(rf"(['\"]){_SCHEME}~?/[^:'\"]*/([^/:'\"]+)\1", r"\1\2\1", message)
+    return re.sub(rf"(?<![\w/]){_SCHEME}~?/(?:{_NAME}/)+({_NAME})", r"\1", message)
 
 
 def _name(text: str | None) -> str | None:

@@ -114,6 +114,7 @@ def _files(
     files = publication.gather(home, spec, lineage)
     export = _export(home, spec) if flags.with_export else None
     measured: tuple[Measured, ...] = ()
+    places = tuple(publication.places(home, spec))
     if export is not None:
         measured = export.files
         files |= publication.exported(export_folder(home), export.merged, measured)
@@ -128,9 +129,10 @@ def _files(
         objections=against,
         merged=export is not None and export.merged is not None,
         files=measured,
+        places=places,
     )
     files = publication.sealed({**files, publication.CARD: render(card).encode()})
-    publication.require_clean(files, publication.places(home, spec))
+    publication.require_clean(files, places)
     return files
 
 

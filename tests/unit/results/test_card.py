@@ -143,12 +143,30 @@ def test_no_path_of_the_machine_is_in_it() -> None:
         ("/home/me/runs/a/adapter: this PEFT drops x", "adapter: this PEFT drops x"),
         ("see '~/runs/a' and /mnt/b/c.jsonl:3", "see 'a' and c.jsonl:3"),
         ("of https://huggingface.co/a/b, 3/4 rows", "of https://huggingface.co/a/b, 3/4 rows"),
+        ("see file:///home/me/runs/a.json", "see a.json"),
+        ("no such file: '/home/my name/runs/a b.json'", "no such file: 'a b.json'"),
     ],
 )
 def test_a_message_loses_its_folders(message: str, said: str) -> None:
     assert without_folders(message) == said
     result = msgspec.structs.replace(RESULT, warnings=(message,))
     assert f"- warning: {said}" in render(changed(result=result))
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("cannot read /home/A B/acme/train set.jsonl: gone", "cannot read train set.jsonl: gone"),
+        ("see file:///home/A B/acme/other.jsonl, too", "see other.jsonl, too"),
+        ("/database/x and /data", "x and /data"),
+        ("/data/x.jsonl, https://a.example/data/x", "x.jsonl, https://a.example/data/x"),
+    ],
+)
+def test_a_message_loses_folders_with_spaces_that_are_known(message: str, said: str) -> None:
+    places = ("/home/A B", "/home/A B/acme/train set.jsonl", "/data/")
+    assert without_folders(message, places) == said
+    result = msgspec.structs.replace(RESULT, warnings=(message,))
+    assert f"- warning: {said}" in render(changed(result=result, places=places))
 
 
 def test_text_of_models_and_data_stays_text() -> None:
