@@ -5,8 +5,9 @@ lineage.json, a generated base (base/), and on request what an export made. SHA2
 file's hash. Only safetensors, GGUF and text; no path of the machine they come from.
 """
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ Files = dict[str, Path | bytes]  # by the name in the repository
 
 # Tokenizers that are no text: SentencePiece models, protobuf.
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+_CODE = (*layout.PICKLES, ".pickle", ".joblib", ".py", ".pyc", ".sh", ".so")
+# Of the Hub, and of S3: tokens of fixed length that no word has. Assumption: 30 characters or more
+_TOKEN = re.compile(rb"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}(?![A-Za-z0-9]))")
 _HEAD_BYTES = 1 << 22  # of a binary file, looked through for paths: headers end before. Assumption
 
 
@@ -117,9 +121,10 @@ def sealed(files: Files) -> Files:
     return {**files, layout.SUMS: write_sums(sums)}
 
 
-def require_clean(files: Mapping[str, Path | bytes], places: list[str]) -> None:
-    """Raises Unpublishable for a file that may run code when loaded, or names one of `places`."""
-    needles = [place.encode() for place in places]
+def require_clean(files: Mapping[str, Path | bytes], places: Sequence[str]) -> None:
+    """Raises Unpublishable for a file that may run code when loaded, names one of `places`, or
+    holds what looks like a token."""
+    needles = {form.encode(): place for place in places for form in _written(place)}
     for name, content in files.items():
         kind = _kind(name, content)
         if kind is None:
@@ -128,16 +133,35 @@ def require_clean(files: Mapping[str, Path | bytes], places: list[str]) -> None:
                 "only safetensors, GGUF and text are published: remove it, and make the run anew"
             )
         text = _start(content, None if kind == "text" else _HEAD_BYTES)
-        found = next((needle for needle in needles if needle in text), None)
+        found = next((place for needle, place in needles.items() if needle in text), None)
         if found is not None:
             raise Unpublishable(
-                f"{name} names a place on this machine, {found.decode()}\n"
+                f"{name} names a place on this machine, {found}\n"
                 "it would be published with it: take it out, and make the run or export anew"
+            )
+        token = _TOKEN.search(text)
+        if token is not None:
+            raise Unpublishable(
+                f"{name} holds what looks like a token, {token[0][:4].decode()}...\n"
+                "it would be published with it: take it out, and make the run or export anew; if "
+                "it is one, revoke it"
             )
 
 
+def _written(place: str) -> Iterator[str]:
+    """A path as it may stand in a file: JSON can escape what is not ASCII, and slashes."""
+    for form in dict.fromkeys((place, json.dumps(place)[1:-1])):
+        yield form
+        yield form.replace("/", "\\/")
+
+
 def _kind(name: str, content: Path | bytes) -> str | None:
-    """safetensors, gguf, sentencepiece or text, by what is in it; None for anything else."""
+    """safetensors, gguf, sentencepiece or text, by what is in it; None for anything else.
+
+    Of text a pickle of protocol 0 cannot be told, and code is no text.
+    """
+    if name.lower().endswith(_CODE):
+        return None
     head = _start(content, 16)
     if name.endswith(".safetensors"):
         # eight bytes of length, then a JSON object: github.com/huggingface/safetensors#format
@@ -197,7 +221,8 @@ def _json(path: Path) -> dict[str, Any]:
 def places(home: Path, spec: ResolvedSpec) -> list[str]:
     """Paths that would tell of the machine a run comes from: its folder, its data's, a home."""
     data = (spec.data.train, spec.data.validation, spec.data.test, spec.data.replay)
-    named = (spec.model.id, *data, spec.eval.golden, spec.eval.schema, spec.resume_from)
+    own = (metric.partition(":")[0] for metric in spec.eval.metrics)
+    named = (spec.model.id, *data, spec.eval.golden, spec.eval.schema, *own, spec.resume_from)
     files = (Path(name) for name in named if name is not None and name.startswith("/"))
     return list(dict.fromkeys(_telling(home, home.parent, Path.home(), *files)))
 

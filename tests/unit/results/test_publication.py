@@ -1,5 +1,6 @@
 """What of a run is published, and what must hold of it first."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -97,6 +98,8 @@ def test_an_adapter_with_another_lineage_is_found(home: Path) -> None:
         ("model-q8_0.gguf", b"PK\x03\x04"),
         ("tokenizer.model", b"\x80\x04K\x01."),
         ("vocabulary.txt", b"a\0b"),
+        ("adapter_model.bin", b"cposix\nsystem\n(Vid\ntR."),  # a pickle of protocol 0
+        ("merged/modeling_x.PY", b"import os\n"),
     ],
 )
 def test_what_may_run_code_is_not_published(name: str, content: bytes) -> None:
@@ -122,11 +125,29 @@ def test_a_place_on_this_machine_is_found_in_any_file(tmp_path: Path) -> None:
         require_clean({"m.gguf": b"GGUF" + b"/home/me/x"}, ["/home/me"])
 
 
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.parametrize("slash", ["/", "\\/"])
+def test_a_place_is_found_however_json_writes_it(ascii_only: bool, slash: str) -> None:
+    config = json.dumps({"path": "/home/josé/m"}, ensure_ascii=ascii_only).replace("/", slash)
+    with pytest.raises(Unpublishable, match="names a place on this machine, /home/josé\n"):
+        require_clean({"config.json": config.encode()}, ["/home/josé"])
+
+
+@pytest.mark.parametrize("token", ["hf_" + "aB3" * 11, "AKIA" + "A7" * 8])
+def test_what_looks_like_a_token_is_not_published(token: str) -> None:
+    files = {"tokenizer_config.json": f'{{"t":"{token}"}}'.encode()}
+    with pytest.raises(Unpublishable, match=r"config\.json holds what looks like") as error:
+        require_clean(files, [])
+    assert token not in str(error.value)
+    require_clean({"notes.txt": b"hf_transfer, AKIA, " + token[:12].encode()}, [])
+
+
 def test_places_are_the_runs_its_datas_and_a_home(home: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", "/root")
     found = places(home, SPEC)
     assert found == [str(home), str(home.parent), "/root/", *(
-        f"/home/me/secret/{name}.jsonl" for name in ("train", "validation"))]  # fmt: skip
+        f"/home/me/secret/{name}" for name in ("train.jsonl", "validation.jsonl", "checks.py"))
+    ]  # fmt: skip
 
 
 def test_an_export_whose_every_file_was_rejected_is_none(tmp_path: Path) -> None:
