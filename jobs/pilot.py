@@ -63,7 +63,8 @@ def run(a: Attempt, trial: Trial) -> None:
           f"{found.seconds_per_step:.2f} s a step", flush=True)  # fmt: skip
     if reasons:
         raise PilotFailed("; ".join(reasons))
-    write_aside(a.folder / layout.PILOT, encode(a.outcome.pilot))
+    if a.ranks.first:
+        write_aside(a.folder / layout.PILOT, encode(a.outcome.pilot))
 
 
 def passed_before(path: Path) -> PilotResult | None:
@@ -96,6 +97,7 @@ def train_and_judge(a: Attempt, trial: Trial, settings: Pilot, folder: Path) -> 
     tuner.args.set_save(strategy="no")
     tuner.args.logging_steps = 1
     before = trial.loss(tuner, rows)
+    tuner.unprepared()
     tuner.train()
     after = trial.loss(tuner, rows) if times.finite else float("nan")
     judged: dict[str, float] = {}

@@ -119,6 +119,14 @@ def test_nothing_temporary_stays_behind(shared):
     assert [name for name in left if not name.startswith("torchinductor_")] == []  # torch's cache
 
 
+def test_a_pilot_s_ranks_share_their_gradients_and_leave_no_trace(runs, shared):
+    pilot = {"examples": 6, "steps": 3, "max_loss_ratio": 9, "answers_must_parse": False}
+    folder = write(runs / "piloted", processes=2, pilot=pilot)
+    assert start_ranks(folder, "jobs.distributed").wait(timeout=600) == 0, log(folder)
+    assert curve(folder) == curve(shared)
+    assert result(folder).pilot.steps == 3
+
+
 def test_a_signal_to_one_rank_stops_all_and_both_go_on_together(runs, shared):
     folder = write(runs / "stopped", processes=2)
     process = start_ranks(folder, "jobs.distributed")
