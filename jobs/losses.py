@@ -18,12 +18,8 @@ LARGEST_EXPONENT = 700.0
 
 def by_row(tuner: Any, rows: Any) -> Array:
     """(rows, 2): the summed loss of each row in nats, and its supervised tokens."""
-    tuner.row_losses = []
-    try:
-        tuner.evaluate(eval_dataset=rows)
-        return np.array(tuner.row_losses, dtype=np.float64).reshape(-1, 2)
-    finally:
-        tuner.row_losses = None
+    tuner.evaluate(eval_dataset=rows)
+    return np.array(tuner.row_losses, dtype=np.float64).reshape(-1, 2)
 
 
 def known(path: Path, count: int) -> Array | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 import transformers
 from transformers.trainer_callback import PrinterCallback
@@ -13,6 +14,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
 from jobs.gradients import WatchedTrainer
+from jobs.losses import mean
 from jobs.ranks import ranks
 
 LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
@@ -30,19 +32,22 @@ def loss_of(name: str, predicted: Any, wanted: Any) -> float:
 class SftTrainer(WatchedTrainer, SFTTrainer):
     """Prints no dictionaries, writes no model cards.
 
-    `measure()` gives what each evaluation in training has beside the loss, by name. Where
-    `row_losses` is a list, an evaluation appends each row's summed loss and supervised tokens.
+    `measure()` gives what each evaluation in training has beside the loss, by name. An evaluation
+    leaves each row's summed loss and supervised tokens in `row_losses`.
     """
 
     measure: Callable[[], dict[str, float]] | None = None
-    row_losses: list[list[float]] | None = None
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self.row_losses: list[list[float]] = []
         self.remove_callback(PrinterCallback)
 
     def evaluation_loop(self, *positional: Any, **named: Any) -> EvalLoopOutput:
+        self.row_losses = []
         output = super().evaluation_loop(*positional, **named)
+        # transformers' is the mean of the batches' means, which hangs on the micro-batch
+        output.metrics["eval_loss"] = mean(np.array(self.row_losses))
         if self.measure is not None and self.is_in_train:
             me = ranks()  # rank 0 generates; all choose the epoch by what it found
             found = me.from_first(self.measure() if me.first else {})
@@ -56,8 +61,6 @@ class SftTrainer(WatchedTrainer, SFTTrainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Any, Any, Any]:
-        if self.row_losses is None:
-            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = model(**inputs | {"use_cache": False}, fused_lm_head=True)

@@ -211,6 +211,24 @@ def test_full_training_on_completions_with_rows_held_out(folders):
     assert set(found.metrics["tuned"]) == {"loss", "perplexity", "exact_match"}
 
 
+@pytest.mark.parametrize("micro_batch", [1, 4])
+def test_an_epoch_is_chosen_by_the_loss_that_the_result_has(folders, micro_batch):
+    """Per token, however many rows of unlike length are evaluated at once."""
+    folder = write_job(
+        folders / f"chosen{micro_batch}",
+        train_rows=8,
+        train={"epochs": 1, "effective_batch": 4, "micro_batch": micro_batch, "seq_len": 128,
+               "packing": False, "select_by": "loss"},
+        eval={"generate": False, "compare_base": False},
+        gates=[],
+    )  # fmt: skip
+    code, found = finish(folder)
+    assert code == 0, (folder / layout.LOG).read_text()
+    records = read_records(folder / layout.METRICS)
+    (chosen,) = (r for r in records if isinstance(r, EvalRecord) and r.epoch is not None)
+    assert chosen.loss == pytest.approx(found.metrics["tuned"]["loss"], rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
