@@ -1,7 +1,7 @@
 """The longest rows first: what will not fit fails in the first minute, not hours into the training.
 
-One whole optimizer step by a trainer of its own, on the longest batch that the training will meet:
-forward, backward and the optimizer's own state take their memory; then the weights are put back.
+Two optimizer steps by a trainer of its own, on the longest batch that the training will meet: the
+second runs beside the optimizer's state, which the first has made; then the weights are put back.
 Where the base model is not asked, the longest questions are answered once as well.
 """
 
@@ -59,17 +59,24 @@ def longest(rows: Any, count: int) -> tuple[Any, int]:
 
 
 def step(a: Attempt, trial: Trial, rows: Any, batch: int) -> None:
-    """One optimizer step on `rows`, all of them at once, and the weights put back."""
+    """Two optimizer steps on `rows`, all of them at once, and the weights put back.
+
+    Where the job accumulates gradients they are passed twice a step: the second time beside those
+    of the first.
+    """
     from jobs import strategies
 
     job = job_of(a.job)
-    train = msgspec.structs.replace(job.train, effective_batch=batch)
+    accumulates = job.train.effective_batch > batch and len(trial.tuner.train_dataset) > batch
+    passes = 2 if accumulates else 1
+    train = msgspec.structs.replace(job.train, effective_batch=batch * passes)
     job = msgspec.structs.replace(job, train=train)
     with weights_aside(a, trial.tuner.model) as folder:
         tuner = trial.make(job, folder, trial.train.select(range(1)))
         strategies.widen_adapter(job, tuner.model)
-        tuner.train_dataset = rows
-        tuner.args.max_steps = 1
+        tuner.train_dataset = rows.select([*range(len(rows))] * passes)
+        tuner.args.train_sampling_strategy = "sequential"  # shuffled, a row could meet itself
+        tuner.args.max_steps = 2
         tuner.args.set_save(strategy="no")
         tuner.args.set_logging(strategy="no")
         tuner.train()

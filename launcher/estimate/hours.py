@@ -170,8 +170,10 @@ def terms(
         why = f"{download_bytes / 1e9:.1f} GB of weights"
         found.append(size.over(renting.network(offer)).term("model download", why))
     load = Span(*(weight_bytes / r for r in LOAD_BYTES_PER_SECOND))
-    first = step_seconds(shape, spec, offer.device, micro_tokens(spec))  # jobs/longest.py
-    why = "imports, weights from disk, a first step on the longest rows"
+    at_once = spec.train.rows_at_once * spec.processes
+    passes = 2 * (2 if spec.train.effective_batch > at_once else 1)  # jobs/longest.py
+    first = step_seconds(shape, spec, offer.device, micro_tokens(spec)) * passes
+    why = "imports, weights from disk, two steps on the longest rows"
     found.append(IMPORT_SECONDS.plus(load).plus(first).term("load", why))
     stages = {"evaluation": evaluation, "pilot": pilot, "training": training}
     if spec.pilot is None:

@@ -16,6 +16,16 @@ WITHOUT = """
 from jobs import longest
 longest.run = lambda *_: None
 """
+# What stands while each micro-batch is at work: gradients, the optimizer's state.
+STANDING = """
+from jobs import trainer
+own = trainer.SftTrainer.training_step
+def training_step(self, model, *arguments):
+    gradients = any(p.grad is not None for p in model.parameters())
+    print("beside", gradients, bool(self.optimizer.state), flush=True)
+    return own(self, model, *arguments)
+trainer.SftTrainer.training_step = training_step
+"""
 # What the system still grants when the longest batch is tried is too little for it.
 NARROW = """
 import resource
@@ -54,8 +64,12 @@ def test_it_leaves_no_trace_in_the_training(tmp_path, packing):
     train = PLAIN | {"packing": packing, "seq_len": 512}
     tried = with_a_long_row(tmp_path / "tried", train=train, eval=QUICK)
     plain = with_a_long_row(tmp_path / "plain", train=train, eval=QUICK)
-    code, found, log = finish(tried, "")
+    code, found, log = finish(tried, STANDING)
     assert code == 0, log
+    standing = [line for line in log.partition("longest batch: ")[0].splitlines()
+                if line.startswith("beside ")]  # fmt: skip
+    assert standing == ["beside False False", "beside True False",
+                        "beside False True", "beside True True"]  # fmt: skip
     assert finish(plain, WITHOUT)[0] == 0
     assert curve(tried) == curve(plain)
     assert "longest batch: 2 rows of up to 512 tokens: peak resident set" in log

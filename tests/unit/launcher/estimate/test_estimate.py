@@ -671,6 +671,19 @@ def test_times_are_ordered_and_complete() -> None:
     assert found.hours_low < found.hours_expected < found.hours_high
 
 
+def test_the_longest_batch_is_passed_twice_a_step_where_gradients_accumulate() -> None:
+    def load(effective: int) -> float:
+        train = msgspec.structs.replace(base.train, micro_batch=4, effective_batch=effective)
+        spec = msgspec.structs.replace(base, train=train)
+        found = estimate(spec, shape, FACTS, offer_for(RTX_4090))
+        return next(t.expected_hours for t in found.time if t.name == "load") * 3600
+
+    base, shape = spec_for(QWEN_7B), shape_for(QWEN_7B)
+    one = passes.step_seconds(shape, base, RTX_4090, 4 * base.train.seq_len).expected
+    assert load(8) - load(4) == pytest.approx(2 * one, rel=1e-6)
+    assert load(16) == load(8)
+
+
 def test_an_image_is_pulled_and_spares_the_installation() -> None:
     without = renting.until_ready(offer_for(RTX_4090))
     image = msgspec.structs.replace(offer_for(RTX_4090), image="me/train:1")
