@@ -24,6 +24,7 @@ class StepRecords(TrainerCallback):
         self._progress = progress
         self._outcome = outcome
         self._seconds_before = progress.training_seconds()
+        self._tokens_before = outcome.tokens = progress.training_tokens()
         self._tokens_seen = 0
 
     def on_train_begin(
@@ -56,6 +57,7 @@ class StepRecords(TrainerCallback):
             learning_rate=float(logs["learning_rate"]),
             # fp16's loss scaler skips steps whose gradient overflows: they have no norm
             grad_norm=float(norm) if norm is not None and math.isfinite(norm) else None,
+            tokens=self._tokens_before + tokens,
             tokens_per_second=(tokens - self._tokens_seen) / max(moment - self._logged_at, 1e-9),
             memory_bytes=peak_memory()[0],
             seconds=self._seconds_before + trained,
@@ -64,7 +66,7 @@ class StepRecords(TrainerCallback):
         self._progress.write(record)
         print(f"step {record.step}/{record.steps_total} loss {record.loss:.4f}", flush=True)
         self._logged_at, self._tokens_seen = moment, tokens
-        self._outcome.steps, self._outcome.tokens = record.step, tokens
+        self._outcome.steps, self._outcome.tokens = record.step, record.tokens
         self._outcome.tokens_per_second = tokens / max(trained, 1e-9)
 
 

@@ -70,6 +70,10 @@ class Progress:
         """Seconds trained by earlier attempts, as far as their work was kept."""
         return max((r.seconds for r in self.kept if isinstance(r, StepRecord)), default=0.0)
 
+    def training_tokens(self) -> int:
+        """Tokens trained on by earlier attempts, as far as their work was kept."""
+        return max((r.tokens for r in self.kept if isinstance(r, StepRecord)), default=0)
+
     def base_loss(self) -> float | None:
         """The untouched model's validation loss from an earlier attempt."""
         found = (r.loss for r in self.kept if isinstance(r, EvalRecord) and r.step == 0)

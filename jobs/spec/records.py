@@ -36,6 +36,7 @@ class StepRecord(Struct, frozen=True, kw_only=True, tag_field="event", tag="step
     memory_bytes: int  # peak so far: CUDA allocated, else resident set
     seconds: float  # training time so far, all attempts
     eta_seconds: float
+    tokens: int = 0  # trained on so far, all attempts
 
 
 class EvalRecord(Struct, frozen=True, kw_only=True, tag_field="event", tag="eval"):
@@ -170,8 +171,8 @@ class Result(Struct, frozen=True, kw_only=True):
     adapter: str | None = None  # folder name below the run's folder
     steps: int = 0
     resumed_from_step: int = 0
-    tokens: int = 0  # tokens seen in training by this attempt, padding not counted
-    tokens_per_second: float = 0.0
+    tokens: int = 0  # tokens seen in training, all attempts, padding not counted
+    tokens_per_second: float = 0.0  # of this attempt's training
     parameters_total: int = 0  # of the base model as loaded, quantised tensors counted whole
     parameters_trainable: int = 0
     peak_memory_bytes: int = 0

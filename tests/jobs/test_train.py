@@ -142,6 +142,7 @@ def test_killed_and_started_again_it_draws_the_same_curve(whole, folders):
     assert (folder / layout.BASE_ANSWERS).read_bytes() == base_answers
     assert curve(folder) == curve(whole)
     assert found.metrics == result(whole).metrics
+    assert found.tokens == result(whole).tokens
 
 
 def test_sigterm_finishes_the_step_and_saves(whole, folders):
@@ -174,6 +175,7 @@ def test_a_lost_result_is_made_again_without_training(whole, folders):
     assert code == 0, (whole / layout.LOG).read_text()
     assert found.resumed_from_step == found.steps == before.steps
     assert found.metrics == before.metrics
+    assert found.tokens == before.tokens
     assert curve(whole) == lines
 
 
