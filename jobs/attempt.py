@@ -84,9 +84,7 @@ def start_from(a: Attempt, tuner: Any) -> None:
 
 
 def callbacks_of(a: Attempt) -> list[Any]:
-    from transformers import EarlyStoppingCallback
-
-    from jobs.callbacks import Epochs, OrderlyStop, StepRecords, WholeCheckpoints
+    from jobs.callbacks import Epochs, OrderlyStop, Patience, StepRecords, WholeCheckpoints
 
     checkpoints, settings = a.folder / layout.CHECKPOINTS, a.job.train
     found = [
@@ -102,7 +100,7 @@ def callbacks_of(a: Attempt) -> list[Any]:
         Epochs(a.progress, checkpoints),
     ]
     if settings.patience is not None:
-        found.append(EarlyStoppingCallback(early_stopping_patience=settings.patience))
+        found.append(Patience(early_stopping_patience=settings.patience))
     if a.job.track is not None and a.ranks.first:
         from jobs import tracking
 

@@ -5,7 +5,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from jobs import adapters, checkpoint, layout
 from jobs.adapters import Adapter
@@ -167,6 +173,20 @@ class Epochs(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self._training = False
+
+
+class Patience(EarlyStoppingCallback):
+    """Early stopping that goes on counting where an earlier attempt ended."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **named: Any
+    ) -> None:
+        super().on_train_begin(args, state, control, **named)
+        evaluated = [entry["step"] for entry in state.log_history if "eval_loss" in entry]
+        best = state.best_global_step or min(evaluated, default=0)
+        self.early_stopping_patience_counter = sum(step > best for step in evaluated)
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
 
 
 # What transformers and TRL measure of the evaluation itself.

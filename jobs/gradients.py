@@ -81,6 +81,11 @@ class WatchedTrainer(Trainer):
             )
         return items
 
+    def _run_epoch(self, **named: Any) -> None:
+        # transformers looks only after a step whether training is to stop
+        if not self.control.should_training_stop:
+            super()._run_epoch(**named)
+
     def unprepared(self) -> None:
         """Forget that the model was evaluated before training.
 

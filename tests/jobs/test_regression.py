@@ -181,11 +181,20 @@ def test_it_ends_when_no_epoch_is_better_any_more(tmp_path):
         tmp_path / "patient",
         train={"epochs": 8, "learning_rate": 0.03, "schedule": "constant", "patience": 1},
     )
-    code, _ = finish(folder)
+    code, before = finish(folder)
     assert code == 0, (folder / layout.LOG).read_text()
     seen = [r.metrics["mae"] for r in evaluations(folder)]
     assert len(seen) < 8
     assert seen[-1] >= min(seen[:-1])
+
+    lines = curve(folder)
+    (folder / layout.RESULT).unlink()  # as where the machine went after the training
+    code, again = finish(folder)
+    assert code == 0, (folder / layout.LOG).read_text()
+    assert (again.steps, again.best_step) == (before.steps, before.best_step)
+    assert [r.metrics["mae"] for r in evaluations(folder)] == seen
+    assert curve(folder) == lines
+    assert again.metrics == before.metrics
 
 
 def test_accumulated_batches_train_like_whole_ones(tmp_path):

@@ -1,11 +1,12 @@
 import signal
 import threading
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
-from transformers import TrainerControl
+from transformers import TrainerControl, TrainerState
 
-from jobs.callbacks import OrderlyStop
+from jobs.callbacks import OrderlyStop, Patience
 from jobs.outcome import BadInput, Stopped
 from jobs.ranks import Ranks
 from jobs.stop import Stop
@@ -104,6 +105,23 @@ def test_a_deadline_that_passed_while_the_machine_slept_ends_training_with_its_s
         train()
     assert caught.value.reason == "DEADLINE"
     assert went_on == [(False, False), (True, True)]
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "best", "count"),
+    [([], None, 0), ([3], 3, 0), ([3, 6, 9], 3, 2), ([3, 6, 9], 9, 0), ([3, 6], None, 1)],
+    ids=str,
+)
+def test_patience_goes_on_where_an_earlier_attempt_ended(evaluated, best, count):
+    logged = [{"eval_loss": 1.0, "step": step} for step in evaluated]
+    state = TrainerState(log_history=[{"loss": 1.0, "step": 9}, *logged], best_global_step=best)
+    args = SimpleNamespace(
+        load_best_model_at_end=True, metric_for_best_model="loss", eval_strategy="epoch"
+    )
+    patience, control = Patience(early_stopping_patience=2), TrainerControl()
+    patience.on_train_begin(args, state, control)
+    assert patience.early_stopping_patience_counter == count
+    assert control.should_training_stop == (count == 2)
 
 
 class Clock:
