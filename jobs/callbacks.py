@@ -89,12 +89,20 @@ class WholeCheckpoints(TrainerCallback):
         self._ranks = ranks
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: Any = None,
+        **_: Any,
     ) -> None:
-        # The averages of a record must not reach across a checkpoint: a run that resumes there
-        # has only the steps after it, and its curve would differ.
-        if state.global_step % self._every_steps == 0:
-            control.should_log = control.should_save = True
+        # Saved after the epoch's evaluation, which a run that resumes there would lose.
+        later = args.eval_strategy == "epoch" and epoch_ends(args, state, train_dataloader)
+        if later or state.global_step % self._every_steps == 0:
+            # The averages of a record must not reach across a checkpoint: a run that resumes there
+            # has only the steps after it, and its curve would differ.
+            control.should_log = True
+            control.should_save = control.should_save or not later
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -205,6 +213,12 @@ def _is_quality(name: str) -> bool:
     return name.startswith("eval_") and name.removeprefix("eval_") not in _NOT_QUALITY
 
 
+def epoch_ends(args: TrainingArguments, state: TrainerState, batches: Any) -> bool:
+    """Whether this step is an epoch's last, or the training's."""
+    steps = math.ceil(len(batches) / args.gradient_accumulation_steps)  # as transformers has them
+    return state.global_step % steps == 0 or state.global_step >= state.max_steps
+
+
 class OrderlyStop(TrainerCallback):
     """When any rank is asked to stop: this step's record, a checkpoint, the end of training."""
 
@@ -221,6 +235,18 @@ class OrderlyStop(TrainerCallback):
         if reason is not None:
             self._stop.adopt(reason)
             control.should_log = control.should_save = control.should_training_stop = True
+
+    def on_epoch_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: Any = None,
+        **_: Any,
+    ) -> None:
+        # transformers calls this after a stop in mid-epoch as well, and would evaluate there.
+        if not epoch_ends(args, state, train_dataloader):
+            control.should_evaluate = control.should_save = False
 
 
 class StepTimes(TrainerCallback):

@@ -11,6 +11,7 @@ import pytest
 
 from jobs import layout
 from jobs.checkpoint import step_of
+from jobs.exit_codes import EXIT_CODES
 from jobs.progress import read_records
 from jobs.spec import EvalRecord
 from tests.jobs.short_job import ROOT, SAMPLE, Forked, curve, finish, start, wait_for_step
@@ -224,6 +225,46 @@ def test_killed_and_started_again_the_student_draws_the_same_curve(trained, tmp_
     assert curve(folder) == curve(whole)
     assert found.best_step == before.best_step
     assert found.metrics == before.metrics
+    assert found.tokens == before.tokens
+
+
+STOPPED_IN_MID_EPOCH = """
+import os, signal
+from jobs.stop import Stop
+own, looks = Stop.look, []
+def look(self):
+    looks.append(1)
+    if len(looks) == 37:
+        os.kill(os.getpid(), signal.SIGTERM)
+    own(self)
+Stop.look = look
+"""
+KILLED_IN_THE_EVALUATION = """
+import os
+from jobs.callbacks import Epochs
+def on_prediction_step(self, args, state, control, **_):
+    if self._training and state.global_step == 30:
+        os._exit(137)
+Epochs.on_prediction_step = on_prediction_step
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "code"),
+    [(STOPPED_IN_MID_EPOCH, EXIT_CODES["CANCELLED"]), (KILLED_IN_THE_EVALUATION, 137)],
+    ids=["stopped in mid-epoch", "killed in the evaluation"],
+)
+def test_gone_on_with_it_has_one_evaluation_of_every_epoch(trained, tmp_path, before, code):
+    """As the run that nothing disturbed, and no other epoch is the best."""
+    whole, undisturbed = trained
+    folder = write_job(tmp_path / "disturbed", train={"checkpoint_every_steps": 15})
+    assert Forked(folder, before).wait(timeout=600) == code
+    code, found = finish(folder)
+    assert code == 0, (folder / layout.LOG).read_text()
+    wanted = [(r.step, r.loss, r.metrics) for r in evaluations(whole)]
+    assert [(r.step, r.loss, r.metrics) for r in evaluations(folder)] == wanted
+    assert found.best_step == undisturbed.best_step
+    assert found.metrics == undisturbed.metrics
 
 
 @pytest.mark.parametrize(
