@@ -96,18 +96,28 @@ def encoded(
     sets = {"train": rows.train, "validation": rows.validation, "test": rows.test}
     lines = [line for found in sets.values() for line in found]
     template: TemplateUse = "none"
+    doubts: list[str] = []
     if job.regression is not None:
         looked = scored(tokenizer, lines, job.train.seq_len, job.regression)
     else:
-        from jobs.encode import Encoder
+        from jobs.encode import Encoder, Question, doubts_of
+
+        questions: list[Question] = []
+
+        def questioned(line: Line) -> tuple[int, str]:
+            """Raises `BadInput` for what cannot be rendered. What it takes is not trained on."""
+            question = encoder.question(line)
+            questions.extend([question] if question is not None else [])
+            return 0, ""
 
         encoder = Encoder(tokenizer, job.train.seq_len, job.train.assistant_only_loss)
         template = encoder.template_use
         asked = [*rows.validation, *rows.test, *golden] if job.eval.generate else []
         looked = [
             *(looked_at(line, lambda line: learnt(encoder, line)) for line in lines),
-            *(looked_at(line, lambda line: questioned(encoder, line)) for line in asked),
+            *(looked_at(line, questioned) for line in asked),
         ]
+        doubts = doubts_of(questions)
     longest = max(looked, key=lambda found: found[1])
     problems = list(dict.fromkeys(why for _, _, why in looked if why))
     return DataCheck(
@@ -121,6 +131,7 @@ def encoded(
         pad_token=tokenizer.pad_token,
         own_pad_token=own_pad,
         template=template,
+        doubts=tuple(doubts),
     )
 
 
@@ -139,12 +150,6 @@ def learnt(encoder: Any, line: Line) -> tuple[int, str]:
     except BadInput as error:
         return len(ids), str(error)
     return len(ids), ""
-
-
-def questioned(encoder: Any, line: Line) -> tuple[int, str]:
-    """Raises `BadInput` for a question that cannot be rendered. What it takes is not trained on."""
-    encoder.question(line)
-    return 0, ""
 
 
 def scored(tokenizer: Any, lines: Iterable[Line], seq_len: int, asked: Regression) -> list[Looked]:

@@ -5,7 +5,8 @@ labels, and cannot say which line it was. Templates, masks and end tokens follow
 preparation (`SFTTrainer._prepare_dataset`, trl 1.16); a test holds the two against each other.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from jobs.spec.check import TemplateUse
 from jobs.spec.rows import asked_of
 
 IGNORED = -100  # torch.nn.CrossEntropyLoss's default ignore_index
+_ANSWER = "@answer@"  # stands for an answer, to see what a template writes before any
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Question:
     reference: str
     templated: bool  # the prompt holds its special tokens already
     sources: tuple[Source, ...] | None = None  # what may be cited, where the row says so
+    doubt: str = ""  # why what is asked, or expected, is not what training shows and users get
 
 
 class Encoder:
@@ -84,9 +87,11 @@ class Encoder:
             return None
         if not isinstance(row, MessagesRow):
             return Question(pair[0], pair[0], pair[1], templated=False)
-        before = msgspec.to_builtins(row.messages[:-1])
-        prompt = self._render(line, before, add_generation_prompt=True)
-        return Question(pair[0], prompt, pair[1], templated=True)
+        try:
+            prompt, doubt = opened(self._tokenizer, msgspec.to_builtins(row.messages))
+        except Exception as error:  # templates raise errors of their own kinds
+            raise self._refused(line, error) from error
+        return Question(pair[0], prompt, pair[1], templated=True, doubt=doubt)
 
     def _chat(self, line: Line, row: MessagesRow) -> tuple[list[int], list[int]]:
         messages = msgspec.to_builtins(row.messages)
@@ -160,15 +165,18 @@ class Encoder:
         return ids
 
     def _render(self, line: Line, messages: list[dict[str, str]], **options: bool) -> str:
-        if self._tokenizer.chat_template is None:
-            raise BadInput(
-                f"{line}: the model has no chat template; use rows with prompt and completion"
-            )
         try:
             text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, **options)
         except Exception as error:  # templates raise errors of their own kinds
-            raise BadInput(f"{line}: the chat template refuses this row: {error}") from error
+            raise self._refused(line, error) from error
         return text
+
+    def _refused(self, line: Line, error: Exception) -> BadInput:
+        if self._tokenizer.chat_template is None:
+            return BadInput(
+                f"{line}: the model has no chat template; use rows with prompt and completion"
+            )
+        return BadInput(f"{line}: the chat template refuses this row: {error}")
 
 
 def _common(prompt: list[int], ids: list[int]) -> int:
@@ -177,6 +185,50 @@ def _common(prompt: list[int], ids: list[int]) -> int:
         (i for i, (a, b) in enumerate(zip(prompt, ids, strict=False)) if a != b),
         min(len(prompt), len(ids)),
     )
+
+
+def opened(tokenizer: Any, messages: list[dict[str, str]]) -> tuple[str, str]:
+    """All that the model's own template writes before the last message's text, an answer; and why
+    that may not do, "" where nothing is against it.
+
+    The generation prompt alone is not enough: some templates write more there, an empty block of
+    thoughts or the channel, which training shows and a trained model would say first. The row's
+    earlier turns are as they are served, not as TRL's copy of the template has them.
+    Raises what the template raises, and ValueError where it leaves the answer out.
+    """
+
+    def render(*turns: dict[str, str], prompt: bool = False) -> str:
+        text: str = tokenizer.apply_chat_template(
+            list(turns), tokenize=False, add_generation_prompt=prompt
+        )
+        return text
+
+    *before, last = messages
+    asked, whole = render(*before, prompt=True), render(*messages)
+    shown, there, _ = render(*before, last | {"content": _ANSWER}).rpartition(_ANSWER)
+    if not there:
+        raise ValueError("it leaves the answer out")
+    answer = last["content"].strip()
+    if not whole.startswith(shown):  # thoughts in the answer stand where there are none otherwise
+        shown = whole[: whole.rfind(answer)] if answer in whole else asked
+    doubt = ""
+    if not whole.startswith(asked):
+        doubt = (
+            "the model's own chat template opens an answer with "
+            f"{asked.removeprefix(render(*before))!r}, which training does not show: serve the "
+            "tuned model otherwise (thinking off), as it is judged"
+        )
+    elif not whole[len(shown) :].lstrip().startswith(answer):
+        doubt = "the chat template changes the expected answer, so that none can be equal to it"
+    # Blanks go to the answer, as in training: a token often begins with one.
+    blank = shown.startswith(asked) and not shown[len(asked) :].strip()
+    return asked if blank else shown.rstrip(" "), doubt
+
+
+def doubts_of(questions: Iterable[Question]) -> list[str]:
+    """A warning for each doubt, with the number of questions that have it."""
+    counts = Counter(question.doubt for question in questions if question.doubt)
+    return [f"{count} questions: {doubt}" for doubt, count in counts.items()]
 
 
 def training_template(tokenizer: Any) -> tuple[str | None, bool]:

@@ -290,7 +290,7 @@ def serving(e: Export, tokenizer: Any) -> str | None:
 
     matched = None
     if tokenizer.chat_template is not None:
-        matched = templates.match(templates.own(tokenizer), tokenizer.bos_token or "")
+        matched = templates.served(tokenizer)
     if matched is None:
         e.warnings.append(
             "the chat template is of no family known here, so the Modelfile has none; Ollama "

@@ -19,7 +19,7 @@ from jobs.attempt import (
     trained_parameters,
 )
 from jobs.data import Line, Rows, read_data
-from jobs.encode import Encoder, Question, answers_of, dataset
+from jobs.encode import Encoder, Question, answers_of, dataset, doubts_of
 from jobs.gates import judge, write_gates
 from jobs.golden import GoldenRow, read_golden
 from jobs.golden import questions_of as golden_questions
@@ -86,6 +86,7 @@ def load(a: Attempt) -> Loaded:
     encoder = Encoder(tokenizer, job.train.seq_len, job.train.assistant_only_loss)
     encoded, validation = dataset(encoder, rows.train), dataset(encoder, rows.validation)
     asked, choosing = questions_of(encoder, rows, golden, job.eval)
+    a.outcome.warnings += doubts_of(asked)
     if asked:
         a.outcome.answered_on = "golden" if golden else a.outcome.evaluated_on
     tuner = trainer.SftTrainer(

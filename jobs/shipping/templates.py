@@ -6,7 +6,10 @@ for letter. What matches none is left to Ollama, which knows templates by a list
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jobs.encode import opened
 
 Chat = Sequence[tuple[str, str]]  # (role, content)
 Render = Callable[[Chat], str]  # a model's own template, the answer opened; may raise
@@ -149,12 +152,27 @@ def _try(render: Render, chat: Chat) -> str | None:
         return None
 
 
-def own(tokenizer: object) -> Render:
+def served(tokenizer: Any) -> Match | None:
+    """The family that writes chats as the tokenizer's template does, and opens an answer as the
+    run's questions did: with what a tuned model would else say itself, as an empty thought."""
+    found = match(own(tokenizer), tokenizer.bos_token or "")
+    if found is None:
+        return None
+    messages = [{"role": role, "content": content} for role, content in _TURNS]
+    prompt, _ = opened(tokenizer, [*messages, {"role": "assistant", "content": "four."}])
+    asked = own(tokenizer)(_TURNS)
+    if not prompt.startswith(asked):
+        return None
+    opening = found.family.opening + prompt.removeprefix(asked)
+    return replace(found, family=replace(found.family, opening=opening))
+
+
+def own(tokenizer: Any) -> Render:
     """How a Transformers tokenizer renders, with the answer opened."""
 
     def render(chat: Chat) -> str:
         messages = [{"role": role, "content": content} for role, content in chat]
-        text: str = tokenizer.apply_chat_template(  # type: ignore[attr-defined]
+        text: str = tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )
         return text

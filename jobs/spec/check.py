@@ -23,3 +23,4 @@ class DataCheck(Struct, frozen=True, kw_only=True):
     pad_token: str = ""
     own_pad_token: str | None = None  # the tokenizer's; None: it has none, and another one serves
     template: TemplateUse = "none"
+    doubts: tuple[str, ...] = ()  # why answers may not be judged as they are trained and served

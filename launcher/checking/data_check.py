@@ -66,4 +66,4 @@ def told(found: DataCheck) -> Check:
     )
     if found.own_pad_token is None:
         said += f"; no pad token, {found.pad_token} serves"
-    return Check(name="data", state="ok", found=said)
+    return Check(name="data", state="ok", found=said, next="; ".join(found.doubts))

@@ -58,6 +58,8 @@ def ready(plan: Plan, store: str | None, hub: str | None, say: Say) -> Plan:
             for check in found:
                 if check.state in ("skipped", "unknown"):
                     say(f"not checked: {check.line}")
+                elif check.state == "ok" and check.next:
+                    say(check.line)
         taken = _taken(found, plan, candidate, asking)
         if isinstance(taken, Candidate):
             return _with_choice(plan, index, taken, refused)

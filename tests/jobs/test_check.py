@@ -119,6 +119,16 @@ def test_a_broken_template_refuses_every_conversation(tmp_path, model, template)
     assert "train.jsonl:1: the chat template refuses this row" in found.problems[0]
 
 
+def test_a_template_that_opens_answers_otherwise_than_training_is_doubted(tmp_path, model):
+    def thinking(tokenizer):
+        tokenizer.chat_template += "{% if add_generation_prompt %}<think>{% endif %}"
+
+    found = check(write_job(tmp_path / "job", model=model(thinking)))
+    assert found.refused == 0
+    (doubt,) = found.doubts
+    assert doubt.startswith("8 questions: the model's own chat template opens an answer with")
+
+
 def test_the_texts_of_a_regression_are_looked_at_too(tmp_path):
     regression = {"dimensions": ["clear"]}
     folder = write_job(tmp_path / "job", task="regression", regression=regression, gates=[])

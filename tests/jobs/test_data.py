@@ -1,17 +1,26 @@
 import json
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
+import trl
 import yaml
+from transformers import AddedToken
 
-from jobs.data import read_data, read_lines
-from jobs.encode import IGNORED, Encoder
+from jobs.data import Line, read_data, read_lines
+from jobs.encode import IGNORED, Encoder, doubts_of, opened
 from jobs.outcome import BadInput
-from jobs.spec import Data, JobSpec, Model, ResolvedSpec
+from jobs.spec import Data, JobSpec, Message, MessagesRow, Model, ResolvedSpec
 
 JOBS = Path(__file__).parents[2] / "jobs"
 SAMPLE = JOBS / "sample"
+TEMPLATES = Path(trl.__file__).parent / "chat_templates"
+# That TRL has a marked copy of, but for those of images, which want lists of parts.
+WITH_TEXT = sorted(
+    {path.stem.removesuffix("_training") for path in TEMPLATES.glob("*_training.jinja")}
+    - {"idefics3", "llava_next", "smolvlm"}
+)
 
 pytestmark = pytest.mark.filterwarnings("default")  # the libraries' own are not ours to mend
 
@@ -154,6 +163,95 @@ def test_a_question_ends_where_the_last_answer_begins(tokenizer, rows):
     assert question.text == "And cats?"
     assert question.reference == "the same"
     assert question.prompt.endswith("And cats?<|im_end|>\n<|im_start|>assistant\n")
+
+
+def asking(tokenizer, template, *turns):
+    """An encoder with a template of TRL's and the tokens that it writes, and a row of those turns,
+    the first a user's."""
+    tokenizer.chat_template = (TEMPLATES / f"{template}.jinja").read_text()
+    roles = ("user", "assistant")
+    messages = [Message(roles[i % 2], turn) for i, turn in enumerate(turns)]
+    line = Line(MessagesRow(messages), Path("rows.jsonl"), 1)
+    try:
+        text = opened(tokenizer, msgspec.to_builtins(messages))[0]
+    except Exception:  # what some templates make of such a row is for the test to see
+        text = ""
+    ends = (
+        "<|END_RESPONSE|>",
+        "<|return|>",
+        "<|user|>",
+        "<end_of_turn>",
+        "<|end|>",
+        "<|eot|>",
+        "<|eot_id|>",
+    )
+    written = {*re.findall(r"<[^<>\s]+>", text), *ends, "<｜end▁of▁sentence｜>", "</think>"}
+    tokenizer.add_tokens(
+        [AddedToken(t, special="think" not in t, normalized=False) for t in sorted(written)]
+    )
+    return Encoder(tokenizer, 512, True), line
+
+
+@pytest.mark.parametrize("answer", ['{"answer": "yes"}', "think", "end", "user"])
+@pytest.mark.parametrize("template", WITH_TEXT)
+def test_a_perfect_model_says_the_expected_answer(tokenizer, template, answer):
+    """What training shows after the question, decoded as an answer is."""
+    tokenizer.bos_token = "<|endoftext|>"
+    encoder, line = asking(tokenizer, template, "What is a user? end", answer)
+    ids, labels = encoder.whole(line)
+    question = encoder.question(line)
+    asked = tokenizer(question.prompt, add_special_tokens=False)["input_ids"]
+    assert ids[: len(asked)] == asked
+    learnt = [label for label in labels[len(asked) :] if label != IGNORED]
+    said = tokenizer.batch_decode([learnt], skip_special_tokens=True)[0]
+    assert said.strip() == question.reference == answer
+    assert bool(question.doubt) == template.startswith(("deepseek", "nemotron")), question.doubt
+
+
+def test_earlier_turns_are_asked_as_they_are_served(tokenizer):
+    encoder, line = asking(tokenizer, "qwen3", "a", "b", "c", "d")
+    assert encoder.question(line).prompt == (
+        "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
+        "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    )
+
+
+@pytest.mark.parametrize("template", ["qwen3", "qwen3_5_think"])
+def test_thoughts_that_are_part_of_the_answer_are_not_given_away(tokenizer, template):
+    answer = "<think>\nsums\n</think>\n\n4"
+    encoder, line = asking(tokenizer, template, "2 + 2?", answer)
+    question = encoder.question(line)
+    assert question.prompt.endswith("<|im_start|>assistant\n")
+    assert (question.reference, question.doubt) == (answer, "")
+
+
+@pytest.mark.parametrize("template", ["qwen3", "glm4moe"])
+def test_an_empty_answer_is_asked_for_as_any(tokenizer, template):
+    encoder, line = asking(tokenizer, template, "a", "")
+    assert encoder.question(line).prompt.strip().endswith("</think>")
+
+
+def test_blanks_before_an_answer_are_left_to_it(tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+        "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}"
+    )
+    assert opened(tokenizer, CHAT["messages"][:2])[0].endswith("[/INST]")
+
+
+def test_an_answer_that_the_template_leaves_out_cannot_be_asked_for(tokenizer):
+    encoder, line = asking(tokenizer, "smolvlm", "a", "b")
+    with pytest.raises(BadInput, match=r"rows\.jsonl:1: .*it leaves the answer out"):
+        encoder.question(line)
+
+
+def test_doubts_are_told_once_with_how_many_rows_have_them(tokenizer):
+    encoder, line = asking(tokenizer, "deepseekv3", "a", "b")
+    (doubt,) = doubts_of([encoder.question(line)] * 3)
+    assert doubt.startswith("3 questions: the model's own chat template opens an answer with")
+    assert repr("<｜Assistant｜><think>\n") in doubt
+    encoder, line = asking(tokenizer, "deepseekv3", "a", "<think>\nb\n</think>\nc")
+    assert encoder.question(line).doubt
 
 
 @pytest.mark.parametrize("assistant_only", [True, False])

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import trl
 from transformers import AutoTokenizer
 
-from jobs.shipping.templates import match, own
+from jobs.shipping.templates import match, own, served
 
+TEMPLATES = Path(trl.__file__).parent / "chat_templates"
 SAMPLE = Path(__file__).parents[2] / "jobs" / "sample" / "model"
 
 pytestmark = pytest.mark.filterwarnings("default")  # the libraries' own are not ours to mend
@@ -81,6 +83,17 @@ def test_a_known_family(tokenizer, template, name, default, takes_system):
     found = matched(tokenizer, template)
     assert (found.family.name, found.default_system) == (name, default)
     assert found.takes_system is takes_system
+
+
+def test_what_training_shows_before_an_answer_is_served_too(tokenizer):
+    """A model tuned on Qwen3's template would else say its empty thought to whoever asks."""
+    tokenizer.chat_template = (TEMPLATES / "qwen3.jinja").read_text()
+    family = served(tokenizer).family
+    assert family.opening == "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    assert family.go().endswith("{{ end }}{{ end }}" + family.opening)
+    assert "<think>" not in family.assistant
+    tokenizer.chat_template = CHATML_WITH_DEFAULT
+    assert served(tokenizer) == match(own(tokenizer))
 
 
 @pytest.mark.parametrize("template", [ALPACA, LLAMA_3 + "!", MISTRAL_THAT_FOLDS_LAST])

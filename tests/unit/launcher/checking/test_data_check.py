@@ -31,6 +31,11 @@ def test_sound_rows_are_counted_for_people() -> None:
     )
 
 
+def test_a_doubt_is_no_failure_and_stands_beside_what_is_sound() -> None:
+    found = told(DataCheck(rows={"train": 9}, own_pad_token="<pad>", doubts=("8 questions: a",)))
+    assert (found.state, found.next) == ("ok", "8 questions: a")
+
+
 def test_the_first_problem_stands_for_all_and_says_what_to_do() -> None:
     first = "rows.jsonl:3: no supervised tokens after cutting 99 tokens to seq_len 64"
     found = told(DataCheck(refused=12, problems=(first, "b", "c")))

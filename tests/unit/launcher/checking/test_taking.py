@@ -100,6 +100,15 @@ def test_what_was_not_checked_is_said(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_doubt_about_the_data_is_said_before_anything_is_paid(tmp_path, monkeypatch) -> None:
+    doubt = Check(name="data", state="ok", found="9 rows", next="8 questions: a")
+    monkeypatch.setattr(preflight, "data_check", lambda spec: doubt)
+    said: list[str] = []
+    with pytest.raises(OutsideFailed):
+        ready(paid(), str(tmp_path), None, said.append)
+    assert "data: 9 rows; 8 questions: a" in said
+
+
 def test_without_skypilot_it_is_said_once_of_all_that_is_rented() -> None:
     said: list[str] = []
     with pytest.raises(OutsideFailed, match="skypilot: SkyPilot is not installed"):
