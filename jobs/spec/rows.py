@@ -92,20 +92,21 @@ def asked_of(row: Row) -> tuple[str, str] | None:
 def question_text(row: Row) -> str:
     """What the row asks, which shows itself to whoever has seen the row, whatever the answer.
 
-    Of a chat all that stands before its last answer, of scores and plain text the text itself.
-    Roles are left out: the same question as a prompt and as a chat is one. An empty prompt asks
-    nothing, so there the completion counts.
+    Of a chat all that stands before the first answer that it teaches, so that a conversation is one
+    question however far it was recorded; a greeting before any user's turn is no answer. Of scores
+    and plain text it is the text itself. Roles are left out: the same question as a prompt and as a
+    chat is one. An empty prompt asks nothing, so there the completion counts.
     """
     if isinstance(row, MessagesRow):
-        asked = row.messages[: row.context or _last_answer(row.messages)]
+        asked = row.messages[: _first_answer(row)]
         return "\n".join([m.content for m in asked or row.messages])
     if isinstance(row, PromptCompletionRow):
         return row.prompt if row.prompt.strip() else row.completion
     return row.text
 
 
-def _last_answer(messages: list[Message]) -> int:
-    for i in range(len(messages) - 1, -1, -1):
-        if messages[i].role == "assistant":
-            return i
-    return len(messages)
+def _first_answer(row: MessagesRow) -> int:
+    roles = [message.role for message in row.messages]
+    user = roles.index("user") if "user" in roles else 0
+    start = max(row.context, user)
+    return roles.index("assistant", start) if "assistant" in roles[start:] else len(roles)

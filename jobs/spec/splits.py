@@ -12,7 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 from msgspec import Struct
 
 from jobs.spec.counting import held_out_rows
-from jobs.spec.rows import Row, ScoresRow, TextRow, question_text, supervised_text
+from jobs.spec.rows import Row, ScoresRow, TextRow, full_text, question_text
 
 # 64 bits: among a million rows two different ones are taken for the same with a probability of
 # 1e12 / 2**65 = 3e-8.
@@ -44,7 +44,7 @@ class Arranged(Struct, Generic[T], frozen=True, kw_only=True):
 
 
 def identity(row: Row) -> Identity:
-    """The row's question, and that with its answer."""
+    """The row's question, and all of the row."""
     digest = blake2b(_bare(question_text(row)), digest_size=_DIGEST_BYTES)
     question = digest.digest()
     if isinstance(row, TextRow):
@@ -52,7 +52,7 @@ def identity(row: Row) -> Identity:
     if isinstance(row, ScoresRow):
         answer = repr(sorted(row.scores.items())).encode()
     else:
-        answer = _bare(supervised_text(row))
+        answer = _bare(full_text(row))
     digest.update(b" " + answer)  # a blank parts the two: neither holds any
     return Identity(question, digest.digest())
 

@@ -21,6 +21,7 @@ from jobs.spec import (
     TextRow,
 )
 from jobs.spec.counting import held_out_rows
+from jobs.spec.rows import question_text
 from jobs.spec.splits import arrange, hold_out, identity, warnings_of
 from launcher.inputs.scanning import scan_data
 
@@ -43,10 +44,32 @@ def test_a_question_is_itself_in_any_white_space_and_shape() -> None:
     assert identity(chat("What about dogs?", "yes")).whole != one.whole
     assert identity(PromptCompletionRow(" What about dogs? ", "no")).question == one.question
     assert identity(chat("what about dogs?", "no")).question != one.question
-    long = MessagesRow([*chat("a", "b").messages, *chat("c", "d").messages])
-    assert identity(long).question == identity(TextRow("a b c")).question
     in_parts = MessagesRow(chat("a", "b").messages, context=1)
     assert identity(in_parts) == identity(chat("a", "b"))
+
+
+def conversation(number: int, turns: int) -> MessagesRow:
+    pairs = [chat(f"{number}: question {t}", f"{number}: answer {t}") for t in range(turns)]
+    return MessagesRow([message for pair in pairs for message in pair.messages])
+
+
+def test_a_conversation_that_grows_from_row_to_row_stays_in_one_set() -> None:
+    """Each row teaches all of its answers, those of the shorter rows too."""
+    rows = [conversation(number, turns) for number in range(30) for turns in (1, 2, 3)]
+    sets = arrange({"train": rows}, identity, SHARES, seed=1).sets
+    asked = {name: {row.messages[0].content for row in part} for name, part in sets.items()}
+    assert len(asked["train"] | asked["validation"] | asked["test"]) == 30
+    assert sum(map(len, asked.values())) == 30
+    assert len({identity(row).whole for row in rows}) == 90
+
+
+def test_a_conversation_s_question_is_what_its_first_taught_answer_is_given_to() -> None:
+    messages = conversation(1, 2).messages
+    assert identity(MessagesRow(messages)).question == identity(chat("1: question 0", "")).question
+    later = MessagesRow(messages, context=3)
+    assert question_text(later) == "\n".join(m.content for m in messages[:3])
+    greeted = MessagesRow([Message("assistant", "Hello"), *messages])
+    assert question_text(greeted) == "Hello\n1: question 0"
 
 
 def test_what_asks_nothing_is_told_apart_by_what_it_says() -> None:
