@@ -10,7 +10,8 @@
 | text | `text` | as it is |
 
 Alpaca's becomes a chat rather than a prompt with headings of its own, so that the model's own chat
-template asks the question, in training as later in use. Other keys are ignored. A list or an
+template asks the question, in training as later in use. Other keys are ignored, but tools, and
+calls of them, are refused: a chat without its own would teach to answer with nothing. A list or an
 object may be JSON in a string, as in a CSV cell; null is as good as absent.
 """
 
@@ -87,6 +88,25 @@ def _parsed(fields: Fields, key: str) -> Any:
         raise ValueError(f"`{key}`: not JSON: {error}") from None
 
 
+# As OpenAI's files name them, today's and earlier ones, in a row or in a message.
+_TOOLS = ("tools", "tool_calls", "functions", "function_call")
+_NOTHING: tuple[object, ...] = (None, [], {}, "", "[]", "{}", "null")
+
+
+def _turns(fields: Fields, key: str) -> Any:
+    """A chat's turns as they are written. Raises `ValueError` for tools and calls of them."""
+    turns = _parsed(fields, key)
+    messages = [turn for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+    for place in (fields, *messages):
+        for name in _TOOLS:
+            if place.get(name) not in _NOTHING:
+                raise ValueError(
+                    f"`{name}`: tools and calls of them are not trained on; leave the row out, or "
+                    "write them into `content`, as the model is to read and say them"
+                )
+    return turns
+
+
 def _sharegpt_turns(fields: Fields) -> bool:
     if "conversations" not in fields:
         return False
@@ -97,7 +117,7 @@ def _sharegpt_turns(fields: Fields) -> bool:
 
 def _messages(fields: Fields) -> MessagesRow:
     key = "messages" if "messages" in fields else "conversations"
-    return msgspec.convert({"messages": _parsed(fields, key)}, MessagesRow)
+    return msgspec.convert({"messages": _turns(fields, key)}, MessagesRow)
 
 
 class _Turn(msgspec.Struct, rename={"speaker": "from"}):
@@ -106,7 +126,7 @@ class _Turn(msgspec.Struct, rename={"speaker": "from"}):
 
 
 def _sharegpt(fields: Fields) -> MessagesRow:
-    turns = msgspec.convert(_parsed(fields, "conversations"), list[_Turn])
+    turns = msgspec.convert(_turns(fields, "conversations"), list[_Turn])
     unknown = [turn.speaker for turn in turns if turn.speaker not in SHAREGPT_ROLES]
     if unknown:
         known = ", ".join(SHAREGPT_ROLES)
@@ -141,7 +161,7 @@ def _chat_completion(fields: Fields) -> MessagesRow:
     if "completion" not in fields:
         raise ValueError("expected `completion` beside `prompt`")
     parts = [
-        msgspec.convert(_parsed(fields, key), list[Message]) for key in ("prompt", "completion")
+        msgspec.convert(_turns(fields, key), list[Message]) for key in ("prompt", "completion")
     ]
     if not parts[0] or not parts[1]:
         raise ValueError("`prompt` and `completion`: expected at least one message in each")

@@ -19,6 +19,8 @@ CHAT_ROW = MessagesRow([Message("user", "q"), Message("assistant", "a")])
 TURNS = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
 PARTS = {"prompt": CHAT[:1], "completion": CHAT[1:]}
 JSON_PARTS = {key: msgspec.json.encode(value).decode() for key, value in PARTS.items()}
+TOOL = {"type": "function", "function": {"name": "weather"}}
+CALL = {"role": "assistant", "content": "", "tool_calls": [TOOL]}
 IN_PARTS = MessagesRow(CHAT_ROW.messages, context=1)
 
 
@@ -51,6 +53,11 @@ IN_PARTS = MessagesRow(CHAT_ROW.messages, context=1)
             "prompt/completion",
             PromptCompletionRow('[{"x": 1}]', "a"),
         ),
+        (
+            {"messages": [{**CHAT[0], "tool_calls": []}, CHAT[1]], "tools": "[]"},
+            "messages",
+            CHAT_ROW,
+        ),
         ({"text": "t"}, "text", TextRow("t")),
         ({"text": "t", "messages": None}, "text", TextRow("t")),
     ],
@@ -74,6 +81,13 @@ def test_recognised(fields, name, row) -> None:
         ({"prompt": CHAT[:1]}, "expected `completion` beside `prompt`"),
         ({"prompt": CHAT[:1], "completion": []}, "at least one message in each"),
         ({"text": 5}, "Expected `str`, got `int`"),
+        ({"messages": [CHAT[0], CALL]}, "`tool_calls`: tools and calls of them are not trained on"),
+        ({"messages": [CHAT[0], {**CALL, "content": None}]}, "`tool_calls`: tools and calls"),
+        ({"messages": msgspec.json.encode([CALL]).decode()}, "`tool_calls`: tools and calls"),
+        ({"messages": CHAT, "tools": [TOOL]}, "`tools`: tools and calls of them"),
+        ({"conversations": TURNS, "tools": msgspec.json.encode([TOOL]).decode()}, "`tools`: tools"),
+        ({"prompt": CHAT[:1], "completion": [CALL]}, "or write them into `content`"),
+        ({"messages": [{**CHAT[1], "function_call": {"name": "f"}}]}, "`function_call`: tools"),
     ],
 )
 def test_what_is_wrong_is_said(fields, expected: str) -> None:
