@@ -214,9 +214,8 @@ def predicted(tuner: Any, rows: Any, asked: Regression) -> tuple[dict[str, float
     """Loss and metrics of the student on the rows, and its scores of shape (rows, dimensions)."""
     output = tuner.predict(rows, metric_key_prefix="eval")
     loss = float(output.metrics["eval_loss"])
-    return {"loss": loss} | scores.score(output.predictions, output.label_ids, asked), (
-        output.predictions
-    )
+    wanted = np.array(rows["labels"])  # the trainer's own are rounded to 32 bits
+    return {"loss": loss} | scores.score(output.predictions, wanted, asked), output.predictions
 
 
 def samples(lines: Sequence[Line], answers: scores.Array, asked: Regression) -> list[Sample]:

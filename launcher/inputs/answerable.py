@@ -19,7 +19,8 @@ from launcher.types import Judged
 
 _CITED = ("cited_ids_exist", "hallucination_rate")  # which sources of the row's own give, too
 _REFUSED = ("refusal_precision", "refusal_recall")
-_ROUNDING = 1e-9  # of a mean of scores: one that is as near to a tier's bound may be on either side
+# Of a mean of scores: one that is as near to a tier's bound may be on either side (jobs/scores.py).
+_ROUNDING = 1e-6
 
 
 class Shown(NamedTuple):

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from jobs import layout
 from jobs.checkpoint import step_of
 from jobs.exit_codes import EXIT_CODES
 from jobs.progress import read_records
-from jobs.spec import EvalRecord
+from jobs.spec import EvalRecord, Regression
 from tests.jobs.short_job import ROOT, SAMPLE, Forked, curve, finish, start, wait_for_step
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -284,6 +285,19 @@ def test_what_cannot_be_trained_is_told_before_anything_is_loaded(tmp_path, chan
     assert (code, found.failure.reason) == (2, "BAD_INPUT")
     assert what in found.failure.message
     assert found.versions == {}
+
+
+def test_scores_are_held_against_the_rows_own_not_the_trainer_s_in_32_bits():
+    from jobs.regression import predicted
+
+    asked = Regression(dimensions=("r",), high=100.0)
+    given = np.array([[70.7]], dtype=np.float64)
+    output = SimpleNamespace(
+        metrics={"eval_loss": 0.0}, predictions=given, label_ids=given.astype(np.float32)
+    )
+    tuner = SimpleNamespace(predict=lambda rows, metric_key_prefix: output)
+    found, _ = predicted(tuner, {"labels": given.tolist()}, asked)
+    assert found["mae"] == 0.0
 
 
 def test_predict_says_what_is_wrong(trained, tmp_path):

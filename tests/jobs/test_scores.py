@@ -34,6 +34,15 @@ def test_the_overall_score_is_weighted_and_cut_into_tiers():
     assert scores.tiers_of(texts, ASKED).tolist() == [1, 0, 1, 2, 0]
 
 
+def test_a_text_on_a_tier_s_bound_is_in_that_tier_in_32_bits_too():
+    tiers = (Tier(name="low", min=0.0), Tier(name="high", min=0.7))
+    asked = Regression(dimensions=("r",), high=1.0, tiers=tiers)
+    wanted = np.array([[0.7]] * 3 + [[0.2]] * 7)
+    for kind in (np.float32, np.float64):
+        found = scores.score(np.where(wanted >= 0.7, 0.9, 0.1), wanted.astype(kind), asked)
+        assert found["tier_accuracy"] == found["tier_recall/high"] == 1.0, kind
+
+
 def test_the_rarest_tier_has_a_recall_of_its_own():
     wanted = np.array([[1.0, 1.0]] * 3 + [[8.0, 8.0]] * 2)
     predicted = np.array([[1.0, 1.0]] * 3 + [[8.0, 8.0], [2.0, 2.0]])

@@ -141,6 +141,7 @@ HIGH = [(8.0, 8.0)] * 4
     [
         ([(0.0, 0.0)], ["low"]),  # below the first tier's bound, too
         ([(4.0, 4.0)], ["low", "mid"]),  # on a bound: rounding decides
+        ([(3.9999997, 3.9999997)], ["low", "mid"]),  # where the job rounds up
         ([(5.0, 5.0), (9.0, 6.0)], ["high", "mid"]),
         ([(6.0, 9.0)], ["mid"]),  # the first weighs three times as much
     ],
