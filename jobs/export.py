@@ -181,6 +181,7 @@ def prepare(e: Export, trained: Path) -> Asked:
 
     tokenizer = AutoTokenizer.from_pretrained(trained)
     questions = golden(e.spec, e.job, tokenizer)
+    e.warnings += questions.warnings
     write_aside(e.asked, msgspec.json.encode(questions.request))
     return Asked(questions, serving(e, tokenizer), children.find(e.spec.tools_python))
 

@@ -31,7 +31,10 @@ class Student:
         return [len(ids) for ids in found]
 
     def scores(self, texts: Sequence[str]) -> Array:
-        """Scores of shape (texts, dimensions), in the units of training, not cut to their range."""
+        """Scores of shape (texts, dimensions), in the units of training, not cut to their range.
+
+        Raises `BadInput` where one is no finite number.
+        """
         inputs = self.tokenizer(
             list(texts),
             truncation=True,
@@ -46,4 +49,11 @@ class Student:
         )
         with torch.inference_mode(), autocast:
             logits = self.model(**inputs).logits
-        return logits.float().cpu().numpy().astype(np.float64)
+        found = logits.float().cpu().numpy().astype(np.float64)
+        odd = len(texts) - int(np.isfinite(found).all(axis=1).sum())
+        if odd:
+            raise BadInput(
+                f"the student's scores of {odd} of {len(texts)} texts are no finite numbers in "
+                f"{self.job.dtype}: try --dtype fp32; where they are none either, train it anew"
+            )
+        return found

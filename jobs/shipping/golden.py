@@ -1,4 +1,8 @@
-"""What a GGUF file is asked: the rows and questions that the run itself was evaluated on."""
+"""What a GGUF file is asked: the rows and questions that the run itself was evaluated on.
+
+Loss and perplexity are taken on the rows that the run's were, answers on the golden set where there
+is one.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +12,7 @@ import msgspec
 
 from jobs import layout
 from jobs.answers import Rules, rules_of
-from jobs.data import Line
+from jobs.data import Line, read_data
 from jobs.encode import Encoder, Question
 from jobs.finished import what_to_ask
 from jobs.golden import questions_of
@@ -24,12 +28,13 @@ class Golden:
     questions: list[Question]
     rules: Rules
     trained: list[str] | None  # the tuned model's answers as the run wrote them down
+    warnings: tuple[str, ...] = ()
 
 
 def golden(spec: ExportSpec, job: ResolvedSpec, tokenizer: Any) -> Golden:
     """Rows and questions, rendered as they will be served: with the recipe's system prompt.
 
-    Raises `BadInput` where the run's data is not there any more.
+    Raises `BadInput` where what is asked is not there any more.
     """
     run = Path(spec.run)
     named = Path(spec.rows) if spec.rows is not None else None
@@ -39,8 +44,11 @@ def golden(spec: ExportSpec, job: ResolvedSpec, tokenizer: Any) -> Golden:
         raise BadInput(f"{error}; --rows FILE names other rows to measure on") from None
     rows = [replace(row, line=_as_served(row.line, job.serve.system)) for row in found]
     lines = [row.line for row in rows]
+    judged, warnings = lines, ()
+    if named is None and job.eval.golden is not None:
+        judged, warnings = _held_out(job, run)
     encoder = Encoder(tokenizer, job.train.seq_len, job.train.assistant_only_loss)
-    encoded = [encoder.encode(line) for line in lines]
+    encoded = [encoder.encode(line) for line in judged]
     questions = questions_of(encoder, rows) if job.eval.generate else []
     questions = questions[: spec.limit or job.eval.limit]
     rules, _ = rules_of(job, run, lines, training_answers)
@@ -50,7 +58,19 @@ def golden(spec: ExportSpec, job: ResolvedSpec, tokenizer: Any) -> Golden:
         max_new_tokens=job.eval.max_new_tokens,
     )
     trained = _trained(run / layout.SAMPLES, questions) if job.serve.system is None else None
-    return Golden(request, questions, rules, trained)
+    return Golden(request, questions, rules, trained, warnings)
+
+
+def _held_out(job: ResolvedSpec, run: Path) -> tuple[list[Line], tuple[str, ...]]:
+    """The rows that the run's loss was taken on, as served; or none, and a warning."""
+    try:
+        found = read_data(job, run).judged
+    except BadInput as error:
+        return [], (
+            f"{error}: loss and perplexity are not measured, and the run's gates on them are left "
+            "out; --rows FILE names other rows to measure on",
+        )
+    return [_as_served(line, job.serve.system) for line in found], ()
 
 
 def _as_served(line: Line, system: str | None) -> Line:
@@ -58,7 +78,8 @@ def _as_served(line: Line, system: str | None) -> Line:
     if system is None or not isinstance(row, MessagesRow) or row.messages[0].role == "system":
         return line
     messages = [Message(role="system", content=system), *row.messages]
-    return Line(MessagesRow(messages), line.path, line.number)
+    context = row.context and row.context + 1
+    return Line(MessagesRow(messages, context), line.path, line.number)
 
 
 def _prompt(tokenizer: Any, question: Question) -> Prompt:

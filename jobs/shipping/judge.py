@@ -9,6 +9,7 @@ from jobs.losses import LARGEST_EXPONENT, perplexity
 from jobs.shipping.golden import Golden
 from jobs.shipping.wire import Answers, Speed
 from jobs.spec import ExportSpec, Gate, GgufType, Measured, ResolvedSpec
+from jobs.spec.metrics import LOSSES
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,18 @@ def judge(
 
     Beside the run's metrics a gate may name `perplexity`, `perplexity_change` (against f16) and
     `agreement`: the share of answers that are the tuned model's own, as the run wrote them down.
-    A file whose loss is no number fails, whatever gates there are.
+    A file whose loss is no number fails, whatever gates there are. Where there were no rows to take
+    it on, the run's gates on it are left out.
     """
     said = file.said
     measured = questions.rules.measure(questions.questions, said.answers)
-    found, gates = dict(measured.values), (*job.gates, *spec.gates)
+    found = dict(measured.values)
+    own = [gate for gate in job.gates if said.supervised_tokens or gate.metric not in LOSSES]
+    gates = (*own, *spec.gates)
     raised = change = None
-    if said.loss is None:
+    if said.loss is None and said.supervised_tokens:
         gates = (*gates, Gate(metric="loss", max=LARGEST_EXPONENT))
-    else:
+    if said.loss is not None:
         raised = perplexity(said.loss)
         found = {"loss": said.loss, "perplexity": raised} | found
     if said.loss is not None and f16.said.loss is not None:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def measure(path: Path, request: MeasureRequest) -> Answers:
     # Room for a prompt that llama.cpp cuts into more tokens than Transformers did.
     runner = Runner(path, n_ctx=longest + BATCH_TOKENS)
     losses = [loss for row in request.rows for loss in runner.negative_log_likelihoods(row)]
-    loss = sum(losses) / len(losses)
+    loss = sum(losses) / len(losses) if losses else nan
     own = [runner.tokens(prompt) for prompt in request.prompts]
     return Answers(
         loss=loss if isfinite(loss) else None,

@@ -35,7 +35,7 @@ def turn(path: Path, prompt: list[int]) -> Speed:
 
 def main(request: str, speeds: str, *files: str) -> None:
     asked = msgspec.json.decode(Path(request).read_bytes(), type=MeasureRequest)
-    prompt = [token for row in asked.rows for token in row.ids][:PROMPT_TOKENS]
+    prompt = [token for one in (*asked.rows, *asked.prompts) for token in one.ids][:PROMPT_TOKENS]
     turns = [[turn(Path(file), prompt) for file in files] for _ in range(TURNS)]
     best = [
         Speed(prompt=max(s.prompt for s in of), generated=max(s.generated for s in of))

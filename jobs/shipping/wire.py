@@ -35,7 +35,8 @@ class MeasureRequest(Struct, frozen=True):
 class Answers(Struct, frozen=True, kw_only=True):
     """What a GGUF file said."""
 
-    # Mean negative log-likelihood of the supervised tokens, natural log. None: no finite number.
+    # Mean negative log-likelihood of the supervised tokens, natural log. None: no finite number,
+    # or no such tokens.
     loss: float | None
     supervised_tokens: int
     answers: list[str]

@@ -33,7 +33,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     file: str  # its name below the export's folder, or where it lies unshipped
     size_bytes: int
     sha256: str
-    perplexity: float | None  # None: the loss is no number, as the next where f16's is none
+    perplexity: float | None  # None: the loss is no number or not taken, as the next where f16's is
     perplexity_change: float | None  # against f16: 0.02 is 2 % worse
     metrics: dict[str, float]  # the run's metrics by name, `loss` among them; `agreement`: see jobs
     prompt_tokens_per_second: float

@@ -1,5 +1,6 @@
 """What a quantised file is worth where it, or the file it is compared with, gives no number."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import msgspec
@@ -48,6 +49,21 @@ def test_one_file_without_a_number_fails_alone(tmp_path, loss, f16, failed, chan
     result = ExportResult(files=(found,))
     assert msgspec.json.decode(encode(result), type=ExportResult) == result
     assert bool(result.rejected) == bool(failed)
+
+
+def test_a_loss_that_nothing_was_there_to_take_fails_no_gate_of_the_run_s(tmp_path):
+    own = (Gate(metric="loss", max=1.0), Gate(metric="exact_match", min=0.5))
+    spec = ExportSpec(
+        run="/r", out=str(tmp_path), tools_python="p", name="m", gguf=("q8_0",),
+        gates=(Gate(metric="perplexity_change", max=0.1),),
+    )  # fmt: skip
+    made = [file(tmp_path, name, float("nan")) for name in ("q8_0", "f16")]
+    none = [replace(one, said=msgspec.structs.replace(one.said, supervised_tokens=0))
+            for one in made]  # fmt: skip
+    found = judge(spec, SimpleNamespace(gates=own), QUESTIONS, *none)
+    assert [(gate.metric, gate.passed) for gate in found.gates] == [
+        ("exact_match", True), ("perplexity_change", False),
+    ]  # fmt: skip
 
 
 def test_no_number_is_rejected_where_no_gate_is_set(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from jobs import layout
 from jobs.checkpoint import step_of
 from jobs.exit_codes import EXIT_CODES
+from jobs.outcome import BadInput
 from jobs.progress import read_records
 from jobs.spec import EvalRecord, Regression
 from tests.jobs.short_job import ROOT, SAMPLE, Forked, curve, finish, start, wait_for_step
@@ -298,6 +299,20 @@ def test_scores_are_held_against_the_rows_own_not_the_trainer_s_in_32_bits():
     tuner = SimpleNamespace(predict=lambda rows, metric_key_prefix: output)
     found, _ = predicted(tuner, {"labels": given.tolist()}, asked)
     assert found["mae"] == 0.0
+
+
+def test_a_score_that_is_no_number_is_no_answer(trained):
+    import torch
+
+    from jobs.student import Student
+
+    student = Student(trained[0])
+    with torch.no_grad():
+        for name, weights in student.model.named_parameters():
+            if "score" in name:
+                weights.fill_(float("nan"))
+    with pytest.raises(BadInput, match="scores of 2 of 2 texts are no finite numbers in fp32"):
+        student.scores(["a", "b"])
 
 
 def test_predict_says_what_is_wrong(trained, tmp_path):
