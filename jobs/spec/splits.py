@@ -129,7 +129,9 @@ def hold_out(questions: Sequence[bytes], shares: Sequence[float], seed: int) -> 
     if len(groups) <= len(shares):
         raise ValueError(
             f"{len(questions)} rows with {len(groups)} different question(s) cannot be both "
-            "trained on and held out; give more, or files of their own"
+            "trained on and held out; give more, or files of their own (a chat asks what stands "
+            "before the first answer that it teaches: turns that all have in common belong into a "
+            "`prompt`)"
         )
     left = sorted(groups, key=lambda question: blake2b(b"%d " % seed + question).digest())
     parts = []
