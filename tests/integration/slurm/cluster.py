@@ -138,6 +138,7 @@ class SlurmCluster:
         user.place_uv_installer(
             self.folder / "bin", self.home, self.client.program("uv"), unix_users.system_python()
         )
+        user.place_ps(self.folder / "bin")
         machine.name_hosts((node.name for node in NODES), self.user)
         write_configuration(self.folder, NAME, ports)
         self._daemons.start_munged()

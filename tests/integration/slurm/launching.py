@@ -135,8 +135,8 @@ class Story:
     def take_turn(self) -> None:
         """One machine is provisioned at a time.
 
-        The nodes are all this machine, and SkyPilot 0.14.1's skylets each take a port of their
-        node: of two that start at once one never comes up, and with it no autodown.
+        The nodes are all this machine, and SkyPilot 0.14.1's skylets each take the first free port
+        of their node: of two that start at once one never comes up, and with it no autodown.
         """
         if self.has_turn:
             return

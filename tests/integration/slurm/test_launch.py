@@ -293,7 +293,7 @@ def detached(stage: Stage, story: Story) -> None:
 
 Told = Callable[[Stage, Story], None]
 # Nobody looks at it, so that its skylet alone takes its machine down: one that starts at the same
-# moment may take its port here, where all nodes are one host (docs/unproved.md).
+# moment may take its port here, where all nodes are one host.
 ALONE: dict[str, Told] = {"detached": detached}
 # The cap's next: they take the longest, and need the machine for themselves until they have begun.
 OF_THE_CAP: dict[str, Told] = {"machine": ended_by_its_machine, "guard": ended_by_the_guard}

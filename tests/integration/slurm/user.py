@@ -1,4 +1,4 @@
-"""What a cluster's Unix user finds at home, and what SkyPilot would fetch for it."""
+"""What a cluster's Unix user finds at home and on nodes, and what SkyPilot would fetch for it."""
 
 import os
 import shlex
@@ -15,6 +15,28 @@ _REGISTRY += ("NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 def registry_settings() -> dict[str, str]:
     """The variables of this process that a package installer of the user's needs as well."""
     return {key: value for key, value in os.environ.items() if key.startswith(_REGISTRY)}
+
+
+def place_ps(programs: Path) -> None:
+    """What a node's `ps aux` shows: its own job's processes, not those of other nodes' jobs, which
+    run on this machine, too.
+
+    SkyPilot 0.14.1 kills every daemon of its own that `ps aux` shows where a new cluster has none
+    yet (sky/skylet/attempt_skylet.py): with it goes the autodown of the user's other clusters.
+    """
+    (programs / "ps").write_text(
+        f"""#!/bin/bash
+PATH={SYSTEM_PATH}
+[ "$*" = aux ] || exec ps "$@"
+ps aux | while IFS= read -r line; do
+  read -r _ pid _ <<<"$line"
+  if [ "$pid" = PID ] || grep -qzxF "HOME=$HOME" "/proc/$pid/environ" 2>/dev/null; then
+    printf '%s\\n' "$line"
+  fi
+done
+"""
+    )
+    (programs / "ps").chmod(0o755)
 
 
 def place_uv_installer(programs: Path, home: Path, uv: Path, python: str) -> None:
