@@ -3,7 +3,8 @@
 Run with the training environment's interpreter, on an idle machine:
     OMP_NUM_THREADS=1 python benchmarks/cpu_rate.py
 Prints the fp32 matmul rate, seconds per micro-step of small random Qwen2 models over token counts
-(the intercept is the fixed cost of a micro-step), and the same steps with an NF4 base.
+(the intercept is the fixed cost of a micro-step), the same steps with an NF4 base, and one layer in
+NF4 computed in fp32 and in bf16.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+LAYER = (576, 1536)
 SIZES = {  # hidden, intermediate, layers, heads, kv heads, vocabulary
     "tiny": (256, 768, 4, 4, 2, 512),
     "half-billion, 6 of 24 layers": (896, 4864, 6, 14, 2, 512),
@@ -58,23 +60,35 @@ def lora_model(size: tuple[int, ...], nf4: bool) -> torch.nn.Module:
 
 
 def quantise(model: torch.nn.Module) -> None:
-    from bitsandbytes.nn import Linear4bit
-
     for block in model.model.layers:
         for parent in (block.self_attn, block.mlp):
             for name, old in list(parent.named_children()):
                 if not isinstance(old, torch.nn.Linear):
                     continue
-                new = Linear4bit(
-                    old.in_features,
-                    old.out_features,
-                    bias=old.bias is not None,
-                    compute_dtype=torch.float32,
-                    quant_type="nf4",
-                    compress_statistics=True,
-                )
-                new.load_state_dict(old.state_dict())
-                setattr(parent, name, new.to("cpu"))
+                setattr(parent, name, nf4_of(old, torch.float32))
+
+
+def nf4_of(old: torch.nn.Linear, dtype: torch.dtype) -> torch.nn.Module:
+    """The layer in four bits, computed in that type."""
+    from bitsandbytes.nn import Linear4bit
+
+    new = Linear4bit(
+        old.in_features,
+        old.out_features,
+        bias=old.bias is not None,
+        compute_dtype=dtype,
+        quant_type="nf4",
+        compress_statistics=True,
+    )
+    new.load_state_dict(old.state_dict())
+    return new.to("cpu")
+
+
+def layer_seconds(dtype: torch.dtype, tokens: int, repeats: int) -> float:
+    """One layer forward and backward."""
+    layer = nf4_of(torch.nn.Linear(*LAYER), dtype)
+    rows = torch.randn(tokens, LAYER[0], dtype=dtype, requires_grad=True)
+    return best_seconds(lambda: layer(rows).sum().backward(), repeats)
 
 
 def step_seconds(model: torch.nn.Module, tokens: int, vocab: int, repeats: int) -> float:
@@ -97,6 +111,9 @@ def main() -> None:
     print(f"threads {torch.get_num_threads()}")
     for shape in ((512, 256, 768), (512, 896, 4864), (512, 1536, 8960)):
         print(f"fp32 matmul {shape}: {matmul_gflops(*shape):.1f} GFLOP/s")
+    for dtype in (torch.float32, torch.bfloat16):
+        seconds = layer_seconds(dtype, 512, args.repeats)
+        print(f"one NF4 layer of {LAYER}, 512 tokens, {dtype}: {1000 * seconds:.0f} ms")
     for name, size in SIZES.items():
         for nf4 in (False, True):
             model = lora_model(size, nf4)
