@@ -404,7 +404,7 @@ def test_nothing_is_left(stage: Stage, told: dict[str, "Future[None]"]) -> None:
     assert stage.slurm.sky_clusters() == []
     assert [held for held in stage.slurm.held() if held.end is None] == []
     assert set(stage.slurm.states().values()) == {"idle"}
-    assert not list((stage.slurm.home / ".sky_clusters").iterdir())
+    assert sorted((stage.slurm.home / ".sky_clusters").rglob("*")) == []
     until("SkyPilot's last process", lambda: processes_of(stage.slurm.user) == [])
 
 
