@@ -40,6 +40,7 @@ def docker(place: Path, nvml: Path) -> Iterator[Docker]:
     daemon = Docker(folder, engines.kept() / "docker")
     daemon.start()
     try:
+        daemon.empty()
         named = daemon.ask("images", "--quiet", image.reference())
         if not named:
             _build(daemon, place)

@@ -79,6 +79,12 @@ class Docker:
             assert time.monotonic() < deadline, "dockerd does not answer"
             time.sleep(0.1)
 
+    def empty(self) -> None:
+        """Remove what tests that failed have left in the storage, which is kept."""
+        left = self.ask("ps", "--all", "--quiet").split()
+        if left:
+            self.ask("rm", "--force", *left)
+
     def stop(self) -> None:
         assert self._daemon is not None, "it was started"
         self._daemon.send_signal(signal.SIGTERM)
