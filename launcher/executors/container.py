@@ -113,7 +113,8 @@ class ContainerExecutor(LocalExecutor):
             environment=tuple(os.environ),
         )
         try:
-            self._engine.ask(*arguments(spec, cell), seconds=START_SECONDS)
+            # Podman's monitor leaves a file `oom` where it was started
+            self._engine.ask(*arguments(spec, cell), seconds=START_SECONDS, folder=work)
         except EngineFailed as error:
             self._remove(work)
             if not gpus:

@@ -45,8 +45,8 @@ class Engine:
     def is_installed(self) -> bool:
         return shutil.which(self.name) is not None
 
-    def ask(self, *arguments: str, seconds: float = ASK_SECONDS) -> str:
-        """What the engine prints. Raises EngineFailed."""
+    def ask(self, *arguments: str, seconds: float = ASK_SECONDS, folder: Path | None = None) -> str:
+        """What the engine prints, asked in that folder. Raises EngineFailed."""
         try:
             done = subprocess.run(
                 [self.name, *arguments],
@@ -55,6 +55,7 @@ class Engine:
                 text=True,
                 errors="replace",
                 timeout=seconds,
+                cwd=folder,
             )
         except OSError as error:
             raise EngineFailed(f"{self.name} cannot be run: {error.strerror}") from None

@@ -95,6 +95,7 @@ def test_too_much_memory_is_told_as_that(
     change = ending(over(runner, handle), 1)
     assert (change.state, change.reason) == ("FAILED", "OUT_OF_MEMORY")
     assert "more memory than its container may" in change.message
+    assert not Path("oom").exists()
     assert engine.ask("ps", "--all", "--quiet") == ""
 
 

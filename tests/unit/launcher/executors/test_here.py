@@ -76,7 +76,7 @@ def test_what_an_engine_has_against_it_is_the_doctors_to_say(install: Install) -
 
 def test_a_daemon_that_hangs_is_given_up(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     install("docker", "exec /bin/sleep 60")
-    monkeypatch.setattr(engines.Engine.ask, "__kwdefaults__", {"seconds": 0.05})
+    monkeypatch.setattr(engines.Engine.ask, "__kwdefaults__", {"seconds": 0.05, "folder": None})
     assert chosen().name == "process"
     assert "docker image gave no answer in 0.05 s" in engine("docker").found
 
