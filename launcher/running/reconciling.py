@@ -65,11 +65,8 @@ def reconcile(
     """
     for attempt in open_machines(run):
         latest = attempt.attempt == len(run.attempts)
-        try:
+        with unless_gone(book, run, attempt):
             _reconcile(book, run, attempt, latest, seen if latest else None, hand_on)
-        except OutsideFailed:
-            if not is_gone(book, run, attempt):  # else someone was faster
-                raise
     return book.run(run.run_id)
 
 
@@ -184,8 +181,9 @@ def _from_afar(book: Ledger, run: Run, attempt: Attempt) -> None:
 
     Raises OutsideFailed, what is certain written, while the machine may still be there.
     """
-    number, folder = attempt.attempt, executor(attempt.executor).folder(attempt.handle)
-    with _alone(executor(attempt.executor), attempt):
+    number, runner = attempt.attempt, executor(attempt.executor)
+    folder = runner.folder(attempt.handle)
+    with _alone(runner, attempt):
         sight = Sight(alive=False, started=True, result=read_result(folder), billed=False)
         if run.bucket and not run.ended and not is_gone(book, run, attempt):
             sight = _from_bucket(run, folder, sight)
@@ -276,6 +274,16 @@ def _written_down(
 def is_gone(book: Ledger, run: Run, attempt: Attempt) -> bool:
     """Whether the ledger says by now that its machine is."""
     return book.run(run.run_id).attempts[attempt.attempt - 1].machine == "GONE"
+
+
+@contextlib.contextmanager
+def unless_gone(book: Ledger, run: Run, attempt: Attempt) -> Iterator[None]:
+    """Here OutsideFailed counts only while the ledger has the machine: else someone was faster."""
+    try:
+        yield
+    except OutsideFailed:
+        if not is_gone(book, run, attempt):
+            raise
 
 
 def _brought(runner: Executor, attempt: Attempt, until: datetime) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from jobs import layout
 from launcher.catalog.providers import LOCAL
-from launcher.errors import BadInput, NoCapacity, NotHere, NothingFits, OutsideFailed
+from launcher.errors import BadInput, NoCapacity, NotHere, NothingFits
 from launcher.events import (
     AttemptStarted,
     BudgetSet,
@@ -38,6 +38,7 @@ from launcher.running.reconciling import (
     ledger,
     open_machines,
     reconcile,
+    unless_gone,
 )
 from launcher.running.saved import share_saved
 from launcher.running.starting import NEEDED_SECRETS, start
@@ -366,11 +367,8 @@ def cancel(run_id: str) -> Run:
         reason="CANCELLED",
         message="cancelled; the job left no result",
     )
-    try:
+    with unless_gone(book, run, last):
         if not is_gone(book, run, last):
             seen = runner.look(last.handle)
             finish(book, run, last, seen, IN_HAND_SECONDS, otherwise=cancelled)
-    except OutsideFailed:
-        if not is_gone(book, run, last):  # else someone was faster
-            raise
     return book.run(run_id)
