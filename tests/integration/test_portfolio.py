@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobs import layout
+from results.records import is_held
 from tests.integration.test_climb import PRICED, Told
 
 SWEEP = ("sample", "--sweep", "lora.r=2,4,8", "--set", "gates=[{metric: exact_match, min: 0.9}]")
@@ -105,6 +106,7 @@ def test_a_killed_launcher_s_portfolio_is_gone_on_with(told: Told) -> None:
         first.send_signal(signal.SIGKILL)
         first.communicate()
         assert "ranks: goes on with its jobs" in told("guard").stdout
+        until(lambda: is_held(told.folder / "state" / "loralift" / "climbs" / "ranks.lock"))
         again = told("--run-id", "ranks", "--json")  # one of them is at it
         assert again.returncode == 2
         assert "another launcher sees ranks through" in again.stderr
