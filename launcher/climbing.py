@@ -23,6 +23,7 @@ from launcher.errors import (
 from launcher.events import Decided
 from launcher.executors.here import ask_again
 from launcher.ladder import best, next_step
+from launcher.planning.refusals import why_nothing_fits
 from launcher.running import climbs
 from launcher.running.climbs import Climb
 from launcher.running.reconciling import ledger, open_machines, reconcile
@@ -161,7 +162,7 @@ def _planned(climb: Climb, step: Step, budget: Budget) -> Plan:
 
 
 def _why(made: Plan) -> str:
-    return made.candidates[0].reason if made.candidates else "no offer has more memory"
+    return why_nothing_fits(made) if made.candidates else "no offer has more memory"
 
 
 def _needs(climb: Climb, step: Step, budget: Budget) -> int | None:
