@@ -17,7 +17,8 @@ from launcher.executors import executor
 from launcher.executors.base import Sight
 from launcher.ledger import Ledger
 from launcher.running.clock import ROUND_SECONDS, clock_of, utc_now
-from launcher.running.reconciling import open_machines, reconcile, released
+from launcher.running.finishing import released
+from launcher.running.reconciling import open_machines, reconcile
 from launcher.times import stamp
 from launcher.types import Run
 

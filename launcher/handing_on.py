@@ -16,7 +16,8 @@ from launcher.planning.costs import disk_gib
 from launcher.portfolios import budget_of, is_agreed, origin_of
 from launcher.running import climbs, portfolios
 from launcher.running.clock import at_its_price, utc_now
-from launcher.running.reconciling import HandOn, ledger
+from launcher.running.finishing import HandOn
+from launcher.running.reconciling import ledger
 from launcher.running.runs import TakingOver, require_choice, submit
 from launcher.types import Attempt, Candidate, Member, Plan, Portfolio, Run
 

@@ -19,9 +19,10 @@ from launcher.ledger import Ledger
 from launcher.running import history
 from launcher.running.climbs import climb_of, story
 from launcher.running.clock import spent, utc_now
+from launcher.running.finishing import IN_HAND_SECONDS
 from launcher.running.measuring import measurement
 from launcher.running.phases import phases
-from launcher.running.reconciling import IN_HAND_SECONDS, ledger, reconcile
+from launcher.running.reconciling import ledger, reconcile
 from launcher.times import stamp
 from launcher.types import CALIBRATION, Plan, Run, Story
 from results.collect import CollectError, verify

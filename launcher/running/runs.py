@@ -30,16 +30,9 @@ from launcher.planning.refusals import why_nothing_fits
 from launcher.running import history, launchers
 from launcher.running.budgets import Project, require_room
 from launcher.running.clock import clock, rest, spent, utc_now
+from launcher.running.finishing import IN_HAND_SECONDS, finish, is_gone, unless_gone
 from launcher.running.next_offer import Place, Search, next_place
-from launcher.running.reconciling import (
-    IN_HAND_SECONDS,
-    finish,
-    is_gone,
-    ledger,
-    open_machines,
-    reconcile,
-    unless_gone,
-)
+from launcher.running.reconciling import ledger, open_machines, reconcile
 from launcher.running.saved import share_saved
 from launcher.running.starting import NEEDED_SECRETS, start
 from launcher.running.stops import known_stop, require_not_stopped, require_portfolio_goes_on

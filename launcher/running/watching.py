@@ -16,7 +16,8 @@ from launcher.guard import enforce
 from launcher.ledger import Ledger
 from launcher.running.budgets import PROJECT
 from launcher.running.clock import spent, utc_now
-from launcher.running.reconciling import HandOn, ledger, looked, open_machines, reconcile
+from launcher.running.finishing import HandOn
+from launcher.running.reconciling import ledger, looked, open_machines, reconcile
 from launcher.times import stamp
 from launcher.types import Run, View
 from results.receipt import Receipt

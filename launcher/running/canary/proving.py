@@ -38,7 +38,8 @@ from launcher.running.canary.acts import ACTS, Acting
 from launcher.running.canary.halting import Unproved
 from launcher.running.clock import at_its_price, spent, utc_now
 from launcher.running.collecting import collect
-from launcher.running.reconciling import ledger, open_machines, released
+from launcher.running.finishing import released
+from launcher.running.reconciling import ledger, open_machines
 from launcher.running.runs import submit
 from launcher.times import stamp
 from launcher.types import Plan

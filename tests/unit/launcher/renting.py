@@ -64,7 +64,7 @@ class Rented:
 @pytest.fixture
 def runner(apart: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Rented:
     found = Rented()
-    for module in ("runs", "starting", "reconciling", "watching"):
+    for module in ("runs", "starting", "reconciling", "finishing", "watching"):
         monkeypatch.setattr(f"launcher.running.{module}.executor", lambda name: found)
     monkeypatch.setattr(api, "ready", lambda made, *_: made)  # SkyPilot's prices are the lists'
     monkeypatch.chdir(tmp_path)

@@ -18,7 +18,8 @@ from launcher.inputs.sweeps import combinations
 from launcher.ledger import Ledger
 from launcher.running import climbs
 from launcher.running.clock import clock_of, utc_now
-from launcher.running.reconciling import finish, ledger
+from launcher.running.finishing import finish
+from launcher.running.reconciling import ledger
 from launcher.times import stamp
 from launcher.types import Portfolio, Run
 from tests.unit.launcher.plans import dollars
@@ -59,7 +60,7 @@ class Machines(Rented):
 @pytest.fixture
 def machines(runner: Rented, monkeypatch: pytest.MonkeyPatch) -> Machines:
     found = Machines()
-    for module in ("runs", "starting", "reconciling", "watching"):
+    for module in ("runs", "starting", "reconciling", "finishing", "watching"):
         monkeypatch.setattr(f"launcher.running.{module}.executor", lambda name: found)
     return found
 

@@ -217,7 +217,7 @@ def test_what_is_being_started_is_not_said_to_be_gone(
 
     monkeypatch.setattr(Rented, "submit", submit)
     monkeypatch.setattr(runs, "IN_HAND_SECONDS", 0.0)
-    monkeypatch.setattr("launcher.running.reconciling.A_MOMENT", 0.0)
+    monkeypatch.setattr("launcher.running.finishing.A_MOMENT", 0.0)
     monkeypatch.setattr(Rented, "look", lambda self, handle: UP if self.orders else NEVER)
     monkeypatch.setattr(Rented, "cancel", lambda self, handle: None, raising=False)
     paths.work_folder("climb").mkdir(parents=True)

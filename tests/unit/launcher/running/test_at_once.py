@@ -18,7 +18,7 @@ from launcher.executors import here
 from launcher.executors.base import Order, Sight
 from launcher.executors.claims import collecting, hold
 from launcher.ledger import Ledger
-from launcher.running import reconciling, runs, watching
+from launcher.running import finishing, reconciling, runs, watching
 from launcher.running.climbs import decide
 from launcher.running.clock import spent, utc_now
 from launcher.running.collecting import collect
@@ -71,7 +71,7 @@ def test_what_is_being_fetched_is_taken_home_by_nobody(
 ) -> None:
     """A guard's slow download came back into a folder that had been taken home meanwhile, and the
     next collection replaced the whole run by that part of it."""
-    monkeypatch.setattr(reconciling, "A_MOMENT", 0.0)
+    monkeypatch.setattr(finishing, "A_MOMENT", 0.0)
     real, tried = FolderStore.get, []
 
     def get(self: FolderStore, key: str, target: Path, sha256: str | None = None) -> None:

@@ -31,7 +31,9 @@ DONE = Result(run_id="x", status="success", adapter="adapter", steps=342)
 ENDED = Result(
     run_id="x", status="error", failure=Failure(reason="DEADLINE", message="it has passed")
 )
-MODULES = ("clock", "runs", "reconciling", "collecting", "watching", "starting", "next_offer")
+MODULES = (
+    "clock", "runs", "reconciling", "finishing", "collecting", "watching", "starting", "next_offer",
+)  # fmt: skip
 ACTING = ("acts", "halting", "proving")
 UP_SECONDS = 90.0
 

@@ -68,7 +68,7 @@ class Told:
 @pytest.fixture
 def runner(apart: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Told:
     found = Told()
-    for module in ("runs", "starting", "reconciling"):
+    for module in ("runs", "starting", "reconciling", "finishing"):
         monkeypatch.setattr(f"launcher.running.{module}.executor", lambda name: found)
     monkeypatch.chdir(tmp_path)
     return found

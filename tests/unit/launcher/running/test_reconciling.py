@@ -84,9 +84,9 @@ class Seen:
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     found = Seen()
-    monkeypatch.setattr("launcher.running.reconciling.executor", lambda name: found)
+    for module in ("runs", "reconciling", "finishing"):
+        monkeypatch.setattr(f"launcher.running.{module}.executor", lambda name: found)
     monkeypatch.setattr("launcher.guard.executor", lambda name: found)
-    monkeypatch.setattr("launcher.running.runs.executor", lambda name: found)
     paths.work_folder(RUN).mkdir(parents=True)
     return found
 
@@ -388,7 +388,7 @@ def test_what_another_brings_home_while_it_is_cancelled_is_waited_for(book: Ledg
 def test_one_that_another_takes_home_since_the_look_is_done_where_its_end_is_written(
     book: Ledger, runner: Seen, monkeypatch: pytest.MonkeyPatch, written: bool
 ):
-    monkeypatch.setattr("launcher.running.reconciling.A_MOMENT", 0.0)
+    monkeypatch.setattr("launcher.running.finishing.A_MOMENT", 0.0)
     run = book.run(RUN)
     gone = MachineChanged(attempt=1, state="GONE")
     if written:
