@@ -5,7 +5,6 @@ import json
 import os
 from datetime import timedelta
 from pathlib import Path
-from threading import Timer
 
 import msgspec
 import pytest
@@ -229,7 +228,10 @@ def test_the_guard_starts_nobody_where_the_ladder_has_nothing(runner: Rented, re
     assert said.move == ("done" if reason is None else "stop")
 
 
-def test_the_guard_leaves_a_climb_to_who_is_at_it(runner: Rented) -> None:
+def test_the_guard_leaves_a_climb_to_who_is_at_it(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.running.climbs.AT_IT_SECONDS", 0.0)
     first()
     end("climb", 0.95, 0.1, "LOST")
     book = ledger()
@@ -254,11 +256,16 @@ def test_who_looks_whether_anybody_is_at_it_stands_in_nobody_s_way(
         fcntl.flock(lock, fcntl.LOCK_SH)
         assert len(list(carried_on(ledger()))) == 1  # another that looks is nobody who is at it
         assert started == ["climb"]
-        look_over = Timer(0.2, fcntl.flock, (lock, fcntl.LOCK_UN))
-        look_over.start()
+        waited: list[float] = []
+
+        def look_over(seconds: float) -> None:
+            waited.append(seconds)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+        monkeypatch.setattr("launcher.executors.claims.time.sleep", look_over)
         with climbing.at_it("climb") as free:
             assert free
-        look_over.join()
+        assert len(waited) == 1
 
 
 def test_cancelling_does_not_take_the_climb(

@@ -310,14 +310,22 @@ def test_an_orderly_stop_goes_to_the_machine_of_now(runner, skypilot):
         runner.stop(HANDLE)
 
 
-def test_two_that_look_at_once_append_what_is_new_once(tmp_path):
+def test_two_that_look_at_once_append_what_is_new_once(tmp_path, monkeypatch):
     log = tmp_path / layout.LOG
     log.write_bytes(b"loading\n")
+    waits = threading.Event()
+    flock = fcntl.flock
+
+    def locked(file, operation: int) -> None:
+        waits.set()
+        flock(file, operation)
+
+    monkeypatch.setattr(managed.fcntl, "flock", locked)
     with open(log, "ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+        flock(other, fcntl.LOCK_EX)
         look = threading.Thread(target=managed._bring_up_to, args=(log, b"loading\nstep 1\n"))
         look.start()
-        look.join(0.2)
+        assert waits.wait(60)
         other.write(b"step 1\n")
     look.join()
     assert log.read_bytes() == b"loading\nstep 1\n"

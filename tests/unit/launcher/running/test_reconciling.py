@@ -1,9 +1,8 @@
 """What becomes of a run's results and its machine when somebody looks: the ledger and the working
 folder are real, the executor is told what it sees."""
 
+import contextlib
 import os
-import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -362,24 +361,21 @@ def test_days_after_it_went_it_costs_what_the_cap_allows(book: Ledger, runner: S
     assert run.attempts[-1].seconds(later) < 15 * 3600  # $10 at $0.74 an hour
 
 
-def test_what_another_brings_home_while_it_is_cancelled_is_waited_for(book: Ledger, runner: Seen):
+def test_what_another_brings_home_while_it_is_cancelled_is_waited_for(
+    book: Ledger, runner: Seen, monkeypatch: pytest.MonkeyPatch
+):
     """The launcher that follows sees the job end, too, and may be the first to fetch it."""
     runner.sight = starting("in hand")
-    held = threading.Event()
+    follower = contextlib.ExitStack()
+    follower.enter_context(hold(paths.work_folder(RUN), 1.0))
 
-    def follower() -> None:
-        with hold(paths.work_folder(RUN), 1.0):
-            held.set()
-            time.sleep(0.1)
-            book = Ledger(paths.ledger_file())
-            ending = StateChanged(attempt=1, state="CANCELLED", reason="CANCELLED", message="by it")
-            book.append(RUN, stamp(utc_now()), MachineChanged(attempt=1, state="GONE"), ending)
+    def fetched(seconds: float) -> None:
+        ending = StateChanged(attempt=1, state="CANCELLED", reason="CANCELLED", message="by it")
+        book.append(RUN, stamp(utc_now()), MachineChanged(attempt=1, state="GONE"), ending)
+        follower.close()
 
-    other = threading.Thread(target=follower)
-    other.start()
-    held.wait()
+    monkeypatch.setattr("launcher.executors.claims.time.sleep", fetched)
     run = cancel(RUN)
-    other.join()
     assert (run.state, run.message, run.attempts[-1].machine) == ("CANCELLED", "by it", "GONE")
     assert runner.asked == [f"look seen:{RUN}-1", f"cancel seen:{RUN}-1"]
 
