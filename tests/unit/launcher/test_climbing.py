@@ -144,7 +144,7 @@ def test_a_price_of_now_over_the_cap_cuts_the_climb_short(
 
 
 def test_out_of_memory_is_not_tried_on_less(runner: Rented) -> None:
-    first(None, "train.micro_batch=1", "train.activation_checkpointing=true")
+    first(None, "train.micro_batch=1", "train.activation_checkpointing=true", gpu=None)
     book = ledger()
     (card,) = {book.plan("climb").candidates[0].offer.device.total_bytes}
     end("climb", 0.0, 0.1, "OUT_OF_MEMORY")

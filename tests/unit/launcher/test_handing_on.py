@@ -23,7 +23,7 @@ from launcher.running.reconciling import ledger
 from launcher.times import stamp
 from launcher.types import Portfolio, Run
 from tests.unit.launcher.plans import dollars
-from tests.unit.launcher.renting import Rented, runner
+from tests.unit.launcher.renting import CARD, Rented, runner
 from tests.unit.launcher.test_portfolios import planned, quiet
 
 __all__ = ["runner"]  # the fixture
@@ -65,8 +65,10 @@ def machines(runner: Rented, monkeypatch: pytest.MonkeyPatch) -> Machines:
     return found
 
 
-def begun(cap: float, *sets: str, sweep: str = "lora.r=2,4,8") -> tuple[Ledger, Portfolio]:
-    made = planned(cap, *sets, sweeps=combinations((sweep,)))
+def begun(
+    cap: float, *sets: str, sweep: str = "lora.r=2,4,8", gpu: str | None = CARD
+) -> tuple[Ledger, Portfolio]:
+    made = planned(cap, *sets, sweeps=combinations((sweep,)), gpu=gpu)
     portfolios.begin(made, "yes", None)
     found = ledger().portfolio("ranks")
     assert found is not None
@@ -159,7 +161,8 @@ def test_a_stopped_portfolio_hands_nothing_on(machines: Machines) -> None:
 
 
 def test_a_job_that_needs_another_card_gets_its_own(machines: Machines) -> None:
-    book, _ = begun(100, "lora.r=4", sweep="model.id=Qwen/Qwen2.5-1.5B,Qwen/Qwen2.5-14B")
+    models = "model.id=Qwen/Qwen2.5-1.5B,Qwen/Qwen2.5-14B"
+    book, _ = begun(100, "lora.r=4", sweep=models, gpu=None)
     over("ranks-1")
     assert machines.released == ["loralift-ranks-1-1"]
     assert book.find("ranks-2") is None

@@ -24,7 +24,7 @@ from launcher.running.runs import home_of
 from launcher.types import Portfolio, PortfolioReceipt, Standing
 from results.records import validation_loss
 from tests.unit.launcher.plans import dollars
-from tests.unit.launcher.renting import Rented, end, runner
+from tests.unit.launcher.renting import CARD, Rented, end, runner
 
 __all__ = ["runner"]  # the fixture
 SWEEP = combinations(("lora.r=2,4,8",))
@@ -35,10 +35,11 @@ def planned(
     *sets: str,
     sweeps: list[tuple[str, ...]] = SWEEP,
     strategy: str | None = None,
+    gpu: str | None = CARD,
 ) -> Portfolio:
     return portfolios.plan(
         (),
-        Flags(strategy=strategy, max_cost=cap, providers=("runpod",), sets=sets),
+        Flags(strategy=strategy, max_cost=cap, providers=("runpod",), gpu=gpu, sets=sets),
         sweeps,
         portfolio_id="ranks",
         store="runs",

@@ -14,7 +14,7 @@ from launcher.running.clock import utc_now
 from launcher.running.portfolios import may_take, standings
 from launcher.running.reconciling import ledger
 from launcher.types import Portfolio
-from tests.unit.launcher.renting import Rented, end, runner
+from tests.unit.launcher.renting import CARD, Rented, end, runner
 from tests.unit.launcher.test_portfolios import SWEEP, planned, quiet
 
 __all__ = ["runner"]  # the fixture
@@ -120,7 +120,7 @@ def test_what_a_climb_has_left_between_two_rungs_is_not_another_s(started: list[
     gate = "gates=[{metric: exact_match, min: 0.9}]"
     sweep = [(f"lora.r={rank}", gate) for rank in (2, 4, 8)]
     made = portfolios.plan(
-        (), Flags(max_cost=6.0, providers=("runpod",), strategy="qlora"), sweep,
+        (), Flags(max_cost=6.0, providers=("runpod",), gpu=CARD, strategy="qlora"), sweep,
         portfolio_id="ranks", store="runs", at_most_microusd=None, at_once=2, climbs_on=True,
         now=utc_now(),
     )  # fmt: skip
