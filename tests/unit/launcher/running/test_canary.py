@@ -195,6 +195,7 @@ def test_the_receipt_that_is_kept_is_the_one_that_is_returned(world, proved, tmp
         world.sleep(1.0)
         return world.now
 
+    world.finishes = True
     monkeypatch.setattr("launcher.running.canary.proving.utc_now", later)
     receipt = proved("receipt")
     folder = tmp_path / "runs" / "canary-1"
