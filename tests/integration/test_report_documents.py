@@ -11,7 +11,9 @@ import pytest
 
 from jobs import layout
 from jobs.spec import Failure, PilotResult, Result
+from results.report.curves import loss_figure
 from results.report.documents import documents
+from results.report.drawing import _WHITE, _canvas
 from results.report.page import Table, Text
 from results.report.run_page import Told
 from tests.unit.results.report.runs import (
@@ -187,6 +189,19 @@ def test_pictures_are_there_where_there_is_something_to_draw(tmp_path: Path) -> 
     assert pictures(None, ()) == set()
     assert pictures(SFT) == {layout.LOSS_PICTURE, layout.OVERALL_PICTURE}
     assert pictures(STUDENT) == set(layout.PICTURES)
+
+
+def drawn_lines(figure) -> list[tuple[str, str]]:
+    (axes,) = _canvas((figure.chart,), _WHITE).axes
+    assert all(tick == int(tick) for tick in axes.get_xticks())
+    return [(line.get_linestyle(), line.get_marker()) for line in axes.lines]
+
+
+def test_a_line_is_drawn_through_what_was_measured_and_steps_are_whole() -> None:
+    few = (step(1, 3.0), step(2, 2.0), validation(1, 3.5), validation(2, 2.5))
+    assert drawn_lines(loss_figure(few, "")) == [("None", "o"), ("None", "o")]
+    many = (*CURVE, validation(6, 3.0))
+    assert drawn_lines(loss_figure(many, "")) == [("-", ""), ("--", "o")]
 
 
 @pytest.mark.parametrize("name", ["price_$_per_$unit", "$\\nothing$", "US$ or A$"])

@@ -3,7 +3,6 @@
 import pytest
 
 from results.report.curves import loss_figure, rate_figure
-from results.report.drawing import _WHITE, _canvas
 from results.report.overfitting import verdict
 from results.report.page import Bars, Lines, Table
 from results.report.quality import dimension_figure, overall_figure
@@ -47,19 +46,6 @@ def test_one_point_is_said_once(judged, said: str) -> None:
     figure = loss_figure((step(1, 3.75), *judged), "")
     assert figure is not None
     assert figure.note.endswith(said)
-
-
-def drawn_lines(figure) -> list[tuple[str, str]]:
-    (axes,) = _canvas((figure.chart,), _WHITE).axes
-    assert all(tick == int(tick) for tick in axes.get_xticks())
-    return [(line.get_linestyle(), line.get_marker()) for line in axes.lines]
-
-
-def test_a_line_is_drawn_through_what_was_measured_and_steps_are_whole() -> None:
-    few = (step(1, 3.0), step(2, 2.0), validation(1, 3.5), validation(2, 2.5))
-    assert drawn_lines(loss_figure(few, "")) == [("None", "o"), ("None", "o")]
-    many = (*CURVE, validation(6, 3.0))
-    assert drawn_lines(loss_figure(many, "")) == [("-", ""), ("--", "o")]
 
 
 def test_bars_are_the_metrics_by_dimension() -> None:
