@@ -1,10 +1,13 @@
 """Whether PEFT can put LoRA's adapters where a job wants them."""
 
+from functools import lru_cache
+
 from jobs.spec import Lora
 from launcher.errors import BadInput
 from launcher.estimate.tensors import ModelShape
 
 
+@lru_cache(maxsize=256)  # a plan asks the same of every offer
 def require_adapters(shape: ModelShape, lora: Lora) -> None:
     """Raises `BadInput` for targets or a dropout that PEFT 0.21 refuses on this model.
 

@@ -73,9 +73,10 @@ def evaluation(
         why = f"scores of {work.judged_rows:,} rows, {seen:,} training rows{chosen}"
         return seconds, why
     subjects = 2 if spec.eval.compare_base else 1
-    judged = _scoring(shape, spec, device, work.judged_rows, work.judged_tokens)
-    chosen_by = _scoring(shape, spec, device, work.validation_rows, work.validation_tokens)
-    seconds = (judged * subjects).plus(chosen_by * epochs)
+    seconds = _scoring(shape, spec, device, work.judged_rows, work.judged_tokens) * subjects
+    if epochs:
+        each = _scoring(shape, spec, device, work.validation_rows, work.validation_tokens)
+        seconds = seconds.plus(each * epochs)
     answers = 0
     if spec.eval.generate:
         asked = work.golden_rows or work.judged_rows

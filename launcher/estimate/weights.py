@@ -1,6 +1,6 @@
 """What stands in memory throughout: weights, adapters, gradients, optimizer state. Bytes."""
 
-from functools import cache
+from functools import cache, lru_cache
 from math import ceil
 
 from jobs.spec import ResolvedSpec
@@ -110,8 +110,8 @@ def trained(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> list[MemoryTerm
     sizes = trained_sizes(shape, spec)
     count = sum(n * times for n, times in sizes)
     width = 4 if w.full else w.adapter
-    state = sum(optimizer_bytes(n, spec.train.optimizer, width) * times for n, times in sizes)
     optimizer = spec.train.optimizer
+    state = state_bytes(sizes, optimizer, width)
     paged = "; paged parts counted whole" if optimizer.startswith("paged") else ""
     terms = [term("optimizer state", state, optimizer + paged)]
     if not w.full:
@@ -138,18 +138,28 @@ def autocast_copies(shape: ModelShape, spec: ResolvedSpec, w: Widths) -> int:
     return w.compute * sum(n * times for n, times in trained_sizes(shape, spec))
 
 
-def trained_sizes(shape: ModelShape, spec: ResolvedSpec) -> list[tuple[int, int]]:
-    """(elements, how many) of every trained tensor; a LoRA pair is A: r × in, B: out × r."""
+# (elements, how many) of every trained tensor
+Sizes = tuple[tuple[int, int], ...]
+
+
+def trained_sizes(shape: ModelShape, spec: ResolvedSpec) -> Sizes:
+    """A LoRA pair is A: r × in, B: out × r."""
     if spec.strategy == "full":
-        return [(t.numel, t.count) for t in shape.tensors()]
+        return tuple((t.numel, t.count) for t in shape.tensors())
     pairs = _pairs(shape, spec.lora.targets, spec.lora.r)
-    return [*pairs, (shape.head_parameters, 1)] if shape.outputs else list(pairs)
+    return (*pairs, (shape.head_parameters, 1)) if shape.outputs else pairs
 
 
 @cache  # a plan asks for it hundreds of times
-def _pairs(shape: ModelShape, targets: tuple[str, ...], r: int) -> tuple[tuple[int, int], ...]:
+def _pairs(shape: ModelShape, targets: tuple[str, ...], r: int) -> Sizes:
     placed = [t for t in shape.tensors(targets) if t.target]
     return tuple((size, t.count) for t in placed for size in t.adapter(r))
+
+
+@lru_cache(maxsize=256)  # a plan asks the same of every offer
+def state_bytes(sizes: Sizes, optimizer: str, parameter_width: int) -> int:
+    """Both moments of all that is trained."""
+    return sum(optimizer_bytes(n, optimizer, parameter_width) * times for n, times in sizes)
 
 
 def optimizer_bytes(numel: int, optimizer: str, parameter_width: int) -> int:
@@ -174,10 +184,9 @@ def nf4_bytes(tensor: Tensor, double: bool) -> tuple[int, int]:
     return ceil(tensor.numel / 2), blocks + 4 * ceil(blocks / ABSMAX_BLOCK) + code + 4
 
 
-def checkpoint_bytes(sizes: list[tuple[int, int]], spec: ResolvedSpec) -> int:
+def checkpoint_bytes(sizes: Sizes, spec: ResolvedSpec) -> int:
     """One checkpoint on disk: trained parameters and optimizer state, as fp32 at most."""
-    state = sum(optimizer_bytes(n, spec.train.optimizer, 4) * times for n, times in sizes)
-    return state + 4 * sum(n * times for n, times in sizes)
+    return state_bytes(sizes, spec.train.optimizer, 4) + 4 * sum(n * times for n, times in sizes)
 
 
 def term(name: str, size: int, why: str, seen: Seen = "allocated") -> MemoryTerm:
