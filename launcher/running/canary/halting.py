@@ -16,7 +16,8 @@ from launcher.running.clock import utc_now
 TRY_SECONDS = 5.0
 
 # Every process of the run has its spec in its environment, SkyPilot's own have not. With the job's
-# first process the watchdog is there: it starts before.
+# first process the watchdog is there: it starts before. A process stops when it next has its turn,
+# which a busy machine lets it wait for.
 SCRIPT = r"""
 watchdog= job= moving=
 for place in /proc/[0-9]*; do
@@ -30,10 +31,14 @@ done
 [ -n "$watchdog" ] && [ -n "$job" ] || exit 0
 kill -KILL $watchdog
 kill -STOP $job
-sleep 1
-for pid in $job; do
-  state=$(grep -s '^State:' /proc/$pid/status)
-  case $state in *stopped*) ;; *) moving="$moving $pid" ;; esac
+for try in 1 2 3 4 5 6 7 8 9 10; do
+  sleep 1
+  moving=
+  for pid in $job; do
+    state=$(grep -s '^State:' /proc/$pid/status)
+    case $state in *stopped*) ;; *) moving="$moving $pid" ;; esac
+  done
+  [ -n "$moving" ] || break
 done
 echo "{\"killed\": \"$watchdog\", \"halted\": \"$job\", \"moving\": \"$moving\"}"
 """
