@@ -28,7 +28,7 @@ class Syncs:
     """`python -m results.sync`, from a copy of nothing but the code that travels."""
 
     def __init__(self, python: str, code: Path, url: str) -> None:
-        self._python, self._code, self._url = python, code, url
+        self._python, self.code, self._url = python, code, url
         self.started: list[subprocess.Popen[str]] = []
         for package in ("jobs", "results"):
             left_out = shutil.ignore_patterns("__pycache__", "report", "receipt.py", "sample")
@@ -38,8 +38,8 @@ class Syncs:
         command = [self._python, "-P", "-m", "results.sync", "--store", self._url]
         started = subprocess.Popen(
             [*command, "--run", str(folder), "--interval", "0.2", *more],
-            env={**os.environ, "PYTHONPATH": str(self._code), **environment},
-            cwd=self._code,
+            env={**os.environ, "PYTHONPATH": str(self.code), **environment},
+            cwd=self.code,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -150,17 +150,31 @@ def test_a_run_goes_up_while_it_is_made(
     assert "stays as it is" in said
 
 
+# As sitecustomize.py: the process is killed when the first part of an object has arrived. From here
+# the kill might come when all of them have.
+KILLED_AMID_AN_UPLOAD = """
+import os, signal
+from botocore.client import BaseClient
+call = BaseClient._make_api_call
+def killed_amid_an_upload(self, operation, arguments):
+    answer = call(self, operation, arguments)
+    if operation == "UploadPart":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return answer
+BaseClient._make_api_call = killed_amid_an_upload
+"""
+
+
 def test_a_killed_sync_leaves_a_partial_run_which_the_next_completes(
     store: Store, server: SeaweedFS, sync: Syncs, work: Path, url: str, tmp_path: Path
 ) -> None:
     finish(work, size=2 * BIG)
-    beside = sync.start(work)
+    (sync.code / "sitecustomize.py").write_text(KILLED_AMID_AN_UPLOAD)
+    code, said = sync(work)
+    assert code == -signal.SIGKILL, said
+    (sync.code / "sitecustomize.py").unlink()
     client = server.client()
-    wait_for(
-        lambda: client.list_multipart_uploads(Bucket=BUCKET, Prefix=tmp_path.name).get("Uploads")
-    )
-    beside.send_signal(signal.SIGKILL)
-    beside.wait()
+    assert client.list_multipart_uploads(Bucket=BUCKET, Prefix=tmp_path.name)["Uploads"]
     assert state(store, "run-1") == "partial"
     assert fetch(store, "run-1", tmp_path / "half") == "partial"
     code, said = sync(work)
@@ -181,9 +195,7 @@ def test_a_server_that_is_down_and_back(
         metrics.write(b'{"step": 2}\n')
     save_checkpoint(work, 10)
     assert beside.stderr is not None
-    said = beside.stderr.readline()
-    while "cannot" not in said:
-        said = beside.stderr.readline()
+    assert any("cannot" in line for line in iter(beside.stderr.readline, ""))
     server.start()
     finish(work)
     rest = beside.communicate(timeout=PATIENCE)[1]
