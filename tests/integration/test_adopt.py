@@ -94,7 +94,8 @@ def test_a_run_at_work_is_followed_from_elsewhere_and_its_machine_is_unknown(
     (work / layout.RESULT).unlink()  # still at work
     syncing = sync.start(work)
     book = on("here")
-    wait_for(lambda: layout.METRICS in StoredRun(open_store(url), "run-1").names())
+    looked_at = {layout.METRICS, layout.LOG}
+    wait_for(lambda: looked_at <= set(StoredRun(open_store(url), "run-1").names()))
     (found,) = adopt(url)
     syncing.kill()
     assert (found.run_id, found.outcome) == ("run-1", "adopted")
