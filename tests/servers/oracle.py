@@ -110,7 +110,8 @@ class Oracle:
         prompt = body["messages"][0]["content"]
         content = json.dumps(scores_of(prompt)) if reply.content is None else reply.content
         used = {"prompt_tokens": len(prompt) // 4 + 8, "completion_tokens": len(content) // 3}
-        self.tokens += sum(used.values())
+        with self._changed:  # each answer has a thread of its own
+            self.tokens += sum(used.values())
         message = {"role": "assistant", "content": content}
         choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason}
         completion = {"object": "chat.completion", "model": "oracle-1-dated", "choices": [choice]}
