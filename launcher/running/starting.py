@@ -75,11 +75,14 @@ def start(book: Ledger, made: Plan, run: Run, say: Say) -> None:
 
 def _require_wanted(book: Ledger, run: Run) -> None:
     """To be asked by who holds the run's folder: whoever looks from now on sees it in hand, and who
-    looked before may have written that nothing is there (`ended_unless_at_work`)."""
+    looked before may have written that nothing is there, or that it is stopped, and be waiting for
+    this."""
     with book.alone():
-        now = book.run(run.run_id)
+        now, why = book.run(run.run_id), stopped(book, run.run_id)
     if now.ended or now.attempts[-1].machine == "GONE":
         raise BadInput(f"run {run.run_id} was ended while it was started: {now.message}")
+    if why is not None:
+        raise BadInput(f"run {run.run_id} is not started: {why}")
 
 
 def earlier_by(made: Plan, executor_name: str) -> timedelta:

@@ -205,6 +205,24 @@ def test_what_is_cancelled_before_its_machine_is_asked_for_gets_none(
     assert ledger().run("climb").state == "CANCELLED"
 
 
+def test_what_is_cancelled_before_it_is_in_hand_is_not_started(
+    runner: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who cancels it writes that down, looks, sees nothing to end, and has come no further."""
+    monkeypatch.setattr(Rented, "look", lambda self, handle: NEVER)
+    real = starting.provenance
+
+    def cancelled_meanwhile(*arguments: Any) -> Provenance:
+        decide(ledger(), "climb", Step(move="stop", why="cancelled"))
+        return real(*arguments)
+
+    monkeypatch.setattr(starting, "provenance", cancelled_meanwhile)
+    with pytest.raises(BadInput, match="run climb is not started: cancelled"):
+        first()
+    assert runner.orders == []
+    assert ledger().run("climb").state == "CANCELLED"
+
+
 def test_what_is_being_started_is_not_said_to_be_gone(
     runner: Rented, monkeypatch: pytest.MonkeyPatch
 ) -> None:
