@@ -3,7 +3,6 @@ end as they are told."""
 
 import json
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from jobs import layout
 from results.records import is_held
-from tests.integration.test_climb import PRICED, Told
+from tests.integration.test_climb import PRICED, Told, until
 
 SWEEP = ("sample", "--sweep", "lora.r=2,4,8", "--set", "gates=[{metric: exact_match, min: 0.9}]")
 
@@ -118,11 +117,12 @@ def test_a_killed_launcher_s_portfolio_is_gone_on_with(told: Told) -> None:
 
 def test_cancel_ends_what_is_under_way_and_begins_no_more(told: Told) -> None:
     told.outcomes(qlora=0.95)
-    told.seconds = 60.0
-    first = told.start(*SWEEP, "--run-id", "ranks")
-    until(lambda: "ranks-1" in told.runs())
-    assert told("cancel", "ranks").returncode == 0
-    _, said = first.communicate(timeout=60)
+    with told.held():
+        first = told.start(*SWEEP, "--run-id", "ranks")
+        told.until_at_work("ranks-1")
+        cancelled = told("cancel", "ranks")
+        assert cancelled.returncode == 0, cancelled.stderr
+        _, said = first.communicate(timeout=300)
     assert first.returncode != 0, said
     receipt = json.loads(told("status", "ranks", "--json").stdout)
     assert receipt["stopped"] == "cancelled"
@@ -132,10 +132,3 @@ def test_cancel_ends_what_is_under_way_and_begins_no_more(told: Told) -> None:
     again = told("--run-id", "ranks")
     assert again.returncode == 2
     assert "ranks was cancelled" in again.stderr
-
-
-def until(true: Any, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "in vain"
-        time.sleep(0.2)
