@@ -82,8 +82,10 @@ class WatchedTrainer(Trainer):
         return items
 
     def _run_epoch(self, **named: Any) -> None:
-        # transformers looks only after a step whether training is to stop
-        if not self.control.should_training_stop:
+        # transformers looks only after a step whether training is to stop, or all steps are done:
+        # a run that resumes at its end, amid an epoch, would do one more
+        done = self.state.global_step >= self.state.max_steps
+        if not (self.control.should_training_stop or done):
             super()._run_epoch(**named)
 
     def unprepared(self) -> None:

@@ -179,6 +179,22 @@ def test_a_lost_result_is_made_again_without_training(whole, folders):
     assert curve(whole) == lines
 
 
+def test_a_lost_result_of_training_that_ends_amid_an_epoch_is_made_again_without_a_step(folders):
+    folder = write_job(folders / "half")
+    spec = json.loads((folder / layout.SPEC).read_text())
+    spec["train"]["epochs"] = 0.5
+    (folder / layout.SPEC).write_text(json.dumps(spec))
+    code, before = finish(folder)
+    assert code == 0, (folder / layout.LOG).read_text()
+    lines = curve(folder)
+    (folder / layout.RESULT).unlink()
+    code, found = finish(folder)
+    assert code == 0, (folder / layout.LOG).read_text()
+    assert found.resumed_from_step == found.steps == before.steps
+    assert found.metrics == before.metrics
+    assert curve(folder) == lines
+
+
 def test_a_finished_job_is_not_done_again(whole):
     before = (whole / layout.RESULT).stat().st_mtime_ns
     assert start(whole).wait(timeout=120) == 0
