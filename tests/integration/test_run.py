@@ -1,10 +1,12 @@
 """The main job, whole: planned, trained, evaluated, collected, accounted. And what may go wrong."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from math import log
 from pathlib import Path
@@ -36,6 +38,29 @@ ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_ten
 out = model.generate(**ids, max_new_tokens=96, do_sample=False)
 print(tokenizer.decode(out[0, ids["input_ids"].shape[1]:], skip_special_tokens=True))
 """
+
+
+# An own metric, which is tried before training too: it waits when the adapter is saved.
+HELD = """
+import os, time
+def held(answers, references, questions):
+    while os.path.exists({file!r}) and os.path.isdir({adapter!r}):
+        time.sleep(0.05)
+    return 0.0
+"""
+
+
+@contextlib.contextmanager
+def held(launch: Command) -> Iterator[tuple[str, ...]]:
+    """The flags of a run whose job, within, comes no further than the end of its training, however
+    long what is looked at meanwhile takes."""
+    file, metric = launch.folder / "held", launch.folder / "held.py"
+    metric.write_text(HELD.format(file=str(file), adapter=layout.ADAPTER))
+    file.touch()
+    try:
+        yield "--set", f"eval.metrics=[{metric}:held]"
+    finally:
+        file.unlink()
 
 
 def steps(folder: Path) -> list[dict]:
@@ -195,13 +220,14 @@ def test_the_saved_spec_reruns_with_the_same_curve(short) -> None:
 
 
 def test_killing_the_launcher_loses_nothing(launch: Command, train_python: str) -> None:
-    started = launch.start(*SHORT, "--run-id", "orphan")
-    wait_for(lambda: (work(launch, "orphan") / layout.METRICS).exists())
-    wait_for(lambda: steps(work(launch, "orphan")))
-    started.kill()
-    started.communicate()
-    assert "orphan: RUNNING" in launch("status", "orphan").stdout
-    assert launch("collect", "orphan").returncode == 2  # not while it works
+    with held(launch) as on:
+        started = launch.start(*SHORT, *on, "--run-id", "orphan")
+        wait_for(lambda: (work(launch, "orphan") / layout.METRICS).exists())
+        wait_for(lambda: steps(work(launch, "orphan")))
+        started.kill()
+        started.communicate()
+        assert "orphan: RUNNING" in launch("status", "orphan").stdout
+        assert launch("collect", "orphan").returncode == 2  # not while it works
     assert launch("logs", "orphan", "-f").returncode == 0  # ends with the job
     view = json.loads(launch("status", "orphan", "--json").stdout)
     assert view["run"]["state"] == "SUCCEEDED"
@@ -213,11 +239,12 @@ def test_killing_the_launcher_loses_nothing(launch: Command, train_python: str) 
 
 def test_a_killed_job_goes_on_from_its_checkpoint(short) -> None:
     launch, _ = short
-    started = launch.start(*SHORT, "--run-id", "killed")
-    folder = work(launch, "killed")
-    wait_for(lambda: list(folder.glob(f"{layout.CHECKPOINTS}/*/{layout.COMPLETE}")))
-    os.kill(int((folder / layout.PID).read_text()), signal.SIGKILL)
-    _, errors = started.communicate()
+    with held(launch) as on:
+        started = launch.start(*SHORT, *on, "--run-id", "killed")
+        folder = work(launch, "killed")
+        wait_for(lambda: list(folder.glob(f"{layout.CHECKPOINTS}/*/{layout.COMPLETE}")))
+        os.kill(int((folder / layout.PID).read_text()), signal.SIGKILL)
+        _, errors = started.communicate()
     assert started.returncode == 1
     assert "killed FAILED" in errors
     assert "its end:" in errors
@@ -237,9 +264,10 @@ def test_a_killed_job_goes_on_from_its_checkpoint(short) -> None:
 def test_detached_runs_side_by_side_and_one_cancelled(launch: Command, train_python: str) -> None:
     long = ("--set", "train.epochs=500")
     assert launch(*SHORT, *long, "--run-id", "one", "--detach").returncode == 0
-    assert launch(*SHORT, "--run-id", "two", "--detach").returncode == 0
-    states = {r["run_id"]: r["state"] for r in json.loads(launch("runs", "--json").stdout)["runs"]}
-    assert states == {"one": "RUNNING", "two": "RUNNING"}
+    with held(launch) as on:
+        assert launch(*SHORT, *on, "--run-id", "two", "--detach").returncode == 0
+        runs = json.loads(launch("runs", "--json").stdout)["runs"]
+    assert {r["run_id"]: r["state"] for r in runs} == {"one": "RUNNING", "two": "RUNNING"}
     wait_for(lambda: (work(launch, "one") / layout.METRICS).exists())
     wait_for(lambda: steps(work(launch, "one")))
     assert launch("cancel", "one").returncode == 0
