@@ -50,7 +50,11 @@ class Calls:
         """The answer. Raises CallFailed, with kind NoAnswer where none came in `seconds`;
         OutsideFailed where SkyPilot is not installed."""
         with self._one_at_a_time:
-            child = self._started()
+            try:
+                child = self._started()
+            except BaseException:  # nobody may read what it answers
+                self._end()
+                raise
             assert child.stdin is not None
             try:
                 child.stdin.write(json.dumps({"call": call, **arguments}) + "\n")

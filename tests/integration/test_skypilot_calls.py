@@ -102,6 +102,20 @@ def test_an_interrupted_call_leaves_no_answer_to_the_next(calls):
     assert calls("outcome", request="fine") is None
 
 
+# the thread that would close the child's output has never run
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupted_start_leaves_no_child_to_the_next(calls, monkeypatch):
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as while_it_starts:
+        while_it_starts.setattr("threading.Thread.start", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            calls("outcome", request="fine")
+    assert calls("outcome", request="fine", seconds=60.0) is None
+
+
 def test_an_interpreter_without_skypilot_says_so(calls, tmp_path):
     (tmp_path / "sky" / "__init__.py").write_text("raise ImportError('no module named sky')")
     with pytest.raises(CallFailed, match="no module named sky"):
