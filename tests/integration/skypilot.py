@@ -8,13 +8,14 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from tests.servers.ports import free_ports
 
 OFFLINE = ["unshare", "--user", "--map-root-user", "--net"]
 Kind = tuple[str, str, int, bool]  # cloud, accelerator as SkyPilot names it, count, spot
@@ -57,7 +58,7 @@ allowed = check._get_workspace_allowed_clouds(workspace)
 global_user_state.set_allowed_clouds(allowed, workspace)
 """
 BOOTED = "Request skypilot-server-on-boot-check finished"  # it forgets what is enabled
-BOOT_SECONDS = 120.0
+BOOT_SECONDS = 300.0
 
 
 def offline() -> list[str]:
@@ -96,9 +97,7 @@ def api_server(
 ) -> Iterator[tuple[dict[str, str], int]]:
     """SkyPilot's API server for one home, on a free port, that takes these clouds for enabled: what
     its clients' environment must be, and the session of its processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    (port,) = map(str, free_ports(1))
     variables = {
         "HOME": str(home),
         "PATH": "/usr/bin:/bin",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SECONDS_TO_START = 30.0
+SECONDS_TO_START = 300.0
 USER, PASSWORD = "me", "sesame"
 _HASH = "$2b$04$MdKS3hHU3vLv9Q850UoNuORNNbgoEx/xZWVLNUkbEfkQpDA45iVqq"  # bcrypt of PASSWORD
 _OCI = "application/vnd.oci.image"
@@ -86,8 +86,8 @@ def running(folder: Path, *, is_private: bool = False) -> Iterator[Registry]:
     try:
         yield Registry(folder, _port(log, process), is_private)
     finally:
-        process.terminate()
-        process.wait(10)
+        process.kill()  # nobody needs what it keeps
+        process.wait()
 
 
 def _port(log: Path, process: "subprocess.Popen[bytes]") -> int:

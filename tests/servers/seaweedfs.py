@@ -5,9 +5,7 @@
 
 import contextlib
 import json
-import random
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.servers.ports import free_ports
+
 GRPC_ABOVE = 10_000
 PARTS = ("s3", "master", "volume", "filer", "admin")
 BUCKET = "runs"
-SECONDS_TO_START = 60.0
+SECONDS_TO_START = 300.0
 
 
 @dataclass
@@ -26,7 +26,9 @@ class SeaweedFS:
     weed: Path  # its program
     folder: Path
     ports: dict[str, int] = field(
-        default_factory=lambda: dict(zip(PARTS, free_ports(), strict=True))
+        default_factory=lambda: dict(
+            zip(PARTS, free_ports(len(PARTS), above=GRPC_ABOVE), strict=True)
+        )
     )
     key: str = "runs-key"
     secret: str = "a-secret-of-runs"
@@ -118,25 +120,6 @@ class SeaweedFS:
                     log = (self.folder / "weed.log").read_text()[-2000:]
                     raise RuntimeError(f"SeaweedFS did not start: {error}\n{log}") from None
                 time.sleep(0.1)
-
-
-def free_ports() -> list[int]:
-    """One for each part, with its neighbour for gRPC."""
-    found: list[int] = []
-    while len(found) < len(PARTS):
-        port = random.randrange(20_000, 50_000)
-        if port not in found and _is_free(port) and _is_free(port + GRPC_ABOVE):
-            found.append(port)
-    return found
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as tried:
-        try:
-            tried.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 @contextlib.contextmanager
