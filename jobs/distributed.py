@@ -64,7 +64,6 @@ def main(arguments: list[str]) -> int:
         print(f"another job works in {folder}", file=sys.stderr)
         return 2
     with lock:
-        write_aside(folder / layout.PID, f"{os.getpid()}\n".encode())
         if finished(folder):
             print("this job is done already", flush=True)
             return 0
@@ -109,6 +108,7 @@ class Ranked:
             (self._folder / earlier).unlink(missing_ok=True)
         for number in (signal.SIGTERM, signal.SIGINT):  # before torch, which takes seconds
             signal.signal(number, self._forward)
+        write_aside(self._folder / layout.PID, f"{os.getpid()}\n".encode())
         from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
         from torch.distributed.launcher.api import LaunchConfig, elastic_launch

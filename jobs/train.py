@@ -49,7 +49,6 @@ def main(arguments: list[str]) -> int:
         print(f"another job works in {folder}", file=sys.stderr)
         return 2
     with lock:
-        write_aside(folder / layout.PID, f"{os.getpid()}\n".encode())
         return attempt(spec_file, folder, me)
 
 
@@ -72,6 +71,9 @@ def hold(folder: Path) -> IO[str] | None:
 
 def attempt(spec_file: Path, folder: Path, me: Ranks) -> int:
     """One attempt at the job, from its spec to its result, which rank 0 leaves."""
+    if finished(folder):
+        print("this job is done already", flush=True)
+        return 0
     outcome = Outcome()
     progress: Progress | None = None
 
@@ -80,15 +82,13 @@ def attempt(spec_file: Path, folder: Path, me: Ranks) -> int:
         os._exit(EXIT_CODES[stopped.reason])
 
     stop = Stop(give_up)
-    stop.listen(
-        folder / layout.STOP
-    )  # before all else: whatever comes from here on leaves a result
-    notice.watch(stop)
     failure: Failure | None = None
     try:
-        if finished(folder):
-            print("this job is done already", flush=True)
-            return 0
+        # before its number is known: whatever comes from here on leaves a result
+        stop.listen(folder / layout.STOP)
+        if me.first and not started_by_us():
+            write_aside(folder / layout.PID, f"{os.getpid()}\n".encode())
+        notice.watch(stop)
         if me.first:
             # who started the ranks has removed the wish to stop, and one may have come since
             for earlier in (layout.RESULT, *([] if started_by_us() else [layout.STOP])):

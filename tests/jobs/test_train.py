@@ -159,6 +159,23 @@ def test_sigterm_finishes_the_step_and_saves(whole, folders):
     assert curve(folder)[:-1] == curve(whole)[: len(curve(folder)) - 1]
 
 
+TOLD_TO_STOP_AT_ONCE = """
+import os, signal
+from jobs import layout, train
+def told(path, content, write=train.write_aside):
+    write(path, content)
+    if path.name == layout.PID:
+        os.kill(os.getpid(), signal.SIGTERM)
+train.write_aside = told
+"""
+
+
+def test_who_knows_its_number_is_heard(folders):
+    folder = write_job(folders / "stopped")
+    assert Forked(folder, TOLD_TO_STOP_AT_ONCE).wait(timeout=600) == EXIT_CODES["CANCELLED"]
+    assert result(folder).failure.reason == "CANCELLED"
+
+
 def test_a_deadline_in_any_phase_leaves_a_result(folders):
     deadline = datetime.now(UTC) + timedelta(seconds=2)  # while the libraries are imported
     folder = write_job(folders / "late", deadline=deadline.isoformat())
