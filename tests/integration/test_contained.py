@@ -22,7 +22,7 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(32))
 os.fstat(int(os.environ["LORALIFT_LOCK_FD"]))
 print("the job", *sys.argv[1:], flush=True)
 pathlib.Path("ready").touch()
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -42,7 +42,7 @@ def start(folder: Path, **variables: str) -> "subprocess.Popen[bytes]":
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} did not come"
         time.sleep(0.02)
@@ -53,7 +53,7 @@ def test_the_lock_is_held_while_the_job_lives_and_sigterm_is_the_jobs(folder: Pa
     wait_for(folder / "ready")
     assert hold(folder / layout.LOCK, 0) is None
     first.terminate()
-    assert first.wait(30) == 32
+    assert first.wait(300) == 32
     assert (folder / layout.LOG).read_text() == f"the job {layout.SPEC}\n"
     again = hold(folder / layout.LOCK, 0)
     assert again is not None
@@ -68,7 +68,7 @@ def test_it_waits_for_the_launcher_to_let_go(folder: Path) -> None:
         assert not (folder / "ready").exists()
     wait_for(folder / "ready")
     first.terminate()
-    assert first.wait(30) == 32
+    assert first.wait(300) == 32
 
 
 def test_a_killed_job_leaves_no_answer_where_memory_was_not_the_reason(folder: Path) -> None:
@@ -76,12 +76,12 @@ def test_a_killed_job_leaves_no_answer_where_memory_was_not_the_reason(folder: P
     wait_for(folder / "ready")
     children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
-    assert first.wait(30) == 137
+    assert first.wait(300) == 137
     assert not (folder / layout.RESULT).exists()
 
 
 def test_a_planned_gpu_that_is_not_here_is_the_answer(folder: Path) -> None:
-    assert start(folder, LORALIFT_GPUS="GPU-planned").wait(30) == 2
+    assert start(folder, LORALIFT_GPUS="GPU-planned").wait(300) == 2
     failure = json.loads((folder / layout.RESULT).read_text())["failure"]
     assert failure["reason"] == "BAD_INPUT"
     assert failure["message"].startswith("GPU-planned was planned, and the container has ")
