@@ -36,7 +36,8 @@ from launcher.running.budgets import Project, project
 from launcher.running.clock import spent, utc_now
 from launcher.running.collecting import collect
 from launcher.running.reconciling import ledger
-from launcher.running.runs import DEFAULT_STORE, cancel, require_choice, resume, resumption, submit
+from launcher.running.resuming import resume, resumption
+from launcher.running.runs import DEFAULT_STORE, cancel, require_choice, submit
 from launcher.running.starting import printed_task
 from launcher.running.watching import exists, follow, logs, minutes_unfetched, runs, status
 from launcher.types import MICROUSD, MOST_USD, Account, Budget, Plan

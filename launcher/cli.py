@@ -32,7 +32,7 @@ from launcher.errors import FOLDER_IS_GONE, BadInput, LaunchError, folder_is_gon
 from launcher.nearest import nearest
 
 if TYPE_CHECKING:
-    from launcher.running.runs import Resumption
+    from launcher.running.resuming import Resumption
     from launcher.types import Escalate, Plan
 
 

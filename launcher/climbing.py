@@ -27,7 +27,8 @@ from launcher.planning.refusals import why_nothing_fits
 from launcher.running import climbs
 from launcher.running.climbs import Climb
 from launcher.running.reconciling import ledger, open_machines, reconcile
-from launcher.running.runs import Resumption, resume, resumption, submit
+from launcher.running.resuming import Resumption, resume, resumption
+from launcher.running.runs import submit
 from launcher.running.stops import known_stop, require_not_stopped, stopped
 from launcher.types import MICROUSD, MOST_USD, Budget, Candidate, Plan, Refused, Run, Step, Story
 

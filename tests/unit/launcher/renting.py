@@ -62,11 +62,18 @@ class Rented:
         return Sight(alive=True, started=True, result=None, billed=True)
 
 
+def rent_from(runner: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever acts on a run asks this executor, whatever the ledger names."""
+    for module in (
+        "runs", "attempts", "resuming", "starting", "reconciling", "finishing", "watching",
+    ):  # fmt: skip
+        monkeypatch.setattr(f"launcher.running.{module}.executor", lambda name: runner)
+
+
 @pytest.fixture
 def runner(apart: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Rented:
     found = Rented()
-    for module in ("runs", "starting", "reconciling", "finishing", "watching"):
-        monkeypatch.setattr(f"launcher.running.{module}.executor", lambda name: found)
+    rent_from(found, monkeypatch)
     monkeypatch.setattr(api, "ready", lambda made, *_: made)  # SkyPilot's prices are the lists'
     monkeypatch.chdir(tmp_path)
     for name in SETS:

@@ -22,7 +22,7 @@ from launcher.commands.options import Hub, hub_of
 from launcher.errors import BadInput
 from launcher.planning.costs import deadline
 from launcher.running.next_offer import Place
-from launcher.running.runs import Resumption
+from launcher.running.resuming import Resumption
 from launcher.running.starting import BUCKET_SECRETS, NEEDED_SECRETS
 from launcher.types import Attempt, Budget, Plan, Run, View
 from results.receipt import Receipt

@@ -23,7 +23,7 @@ from launcher.running.reconciling import ledger
 from launcher.times import stamp
 from launcher.types import Portfolio, Run
 from tests.unit.launcher.plans import dollars
-from tests.unit.launcher.renting import CARD, Rented, runner
+from tests.unit.launcher.renting import CARD, Rented, rent_from, runner
 from tests.unit.launcher.test_portfolios import planned, quiet
 
 __all__ = ["runner"]  # the fixture
@@ -60,8 +60,7 @@ class Machines(Rented):
 @pytest.fixture
 def machines(runner: Rented, monkeypatch: pytest.MonkeyPatch) -> Machines:
     found = Machines()
-    for module in ("runs", "starting", "reconciling", "finishing", "watching"):
-        monkeypatch.setattr(f"launcher.running.{module}.executor", lambda name: found)
+    rent_from(found, monkeypatch)
     return found
 
 

@@ -12,7 +12,7 @@ from launcher.errors import BadInput, NoCapacity, OutsideFailed
 from launcher.events import MachineChanged, StateChanged
 from launcher.executors.base import Order, Sight
 from launcher.executors.claims import hold
-from launcher.running import runs, starting
+from launcher.running import resuming, runs, starting
 from launcher.running.climbs import carried_on, decide
 from launcher.running.clock import utc_now
 from launcher.running.next_offer import Place
@@ -76,12 +76,12 @@ def test_a_run_that_was_stopped_meanwhile_is_not_resumed(runner: Rented) -> None
     end("climb", 0.0, 0.1, "PREEMPTED")
     climbing.cancel("climb")
     stood = climbing.decision("climb")
-    ready = runs.Resumption(book.run("climb"), made, Place(0, made.chosen), [], 0.0, stood)
+    ready = resuming.Resumption(book.run("climb"), made, Place(0, made.chosen), [], 0.0, stood)
     decide(book, "climb", Step(move="stop", why="not wanted"))
     with pytest.raises(BadInput, match="nothing comes after run climb: not wanted"):
-        runs.resume(ready, lambda _: None)
+        resuming.resume(ready, lambda _: None)
     assert len(runner.orders) == 1
-    runs.resume(ready._replace(stood=climbing.decision("climb")), lambda _: None)
+    resuming.resume(ready._replace(stood=climbing.decision("climb")), lambda _: None)
     assert len(runner.orders) == 2
     assert climbing.decision("climb") is None  # it was of the start before
 
@@ -107,7 +107,7 @@ def test_nor_does_it_resume_what_was_cancelled(
     cancelled = StateChanged(attempt=1, state="CANCELLED", reason="CANCELLED")
     ledger().append("climb", stamp(utc_now()), gone, cancelled)
     with pytest.raises(BadInput, match="run climb was cancelled"):
-        runs.resumption("climb", lambda _: None)
+        resuming.resumption("climb", lambda _: None)
 
 
 def test_a_climb_whose_run_ended_unseen_is_cancelled(

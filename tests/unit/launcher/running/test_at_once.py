@@ -18,13 +18,13 @@ from launcher.executors import here
 from launcher.executors.base import Order, Sight
 from launcher.executors.claims import collecting, hold
 from launcher.ledger import Ledger
-from launcher.running import finishing, reconciling, runs, watching
+from launcher.running import finishing, reconciling, resuming, runs, watching
 from launcher.running.climbs import decide
 from launcher.running.clock import spent, utc_now
 from launcher.running.collecting import collect
 from launcher.running.next_offer import Place
 from launcher.running.reconciling import ledger, reconcile
-from launcher.running.runs import Resumption
+from launcher.running.resuming import Resumption
 from launcher.types import Candidate, Plan, Run, Step
 from results.records import is_at_work, read_result
 from results.stores import FolderStore, open_store
@@ -242,7 +242,7 @@ def test_a_run_that_may_not_go_on_keeps_its_result(
     result = paths.work_folder("climb") / layout.RESULT
     monkeypatch.setattr(Rented, "clear", lambda self, handle: result.unlink())
     with pytest.raises(BadInput, match="cancelled"):
-        runs.resume(asked, quiet)
+        resuming.resume(asked, quiet)
     assert result.is_file()
 
 
@@ -256,7 +256,7 @@ def test_what_goes_on_since_a_collection_waited_for_it_is_not_collected(
 
     @contextmanager
     def exclusive(self: Rented, handle: str, seconds: float) -> Iterator[None]:
-        runs.resume(ready(book, made), quiet)
+        resuming.resume(ready(book, made), quiet)
         with collecting(self.folder(handle), seconds):
             yield
 
@@ -285,7 +285,7 @@ def test_the_ledger_is_free_while_engines_are_asked(
         return here.Choice("process", "so it was told")
 
     monkeypatch.setattr(here, "local_executor", engines)
-    runs.resume(ready(book, made), quiet)
+    resuming.resume(ready(book, made), quiet)
     assert asked
 
 

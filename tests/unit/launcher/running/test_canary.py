@@ -32,7 +32,8 @@ ENDED = Result(
     run_id="x", status="error", failure=Failure(reason="DEADLINE", message="it has passed")
 )
 MODULES = (
-    "clock", "runs", "reconciling", "finishing", "collecting", "watching", "starting", "next_offer",
+    "clock", "runs", "attempts", "resuming", "reconciling", "finishing", "collecting", "watching",
+    "starting", "next_offer",
 )  # fmt: skip
 ACTING = ("acts", "halting", "proving")
 UP_SECONDS = 90.0

@@ -17,13 +17,14 @@ from launcher.events import AttemptStarted, MachineChanged, PassedOver, StateCha
 from launcher.executors.base import Order, Sight
 from launcher.executors.here import EXECUTOR_VARIABLE
 from launcher.ledger import Ledger
-from launcher.running import runs, starting
+from launcher.running import resuming, runs, starting
 from launcher.running.clock import clock_of, utc_now
 from launcher.running.reconciling import ledger
 from launcher.times import stamp
 from launcher.tracking import SPACE
 from launcher.types import Budget, Candidate, Offer, Plan
 from tests.unit.launcher.plans import cloud, dollars, planned
+from tests.unit.launcher.renting import rent_from
 
 RUN = "run-1"
 FIRST = cloud("RTX4090", 0.5, capabilities=("autodown",))
@@ -68,8 +69,7 @@ class Told:
 @pytest.fixture
 def runner(apart: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Told:
     found = Told()
-    for module in ("runs", "starting", "reconciling", "finishing"):
-        monkeypatch.setattr(f"launcher.running.{module}.executor", lambda name: found)
+    rent_from(found, monkeypatch)
     monkeypatch.chdir(tmp_path)
     return found
 
@@ -207,12 +207,12 @@ def test_a_resume_is_looked_at_and_priced_before_anything_is_started(
 ) -> None:
     book = ended(made, 1.0)
     prices["RTX4090"] = 0.8
-    ready = runs.resumption(RUN, lambda _: None)
+    ready = resuming.resumption(RUN, lambda _: None)
     assert len(book.run(RUN).attempts) == 1
     assert ready.place.which == 0
     assert ready.place.candidate.offer.microusd_per_hour == dollars(0.8)
     assert ready.left_microusd == pytest.approx(dollars(5.5), abs=2000)  # an hour at $0.50 is spent
-    runs.resume(ready, lambda _: None)
+    resuming.resume(ready, lambda _: None)
     assert [a.microusd_per_hour for a in book.run(RUN).attempts] == [dollars(0.5), dollars(0.8)]
     assert runner.cleared == ["told:run-1-1"]
 
@@ -223,7 +223,7 @@ def test_a_resume_asks_for_the_executor_that_the_run_was_started_with(
     monkeypatch.setenv(EXECUTOR_VARIABLE, "process")
     ended(made, 1.0)
     monkeypatch.delenv(EXECUTOR_VARIABLE)
-    runs.resumption(RUN, lambda _: None)
+    resuming.resumption(RUN, lambda _: None)
     assert os.environ[EXECUTOR_VARIABLE] == "process"
 
 
@@ -239,9 +239,9 @@ def test_what_a_checkpoint_keeps_need_not_be_paid_for_again(
     alone = msgspec.structs.replace(made, candidates=(chosen,), budget=budget)
     ended(alone, 0.5)
     with pytest.raises(NothingFits, match=r"nothing was rented: .* worst \$1 > cap \$0\.75"):
-        runs.resumption(RUN, lambda _: None)
+        resuming.resumption(RUN, lambda _: None)
     checkpoint(50, of=100)
-    ready = runs.resumption(RUN, lambda _: None)
+    ready = resuming.resumption(RUN, lambda _: None)
     assert ready.done == 0.5
     assert ready.place.candidate.worst_microusd == pytest.approx(chosen.worst_microusd / 2, abs=200)
 
@@ -255,29 +255,29 @@ def test_a_resume_goes_where_the_same_job_can(runner: Told, prices, made: Plan) 
     )
     ended(made, 0.1)
     del prices["RTX4090"]
-    assert runs.resumption(RUN, lambda _: None).place.which == 1  # nothing was done yet
+    assert resuming.resumption(RUN, lambda _: None).place.which == 1  # nothing was done yet
     checkpoint(50, of=100)
-    assert runs.resumption(RUN, lambda _: None).place.which == 2
+    assert resuming.resumption(RUN, lambda _: None).place.which == 2
     del prices["A10G"]
     with pytest.raises(NoCapacity, match=r"nothing was rented: .*RTX4090 is not in .*A10G is not"):
-        runs.resumption(RUN, lambda _: None)
+        resuming.resumption(RUN, lambda _: None)
     assert len(ledger().run(RUN).attempts) == 1
 
 
 def test_a_resume_that_finds_no_capacity_goes_on_too(runner: Told, prices, made: Plan) -> None:
     book = ended(made, 0.1)
-    ready = runs.resumption(RUN, lambda _: None)
+    ready = resuming.resumption(RUN, lambda _: None)
     runner.lacking = {"RTX4090"}
-    runs.resume(ready, lambda _: None)
+    resuming.resume(ready, lambda _: None)
     assert [a.candidate for a in book.run(RUN).attempts] == [0, 0, 1]
 
 
 def test_two_do_not_resume_one_run(runner: Told, prices, made: Plan) -> None:
     ended(made, 0.1)
-    ready = runs.resumption(RUN, lambda _: None)
-    runs.resume(ready, lambda _: None)
+    ready = resuming.resumption(RUN, lambda _: None)
+    resuming.resume(ready, lambda _: None)
     with pytest.raises(BadInput, match="has changed meanwhile"):
-        runs.resume(ready, lambda _: None)
+        resuming.resume(ready, lambda _: None)
 
 
 def test_a_task_names_the_hour_s_limit_of_its_own_price(runner: Told, prices, made: Plan) -> None:

@@ -27,6 +27,7 @@ from launcher.times import stamp
 from launcher.types import Plan, Run
 from results.stores import open_store
 from tests.unit.launcher.plans import dollars
+from tests.unit.launcher.renting import rent_from
 
 RUN = "run-1"
 DONE = Result(run_id=RUN, status="success", adapter="adapter")
@@ -83,8 +84,7 @@ class Seen:
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     found = Seen()
-    for module in ("runs", "reconciling", "finishing"):
-        monkeypatch.setattr(f"launcher.running.{module}.executor", lambda name: found)
+    rent_from(found, monkeypatch)
     monkeypatch.setattr("launcher.guard.executor", lambda name: found)
     paths.work_folder(RUN).mkdir(parents=True)
     return found
