@@ -41,16 +41,16 @@ lint: .venv/installed-test
 
 # Two lanes of one process each, about as long: what pytest-xdist's processes tell each other took a
 # third of the tests' own time. What is in no lane by name is in the second.
-FIRST_LANE := $(wildcard tests/unit/test_*.py tests/unit/launcher/test_*.py)
+FIRST_LANE := $(wildcard tests/unit/test_*.py tests/unit/launcher/test_*.py) tests/unit/launcher/catalog
 
 unit: .venv/installed-test
 	+$(MAKE) --no-print-directory -j2 --output-sync=target unit-first unit-others
 
 unit-first: .venv/installed-test
-	$(BIN)/python -m pytest $(FIRST_LANE)
+	@$(BIN)/python -m pytest $(FIRST_LANE)
 
 unit-others: .venv/installed-test
-	$(BIN)/python -m pytest tests/unit $(FIRST_LANE:%=--ignore %)
+	@$(BIN)/python -m pytest tests/unit $(FIRST_LANE:%=--ignore %)
 
 # What starting costs, in CPU time: nothing may run beside it.
 startup: .venv/installed-test
