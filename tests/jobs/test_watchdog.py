@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -29,7 +30,34 @@ pathlib.Path("job.pid").write_text(str(os.getpid()))
 while True:
     time.sleep(1)
 """
-BUSY = 'import time\nwhile time.monotonic(): open("/dev/null", "wb").write(bytes(2**20))'
+BUSY = """
+import os, time
+for tenth in range(1, 41):
+    open("/dev/null", "wb").write(bytes(2**20))
+    open("../clock.new", "w").write(str(tenth / 10))
+    os.replace("../clock.new", "../clock")
+    time.sleep(0.1)
+"""
+# A watchdog by a clock that goes on where the test says so: how long a process takes to start, or
+# has to wait for a processor, decides nothing then. It is read at the beginning of a look.
+BY_THE_CLOCK = """
+import os, sys, time
+from jobs import watchdog
+
+class Clock:
+    sleep, passed = time.sleep, 0.0
+
+    def monotonic(self):
+        if os.path.exists("{clock}"):
+            self.passed = float(open("{clock}").read())
+        return self.passed
+
+    def time(self):
+        return time.time() + self.passed
+
+watchdog.time = Clock()
+sys.exit(watchdog.main(sys.argv[1:], os.environ))
+"""
 
 
 class Machine:
@@ -39,15 +67,19 @@ class Machine:
         self.loralift = home / "loralift"
         self.run = self.loralift / "run"
         self.run.mkdir(parents=True)
+        self.clock = self.loralift / "clock"
         self.started: list[subprocess.Popen] = []
 
-    def stage(self, stage: str, script: str, deadline: str, stdin=None, **environment: str):
+    def stage(
+        self, stage: str, script: str, deadline: str, stdin=None, program="-m jobs.watchdog",
+        **environment: str,
+    ):  # fmt: skip
         """A shell as SkyPilot starts it: the watchdog first, then the script.
 
         -S: without site-packages, since it runs before any environment is made.
         """
         watch = (
-            f"(cd {ROOT} && {sys.executable} -S -m jobs.watchdog --home {self.loralift} "
+            f"(cd {ROOT} && {sys.executable} -S {program} --home {self.loralift} "
             f"--deadline '{deadline}' {stage} $$) || exit\n"
         )
         settings = {
@@ -67,6 +99,18 @@ class Machine:
         self.started.append(process)
         return process
 
+    def by_the_clock(self, stage: str, script: str, seconds: float = 600, **environment: str):
+        """The same, the deadline so many seconds from now, by this machine's own clock."""
+        program = f"-c {shlex.quote(BY_THE_CLOCK.format(clock=self.clock))}"
+        return self.stage(stage, script, within(seconds), program=program, **environment)
+
+    def pass_the_deadline(self) -> None:
+        """Once there is a watchdog."""
+        wait_for(self.dog)
+        new = self.clock.with_suffix(".new")
+        new.write_text("3600")
+        new.replace(self.clock)
+
     @property
     def watch(self) -> Watch:
         return Watch(self.loralift, deadline="", run_id="r-1")
@@ -80,6 +124,11 @@ class Machine:
 
     def log(self) -> str:
         return (self.run / layout.WATCHDOG_LOG).read_text()
+
+    def left(self, name: str) -> str:
+        """What stands in a file of the run, if it is there."""
+        file = self.run / name
+        return file.read_text() if file.exists() else ""
 
 
 @pytest.fixture
@@ -111,7 +160,8 @@ def wait_for(condition):
 
 def test_a_setup_that_hangs_is_ended_at_the_deadline(machine):
     (machine.run / layout.LOG).write_text("Collecting torch\n")
-    setup = machine.stage("setup", "sleep 1000 & sleep 1000", within(2))
+    setup = machine.by_the_clock("setup", "sleep 1000 & sleep 1000")
+    machine.pass_the_deadline()
     assert setup.wait(BOUND_SECONDS) == -signal.SIGKILL
     wait_for(lambda: machine.dog() is None)
     found = machine.result()
@@ -132,23 +182,27 @@ def test_a_setup_where_nothing_moves_is_a_stall(machine):
 
 def test_a_setup_that_works_is_left_alone(machine):
     silence = {"LORALIFT_STALL_SILENCE_SECONDS": "1"}
-    script = f"timeout 4 {sys.executable} -c '{BUSY}'"
-    setup = machine.stage("setup", script, within(600), **silence)
-    assert setup.wait(BOUND_SECONDS) == 124
+    script = f"{sys.executable} -c {shlex.quote(BUSY)}"
+    assert machine.by_the_clock("setup", script, **silence).wait(BOUND_SECONDS) == 0
     assert not (machine.run / layout.RESULT).exists()
 
 
 def test_a_wait_with_good_reason_is_no_stall(machine):
     silence = {"LORALIFT_STALL_SILENCE_SECONDS": "2"}
-    script = "for _ in $(seq 20); do sleep 0.2; touch ../alive; done"
-    assert machine.stage("setup", script, within(600), **silence).wait(BOUND_SECONDS) == 0
+    script = """for second in $(seq 20); do
+        sleep 0.2; touch ../alive; echo $second > ../clock.new; mv ../clock.new ../clock
+    done"""
+    assert machine.by_the_clock("setup", script, **silence).wait(BOUND_SECONDS) == 0
     assert not (machine.run / layout.RESULT).exists()
 
 
 def test_a_job_that_does_not_hear_is_killed_and_its_result_written_first(machine):
     """The run's script comes to its end: there it would upload the result."""
     script = f"{sys.executable} -c '{STUBBORN}'; cp result.json uploaded.json; exit 7"
-    run = machine.stage("run", script, within(2))
+    last = {"LORALIFT_WATCHDOG_LAST_SECONDS": str(BOUND_SECONDS)}
+    run = machine.by_the_clock("run", script, **last)
+    wait_for(lambda: machine.left(layout.PID))
+    machine.pass_the_deadline()
     assert run.wait(BOUND_SECONDS) == 7
     wait_for(lambda: machine.dog() is None)
     assert machine.result().failure.reason == "DEADLINE"
@@ -161,7 +215,9 @@ def test_a_job_that_does_not_hear_is_killed_and_its_result_written_first(machine
 
 
 def test_a_run_that_hangs_after_its_job_is_killed(machine):
-    run = machine.stage("run", "echo '{}' > result.json; sleep 1000", within(1))
+    run = machine.by_the_clock("run", "echo '{}' > result.json; sleep 1000")
+    wait_for(lambda: machine.left(layout.RESULT))
+    machine.pass_the_deadline()
     assert run.wait(BOUND_SECONDS) == -signal.SIGKILL
 
 
@@ -169,7 +225,8 @@ def test_the_deadline_is_kept_whatever_else_fails(machine):
     """Its files cannot be read nor written."""
     for name in (layout.METRICS, layout.RESULT, layout.STOP, layout.PID, layout.LOG):
         (machine.run / name).mkdir()
-    run = machine.stage("run", "sleep 1000", within(2))
+    run = machine.by_the_clock("run", "sleep 1000")
+    machine.pass_the_deadline()
     assert run.wait(BOUND_SECONDS) == -signal.SIGKILL
     wait_for(lambda: machine.dog() is None)
     assert "cannot look: IsADirectoryError" in machine.log()
@@ -183,7 +240,8 @@ def test_a_number_that_is_used_again_is_not_killed(machine):
         (noted,) = machine.watch.state.glob("setup.*.pid")
         earlier = json.loads(noted.read_text())
         noted.write_text(json.dumps(earlier | {"started": earlier["started"] - 100}))
-        setup = machine.stage("run", "sleep 1000", within(2))
+        setup = machine.by_the_clock("run", "sleep 1000")
+        machine.pass_the_deadline()
         assert setup.wait(BOUND_SECONDS) == -signal.SIGKILL
         wait_for(lambda: machine.dog() is None)
         assert innocent.poll() is None
@@ -203,7 +261,9 @@ def test_the_same_watch_is_kept_and_another_takes_its_place(machine):
     other = machine.stage("setup", "echo started; sleep 1000", deadline)
     assert other.stdout.readline() == b"started\n"
     assert machine.dog() == first
-    last = machine.stage("run", "sleep 1000", within(2))
+    last = machine.by_the_clock("run", "sleep 1000", seconds=700)
+    wait_for(lambda: machine.dog() not in (None, first))
+    machine.pass_the_deadline()
     assert [p.wait(BOUND_SECONDS) for p in (run, other, last)] == [-signal.SIGKILL] * 3
     assert not processes.alive(first)
 
@@ -251,7 +311,9 @@ def test_another_run_s_folder_is_not_taken(machine):
 
 def test_a_result_that_the_job_left_is_kept(machine):
     left = '{"run_id": "r-1", "status": "error", "failure": {"reason": "ERROR", "message": "x"}}'
-    run = machine.stage("run", f"echo '{left}' > result.json; sleep 1000", within(2))
+    run = machine.by_the_clock("run", f"echo '{left}' > result.json; sleep 1000")
+    wait_for(lambda: machine.left(layout.RESULT))
+    machine.pass_the_deadline()
     assert run.wait(BOUND_SECONDS) == -signal.SIGKILL
     wait_for(lambda: machine.dog() is None)
     assert machine.result().failure.reason == "ERROR"
@@ -260,7 +322,8 @@ def test_a_result_that_the_job_left_is_kept(machine):
 def test_an_earlier_attempt_s_failure_is_no_answer(machine):
     left = '{"run_id": "r-1", "status": "error", "failure": {"reason": "ERROR", "message": "x"}}'
     (machine.run / layout.RESULT).write_text(left)
-    setup = machine.stage("setup", "sleep 1000", within(2))
+    setup = machine.by_the_clock("setup", "sleep 1000")
+    machine.pass_the_deadline()
     assert setup.wait(BOUND_SECONDS) == -signal.SIGKILL
     wait_for(lambda: machine.dog() is None)
     assert machine.result().failure.reason == "DEADLINE"
