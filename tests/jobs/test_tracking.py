@@ -32,7 +32,6 @@ def test_without_its_library_the_job_trains_to_its_end_and_says_so_once(tmp_path
 def tracked(tmp_path, monkeypatch, callback) -> Tracking:
     """The tracker's own place in transformers' table taken by one that does as we like."""
     monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "tensorboard", callback)
-    monkeypatch.setattr(tracking, "END_SECONDS", 0.2)
     return Tracking("tensorboard", tmp_path)
 
 
@@ -72,6 +71,7 @@ def test_one_that_hangs_is_left_behind(tmp_path, monkeypatch):
         def on_log(self, *_, **__):
             release.wait()
 
+    monkeypatch.setattr(tracking, "END_SECONDS", 0.2)
     found = tracked(tmp_path, monkeypatch, Hangs)
     found.on_train_begin(None, STATE, None)
     found.on_log(None, STATE, None, logs={"loss": 2.0})
