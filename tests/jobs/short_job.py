@@ -107,6 +107,39 @@ def work(folder, before, environment):
     sys.exit(main([layout.SPEC]))
 
 
+GO = "go"  # a file in the job's folder
+HOLDING = """
+import time
+from pathlib import Path
+from jobs.progress import Progress
+from jobs.stop import Stop
+
+write, request, asked = Progress.write, Stop.request, []
+
+def write_and_hold(self, record):
+    write(self, record)
+    while getattr(record, "step", 0) >= STEP and not (asked or Path(GO).exists()):
+        time.sleep(0.02)
+
+def note(self, *why):
+    asked.append(why)
+    request(self, *why)
+
+Progress.write, Stop.request = write_and_hold, note
+"""
+
+
+def holding(step):
+    """To be run before a job that a test stops or kills: it has this step's record written and goes
+    no further until it is told to stop, or let go. Else it may be done before the test has acted.
+    """
+    return f"STEP, GO = {step}, {GO!r}\n{HOLDING}"
+
+
+def let_go(folder):
+    (folder / GO).touch()
+
+
 def finish(folder, begin=Forked):
     code = begin(folder).wait(timeout=600)
     return code, result(folder)

@@ -13,7 +13,16 @@ from jobs.checkpoint import last_complete
 from jobs.fingerprint import code_sha256, file_sha256
 from jobs.spec import Lineage
 from tests.jobs.hub_server import Hub
-from tests.jobs.short_job import SAMPLE, Forked, curve, finish, start, wait_for_step, write_job
+from tests.jobs.short_job import (
+    SAMPLE,
+    Forked,
+    curve,
+    finish,
+    holding,
+    start,
+    wait_for_step,
+    write_job,
+)
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -130,7 +139,7 @@ def test_killed_it_goes_on_from_its_own_checkpoint(runs, first, second):
     folder = runs / "killed"
     shutil.copytree(second, folder, ignore=lambda *_: [layout.RESULT, layout.METRICS,
                     layout.CHECKPOINTS, layout.ADAPTER, layout.LINEAGE, layout.LOG])  # fmt: skip
-    process = Forked(folder)
+    process = Forked(folder, holding(6))
     wait_for_step(folder, 6, process)
     process.kill()
     process.wait()

@@ -15,7 +15,16 @@ from jobs.checkpoint import last_complete, step_of
 from jobs.exit_codes import EXIT_CODES
 from jobs.outcome import BadInput
 from jobs.spec import Failure, ResolvedSpec
-from tests.jobs.short_job import ROOT, Forked, curve, result, wait_for_step, write_job
+from tests.jobs.short_job import (
+    ROOT,
+    Forked,
+    curve,
+    holding,
+    let_go,
+    result,
+    wait_for_step,
+    write_job,
+)
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -36,11 +45,16 @@ def write(folder, **changes):
     return write_job(folder, train_rows=24, **changes)
 
 
-def start_ranks(folder, *command):
-    """In the job's folder, one thread each, with a place of their own for what is temporary."""
+def start_ranks(folder, *command, before=""):
+    """In the job's folder, one thread each, with a place of their own for what is temporary. With
+    what each Python of theirs is to run first."""
     temporary = temporary_of(folder)
     temporary.mkdir(exist_ok=True)
-    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
+    first = folder.with_name(f"{folder.name}-first")
+    first.mkdir(exist_ok=True)
+    (first / "sitecustomize.py").write_text(before)
+    path = f"{first}{os.pathsep}{ROOT}"
+    own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
     with (folder / layout.LOG).open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", *command, layout.SPEC],
@@ -129,10 +143,11 @@ def test_a_pilot_s_ranks_share_their_gradients_and_leave_no_trace(runs, shared):
 
 def test_a_signal_to_one_rank_stops_all_and_both_go_on_together(runs, shared):
     folder = write(runs / "stopped", processes=2)
-    process = start_ranks(folder, "jobs.distributed")
+    process = start_ranks(folder, "jobs.distributed", before=holding(2))
     ranks = ranks_of(process)
     wait_for_step(folder, 2, process)
     ranks[1].send_signal(signal.SIGTERM)
+    let_go(folder)
     assert process.wait(timeout=600) == EXIT_CODES["CANCELLED"], log(folder)
     found = result(folder)
     assert found.failure.reason == "CANCELLED", log(folder)
@@ -147,7 +162,7 @@ def test_a_signal_to_one_rank_stops_all_and_both_go_on_together(runs, shared):
 
 def test_a_killed_rank_ends_all_with_one_result_that_names_it(runs):
     folder = write(runs / "killed", processes=2)
-    process = start_ranks(folder, "jobs.distributed")
+    process = start_ranks(folder, "jobs.distributed", before=holding(2))
     ranks = ranks_of(process)
     wait_for_step(folder, 2, process)
     ranks[1].kill()
@@ -161,7 +176,7 @@ def test_a_killed_rank_ends_all_with_one_result_that_names_it(runs):
 
 def test_no_rank_outlives_the_process_that_started_it(runs):
     folder = write(runs / "orphaned", processes=2)
-    process = start_ranks(folder, "jobs.distributed")
+    process = start_ranks(folder, "jobs.distributed", before=holding(2))
     ranks = ranks_of(process)
     wait_for_step(folder, 2, process)
     process.kill()

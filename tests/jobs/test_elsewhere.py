@@ -8,7 +8,7 @@ import time
 from jobs import layout
 from results.stored_run import state
 from results.stores import open_store
-from tests.jobs.short_job import ROOT, curve, finish, start, write_job
+from tests.jobs.short_job import ROOT, Forked, curve, finish, holding, write_job
 
 SECONDS = 600  # until a test that waits says that it waited in vain
 
@@ -30,16 +30,18 @@ def test_a_run_whose_machine_dies_ends_as_if_it_had_not(tmp_path):
 
     store = tmp_path / "store"
     work = write_job(tmp_path / "work", run_id="run-1")
-    job, beside = start(work), sync(work, store)
+    # past that checkpoint, and no further: its upload may take as long as the rest of the job
+    job, beside = Forked(work, holding(12)), sync(work, store)
     marker = store / "run-1" / layout.CHECKPOINTS / "checkpoint-10" / layout.COMPLETE
     deadline = time.monotonic() + SECONDS
     while not marker.exists():
         assert job.poll() is None, (work / layout.LOG).read_text()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    for process in (job, beside):
-        process.kill()
-        process.communicate()
+    job.kill()
+    job.wait()
+    beside.kill()
+    beside.communicate()
     assert state(open_store(str(store)), "run-1") == "partial"
     shutil.rmtree(work / layout.CHECKPOINTS)
 

@@ -24,6 +24,7 @@ from tests.jobs.short_job import (
     Forked,
     curve,
     finish,
+    holding,
     start,
     wait_for_step,
     write_job,
@@ -326,7 +327,7 @@ def test_a_pilot_of_full_training_leaves_no_trace_either(folders):
 
 def test_a_pilot_is_not_repeated_after_a_restart(plain, folders):
     folder = write_job(folders / "again", pilot=PILOT)
-    process = Forked(folder)
+    process = Forked(folder, holding(1))
     wait_for_step(folder, 1, process)
     process.kill()
     process.wait()

@@ -10,7 +10,7 @@ from jobs.checkpoint import last_complete, step_of
 from jobs.exit_codes import EXIT_CODES
 from jobs.outcome import Stopped
 from jobs.stop import Stop
-from tests.jobs.short_job import Forked, result, wait_for_step, write_job
+from tests.jobs.short_job import Forked, holding, result, wait_for_step, write_job
 
 
 @pytest.fixture
@@ -28,9 +28,13 @@ def test_the_file_s_appearance_stops_the_job(stop, tmp_path, monkeypatch):
     monkeypatch.setenv(notice.NOTICE_VARIABLE, str(file))
     notice.watch(stop, poll_seconds=0.01)
     assert stop.stopped is None
-    file.touch()
+
+    def be_told():
+        file.touch()  # it may be seen before this has returned
+        time.sleep(60)
+
     with pytest.raises(Stopped, match="notice of preemption: ") as caught:
-        time.sleep(10)
+        be_told()
     assert caught.value.reason == "PREEMPTED"
 
 
@@ -45,7 +49,7 @@ def test_without_a_named_file_nothing_is_watched(stop, monkeypatch):
 def test_a_job_finishes_its_step_and_saves(tmp_path):
     folder = write_job(tmp_path / "taken", eval={"generate": False, "compare_base": False})
     file = tmp_path / "notice"
-    process = Forked(folder, **{notice.NOTICE_VARIABLE: str(file)})
+    process = Forked(folder, holding(2), **{notice.NOTICE_VARIABLE: str(file)})
     wait_for_step(folder, 2, process)
     file.touch()
     assert process.wait(timeout=600) == EXIT_CODES["PREEMPTED"]

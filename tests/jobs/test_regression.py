@@ -16,7 +16,16 @@ from jobs.exit_codes import EXIT_CODES
 from jobs.outcome import BadInput
 from jobs.progress import read_records
 from jobs.spec import EvalRecord, Regression
-from tests.jobs.short_job import ROOT, SAMPLE, Forked, curve, finish, start, wait_for_step
+from tests.jobs.short_job import (
+    ROOT,
+    SAMPLE,
+    Forked,
+    curve,
+    finish,
+    holding,
+    start,
+    wait_for_step,
+)
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -217,7 +226,7 @@ def test_accumulated_batches_train_like_whole_ones(tmp_path):
 def test_killed_and_started_again_the_student_draws_the_same_curve(trained, tmp_path):
     whole, before = trained
     folder = write_job(tmp_path / "killed")
-    process = Forked(folder)
+    process = Forked(folder, holding(37))
     wait_for_step(folder, 37, process)  # past the first epoch, which may be the best
     process.kill()
     process.wait()

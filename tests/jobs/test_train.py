@@ -21,6 +21,7 @@ from tests.jobs.short_job import (
     Forked,
     curve,
     finish,
+    holding,
     result,
     start,
     wait_for_step,
@@ -126,7 +127,7 @@ def test_the_adapter_loads_and_answers_the_same(whole):
 
 def test_killed_and_started_again_it_draws_the_same_curve(whole, folders):
     folder = write_job(folders / "killed")
-    process = Forked(folder)
+    process = Forked(folder, holding(8))
     wait_for_step(folder, 8, process)
     process.kill()
     process.wait()
@@ -147,7 +148,7 @@ def test_killed_and_started_again_it_draws_the_same_curve(whole, folders):
 
 def test_sigterm_finishes_the_step_and_saves(whole, folders):
     folder = write_job(folders / "cancelled")
-    process = Forked(folder)
+    process = Forked(folder, holding(2))
     wait_for_step(folder, 2, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=600) == EXIT_CODES["CANCELLED"]
