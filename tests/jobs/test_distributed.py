@@ -212,7 +212,7 @@ def test_a_stop_before_there_are_ranks_leaves_a_result_with_its_reason(tmp_path)
         [sys.executable, "-P", "-c", STOPPED_EARLY],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == EXIT_CODES["DEADLINE"]
     found = result(tmp_path)

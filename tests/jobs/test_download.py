@@ -48,7 +48,7 @@ def download(hub, tmp_path):
                "HF_HUB_OFFLINE": "0"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout

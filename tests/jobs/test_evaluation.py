@@ -231,7 +231,7 @@ def test_a_finished_run_is_judged_again(judged):
         command = [sys.executable, "-P", "-m", "jobs.evaluate", ".", *extra]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
         )
         assert (folder / layout.EVALUATION).exists(), done.stderr
         again[name] = json.loads((folder / layout.EVALUATION).read_text())
@@ -256,7 +256,7 @@ def test_what_is_no_run_is_not_judged_again(tmp_path):
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")

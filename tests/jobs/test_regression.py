@@ -97,7 +97,7 @@ def predict(run, file, *options):
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     return done, [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -143,7 +143,7 @@ def test_a_reader_that_has_had_enough_is_no_error():
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=writer,
             stderr=subprocess.PIPE,
-            timeout=120,
+            timeout=600,
         )
     finally:
         os.close(writer)

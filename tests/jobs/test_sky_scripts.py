@@ -25,6 +25,7 @@ from jobs.spec import Result
 from jobs.watchdog import LOCK
 from tests.jobs.short_job import ROOT, curve, wait_for_step, write_job
 
+SECONDS = 600  # until a test that waits says that it waited in vain
 TASK = yaml.safe_load((ROOT / "sky" / "train.yaml").read_text())
 
 
@@ -103,9 +104,9 @@ def test_from_setup_to_result(machine):
     """Planned for a GPU that is pretended; the rows wait in the run's folder, as mounted."""
     machine.give("r-1", device="cuda", dtype="bf16", **SHORT)
     machine.settings[PRETEND_VARIABLE] = "1"
-    assert machine.stage("setup").wait(60) == 0, machine.said()
+    assert machine.stage("setup").wait(SECONDS) == 0, machine.said()
     assert (machine.home / "loralift" / "venv").resolve() == Path(sys.prefix).resolve()
-    assert machine.stage("run").wait(300) == 0, machine.said()
+    assert machine.stage("run").wait(SECONDS) == 0, machine.said()
     found = machine.result()
     assert (found.status, found.run_id) == ("success", "r-1")
     assert PRETENDED in found.warnings
@@ -119,7 +120,7 @@ def test_the_environment_is_made_once_and_a_half_made_one_again(machine, tmp_pat
     (home / "bin").mkdir(parents=True)
     (home / "left").touch()
     both = [machine.stage("setup"), machine.stage("setup")]
-    assert [one.wait(300) for one in both] == [0, 0], machine.said()
+    assert [one.wait(SECONDS) for one in both] == [0, 0], machine.said()
     log = (machine.run / layout.LOG).read_text()
     assert log.count("making the training environment in ") == 1
     assert log.count("training environment: ") == 2
@@ -135,7 +136,7 @@ def test_an_environment_that_cannot_be_had_ends_set_up_and_is_not_ready(machine,
     lock = machine.home / "loralift" / "requirements.lock"
     lock.write_text("torch==2.0\ngone==1.0\n")
     home = home.with_name(hashlib.sha256(lock.read_bytes()).hexdigest()[:16])
-    assert machine.stage("setup").wait(300) != 0
+    assert machine.stage("setup").wait(SECONDS) != 0
     assert "gone==1.0" in (machine.run / layout.LOG).read_text()
     assert not (home / "ready").exists()
 
@@ -145,12 +146,12 @@ def test_an_image_s_environment_is_taken_where_it_is_of_this_lock(machine, tmp_p
     kept, image = small_environment(machine, tmp_path), tmp_path / "image"
     machine.settings["LORALIFT_IMAGE_ENVS"] = str(image)
     (image / "0123456789abcdef").mkdir(parents=True)
-    assert machine.stage("setup").wait(300) == 0, machine.said()
+    assert machine.stage("setup").wait(SECONDS) == 0, machine.said()
     log = machine.run / layout.LOG
     assert "the image has no environment of this lock" in log.read_text()
     assert (machine.home / "loralift" / "venv").resolve() == kept
     (image / kept.name).symlink_to(sys.prefix)
-    assert machine.stage("setup").wait(60) == 0, machine.said()
+    assert machine.stage("setup").wait(SECONDS) == 0, machine.said()
     assert (machine.home / "loralift" / "venv").resolve() == Path(sys.prefix).resolve()
     assert log.read_text().count("making the training environment in ") == 1
 
@@ -160,11 +161,11 @@ def test_a_tracker_is_added_beside_the_environment_or_done_without(machine, tmp_
     machine.settings |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels")}
     lock = machine.home / "loralift" / "tracker.lock"
     lock.write_text("flow==1.0\n")
-    assert machine.stage("setup").wait(300) == 0, machine.said()
+    assert machine.stage("setup").wait(SECONDS) == 0, machine.said()
     added = machine.home / "loralift" / "tracker"
     assert (added / "flow.py").exists()
     lock.write_text("gone==2.0\n")
-    assert machine.stage("setup").wait(300) == 0, machine.said()
+    assert machine.stage("setup").wait(SECONDS) == 0, machine.said()
     assert not added.exists()
     log = (machine.run / layout.LOG).read_text()
     assert "it cannot be had: nothing will be tracked" in log
@@ -177,14 +178,14 @@ def test_an_environment_that_runs_on_other_nodes_alone_stays(machine, tmp_path):
     (home / "bin" / "python").symlink_to("/nowhere/python3")
     (home / "ready").touch()
     for _ in range(2):
-        assert machine.stage("setup").wait(300) == 0, machine.said()
+        assert machine.stage("setup").wait(SECONDS) == 0, machine.said()
     log = (machine.run / layout.LOG).read_text()
     assert log.count("making the training environment in ") == 1
     assert (home / "bin" / "python").is_symlink()
     own = Path(f"{home}-{platform.machine()}-{platform.node()}")
     assert (machine.home / "loralift" / "venv").resolve() == own
     (own / "bin" / "python").unlink()
-    assert machine.stage("setup").wait(300) == 1
+    assert machine.stage("setup").wait(SECONDS) == 1
     assert (own / "ready").exists()
     assert "remove that folder when no job uses it" in (machine.run / layout.LOG).read_text()
 
@@ -213,7 +214,7 @@ def test_a_machine_without_what_is_needed_says_so(machine, tmp_path, version, wh
         "LORALIFT_ENVS": str(tmp_path / "kept"),
         "PATH": f"{tools}:/usr/bin:/bin",
     }
-    assert machine.stage("setup").wait(60) == 1
+    assert machine.stage("setup").wait(SECONDS) == 1
     assert what in (machine.run / layout.LOG).read_text()
 
 
@@ -257,15 +258,15 @@ def test_set_up_ends_at_the_deadline_without_the_watchdog(machine):
     (loralift / "code" / "jobs" / "watchdog.py").touch()
     deadline = datetime.now(UTC) + timedelta(seconds=2)
     machine.settings["LORALIFT_DEADLINE"] = f"{deadline:%Y-%m-%dT%H:%M:%SZ}"
-    assert machine.stage("setup").wait(60) == 124, (
+    assert machine.stage("setup").wait(SECONDS) == 124, (
         machine.said()
     )  # timeout(1): it ended the command
 
 
 def test_a_failing_job_s_exit_code_arrives(machine):
     machine.give("r-2", model={"id": "./nowhere"})
-    assert machine.stage("setup").wait(60) == 0, machine.said()
-    assert machine.stage("run").wait(60) == EXIT_CODES["BAD_INPUT"]
+    assert machine.stage("setup").wait(SECONDS) == 0, machine.said()
+    assert machine.stage("run").wait(SECONDS) == EXIT_CODES["BAD_INPUT"]
     assert machine.result().failure.reason == "BAD_INPUT"
 
 
@@ -275,8 +276,8 @@ def test_a_run_that_cannot_be_restored_says_why(machine, tmp_path):
     store.write_text("no folder")
     machine.give("r-5", **SHORT)
     machine.settings["LORALIFT_STORE"] = str(store)
-    assert machine.stage("setup").wait(60) == 0, machine.said()
-    assert machine.stage("run").wait(60) == EXIT_CODES["ERROR"], machine.said()
+    assert machine.stage("setup").wait(SECONDS) == 0, machine.said()
+    assert machine.stage("run").wait(SECONDS) == EXIT_CODES["ERROR"], machine.said()
     found = machine.result()
     assert (found.run_id, found.failure.reason) == ("r-5", "ERROR")
     assert found.failure.message.startswith(f"store {store}: cannot ")
@@ -298,8 +299,8 @@ def test_a_sync_that_dies_is_started_once_more(machine, tmp_path):
     )
     machine.give("r-6", model={"id": "./nowhere"})
     machine.settings["LORALIFT_STORE"] = str(tmp_path / "store")
-    assert machine.stage("setup").wait(60) == 0, machine.said()
-    assert machine.stage("run").wait(60) == EXIT_CODES["BAD_INPUT"], machine.said()
+    assert machine.stage("setup").wait(SECONDS) == 0, machine.said()
+    assert machine.stage("run").wait(SECONDS) == EXIT_CODES["BAD_INPUT"], machine.said()
     assert called.read_text().splitlines() == [
         "--restore",
         "--linger 300 --alive ../alive",
@@ -309,9 +310,9 @@ def test_a_sync_that_dies_is_started_once_more(machine, tmp_path):
 
 def test_a_gpu_that_is_not_here_is_told_before_anything_is_loaded(machine):
     machine.give("r-3", device="cuda")
-    assert machine.stage("setup").wait(60) == 0, machine.said()
+    assert machine.stage("setup").wait(SECONDS) == 0, machine.said()
     run = machine.stage("run", CUDA_VISIBLE_DEVICES="")
-    assert run.wait(60) == EXIT_CODES["BAD_INPUT"]
+    assert run.wait(SECONDS) == EXIT_CODES["BAD_INPUT"]
     failure = machine.result().failure
     assert failure.message.startswith("device: a GPU was planned, torch ")
     assert "nvidia-smi says: " in failure.message
@@ -320,11 +321,11 @@ def test_a_gpu_that_is_not_here_is_told_before_anything_is_loaded(machine):
 def test_a_training_that_stops_stepping_is_a_stall_with_its_checkpoint_kept(machine):
     machine.give("r-4", **SHORT, train=LONG)
     machine.settings["LORALIFT_STALL_STEP_SECONDS"] = "5"
-    assert machine.stage("setup").wait(60) == 0, machine.said()
+    assert machine.stage("setup").wait(SECONDS) == 0, machine.said()
     run = machine.stage("run")
     wait_for_step(machine.run, 12, run)
     os.kill(int((machine.run / layout.PID).read_text()), signal.SIGSTOP)
-    assert run.wait(120) == EXIT_CODES["STALLED"], machine.said()
+    assert run.wait(SECONDS) == EXIT_CODES["STALLED"], machine.said()
     found = machine.result()
     assert found.failure.reason == "STALLED"
     assert "no step in " in found.failure.message

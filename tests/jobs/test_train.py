@@ -215,7 +215,7 @@ def test_a_lost_result_of_training_that_ends_amid_an_epoch_is_made_again_without
 
 def test_a_finished_job_is_not_done_again(whole):
     before = (whole / layout.RESULT).stat().st_mtime_ns
-    assert start(whole).wait(timeout=120) == 0
+    assert start(whole).wait(timeout=600) == 0
     assert (whole / layout.RESULT).stat().st_mtime_ns == before
 
 
@@ -290,7 +290,7 @@ def test_two_jobs_do_not_share_a_folder(tmp_path):
     folder = write_job(tmp_path / "held")
     with (folder / layout.LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert start(folder).wait(timeout=120) == 2
+        assert start(folder).wait(timeout=600) == 2
     assert not (folder / layout.RESULT).exists()
 
 
@@ -305,5 +305,5 @@ def test_a_lock_that_is_handed_over_is_held(tmp_path):
             "PYTHONPATH": str(ROOT),
             layout.LOCK_VARIABLE: str(lock.fileno()),
         }
-        subprocess.run(command, cwd=folder, env=environment, pass_fds=(lock.fileno(),), timeout=120)
+        subprocess.run(command, cwd=folder, env=environment, pass_fds=(lock.fileno(),), timeout=600)
     assert result(folder).failure.reason == "BAD_INPUT"
