@@ -74,6 +74,11 @@ class SlurmCluster:
         """What the launcher and SkyPilot are run with, to use this cluster and no other."""
         return self.client.environment
 
+    @property
+    def shared(self) -> Path:
+        """A folder that jobs see as well."""
+        return self.folder / "tmp"
+
     def sky(self, program: str, *arguments: str, timeout: float = 600) -> str:
         """What a Python program prints that runs in SkyPilot's environment, as the client."""
         return self.client.sky(program, *arguments, timeout=timeout)
@@ -126,7 +131,7 @@ class SlurmCluster:
         self.folder.chmod(0o755)  # the cluster's user passes through
         for name in ("log", "run", "state", "tmp"):
             (self.folder / name).mkdir()
-        scratch = self.folder / "tmp"
+        scratch = self.shared
         scratch.chmod(0o1777)
         ports = Ports(
             slurmctld=machine.free_port(),

@@ -32,9 +32,10 @@ ROUNDING = timedelta(seconds=1)  # Slurm writes whole seconds, SkyPilot cuts the
 PATIENCE = 1200.0  # seconds until a test that waits says that it waited in vain
 NODE, GPU = "a10g", "A10G"
 SAMPLE = ROOT / "jobs" / "sample"
-# 3 steps an epoch, 0.1 to 0.3 s each: the first upload, half a minute after the start, has
-# checkpoints, and there is much left to train.
+# 3 steps an epoch, 0.1 to 0.3 s each. Checkpoints are uploaded every half minute: the training
+# waits for the first of them to be there and for the machine to be lost, and has much left then.
 EPOCHS = 100
+HELD_FROM = 60
 STEPS = 3 * EPOCHS
 RECIPE = f"""\
 name: long
@@ -43,8 +44,25 @@ data: {{train: train.jsonl, validation: validation.jsonl}}
 strategy: qlora
 train: {{epochs: {EPOCHS}, seq_len: 64, effective_batch: 16, micro_batch: 16, packing: false,
   activation_checkpointing: false, checkpoint_every_steps: 20}}
-eval: {{max_new_tokens: 4, batch: 8}}
+eval: {{max_new_tokens: 4, batch: 8, metrics: ["own:nothing"]}}
 gates: []
+"""
+HOLDING = """\
+import time
+from pathlib import Path
+from jobs.progress import Progress
+
+write = Progress.write
+
+def write_and_hold(self, record):
+    write(self, record)
+    while getattr(record, "step", 0) >= {step} and not Path({go!r}).exists():
+        time.sleep(0.2)
+
+Progress.write = write_and_hold
+
+def nothing(answers, references, questions):
+    return 0.0
 """
 EVERY_RUN_IS_LONG = """
 import launcher.executors
@@ -88,6 +106,8 @@ class Managed:
             lines = (SAMPLE / f"{name}.jsonl").read_text().splitlines(keepends=True)
             (folder / f"{name}.jsonl").write_text("".join(lines[:rows]))
         (folder / "recipe.yaml").write_text(RECIPE)
+        self.go = slurm.shared / f"{folder.name}-go"
+        (folder / "own.py").write_text(HOLDING.format(step=HELD_FROM, go=str(self.go)))
 
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         with (self.folder / "said.txt").open("ab") as said:
@@ -157,6 +177,7 @@ def goes_on_after(managed: Managed, run_id: str, lose: Callable[[Managed, str], 
         deadline = managed.task(run_id)["envs"]["LORALIFT_DEADLINE"]
         at_least = max(managed.checkpoints(run_id))
         lose(managed, run_id)
+        managed.go.touch()
         assert launcher.wait(PATIENCE) == 0, managed.said
     finally:
         launcher.kill()

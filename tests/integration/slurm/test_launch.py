@@ -60,6 +60,20 @@ api.submit(made, "runs", say)
 for record in api.follow(run_id):
     pass
 """
+# `launch` that asks SkyPilot for a machine only once a file is there.
+ASKED_ONCE = """
+import sys, time
+from pathlib import Path
+from launcher.executors.skypilot import SkyPilotExecutor
+there, ask = Path(sys.argv.pop(1)), SkyPilotExecutor._ask
+def ask_then(*arguments):
+    while not there.exists():
+        time.sleep(0.1)
+    return ask(*arguments)
+SkyPilotExecutor._ask = ask_then
+from launcher.cli import main
+main()
+"""
 
 
 class Stage(NamedTuple):
@@ -104,9 +118,12 @@ def no_capacity(stage: Stage, story: Story) -> None:
     """The cheapest partition is drained when all is checked, just before it is asked for."""
     other = stage["receipt"]  # wants the same partition
     until("the other's node", lambda: other.held() or other.over.is_set())
-    launcher = story.start_run(story.recipe(), "--max-cost", "3")
+    arguments = story.arguments(story.recipe(), "--max-cost", "3")
+    drained = story.folder / "drained"
+    launcher = story.start("-c", ASKED_ONCE, str(drained), *arguments)
     until("the request", lambda: "asking SkyPilot for" in story.said)
     stage.slurm.drain("rtx4090")
+    drained.touch()
     try:
         held = story.until_held(attempt=2)
     finally:
@@ -178,22 +195,24 @@ def failing(stage: Stage, story: Story) -> None:
 
 
 def killed_while_provisioning(stage: Stage, story: Story) -> None:
-    launcher = story.start_run(story.recipe())
+    launcher = story.start_run(story.recipe(metric="holds"))
     until("the request", lambda: "asking SkyPilot for" in story.said)
     story.until_held()
     story.kill(launcher)
     run = story.status()["run"]
     assert run["state"] in ("PROVISIONING", "RUNNING")
+    story.let_go()
     assert "SUCCEEDED, its machine is gone" in story.launch("guard", "--watch").stdout
     home_again(story)
 
 
 def killed_while_training(stage: Stage, story: Story) -> None:
-    launcher = story.start_run(story.recipe(epochs=150))
+    launcher = story.start_run(story.recipe(epochs=150, metric="holds"))
     story.until_training()
     story.kill(launcher)
     view = story.status()
     assert (view["run"]["state"], view["run"]["attempts"][0]["machine"]) == ("RUNNING", "UP")
+    story.let_go()
     assert story.until_gone()["run"]["state"] == "SUCCEEDED"
     home_again(story)
 
@@ -404,9 +423,9 @@ def test_nothing_is_left(stage: Stage, told: dict[str, "Future[None]"]) -> None:
         future.exception()
     assert stage.slurm.sky_clusters() == []
     assert [held for held in stage.slurm.held() if held.end is None] == []
-    assert set(stage.slurm.states().values()) == {"idle"}
+    until("idle nodes", lambda: set(stage.slurm.states().values()) == {"idle"})
     homes = stage.slurm.home / ".sky_clusters"
-    with suppress(AssertionError):  # a machine's script removes it as the last it does
+    with suppress(TimeoutError):  # a machine's script removes it as the last it does
         machine.until("the last home's removal", lambda: not list(homes.iterdir()), 60)
     assert sorted(homes.rglob("*")) == []
     until("SkyPilot's last process", lambda: processes_of(stage.slurm.user) == [])
