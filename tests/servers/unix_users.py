@@ -4,6 +4,7 @@ import pwd
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -24,8 +25,9 @@ def remove(name: str) -> None:
     if owner is None:
         return
     for path in Path("/tmp").iterdir():
-        if path.lstat().st_uid == owner:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with suppress(FileNotFoundError):  # others' come and go meanwhile
+            if path.lstat().st_uid == owner:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     subprocess.run(["userdel", name], check=True)
 
 
