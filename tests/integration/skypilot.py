@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.servers.ports import free_ports
+from tests.servers.ports import free_port
 
 OFFLINE = ["unshare", "--user", "--map-root-user", "--net"]
 Kind = tuple[str, str, int, bool]  # cloud, accelerator as SkyPilot names it, count, spot
@@ -97,7 +97,7 @@ def api_server(
 ) -> Iterator[tuple[dict[str, str], int]]:
     """SkyPilot's API server for one home, on a free port, that takes these clouds for enabled: what
     its clients' environment must be, and the session of its processes."""
-    (port,) = map(str, free_ports(1))
+    port = str(free_port())
     variables = {
         "HOME": str(home),
         "PATH": "/usr/bin:/bin",

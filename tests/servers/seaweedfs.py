@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.servers.ports import free_ports
+from tests.servers.ports import free_port
 
 GRPC_ABOVE = 10_000
 PARTS = ("s3", "master", "volume", "filer", "admin")
@@ -26,9 +26,9 @@ class SeaweedFS:
     weed: Path  # its program
     folder: Path
     ports: dict[str, int] = field(
-        default_factory=lambda: dict(
-            zip(PARTS, free_ports(len(PARTS), above=GRPC_ABOVE), strict=True)
-        )
+        default_factory=lambda: {
+            part: free_port(lambda port: port + GRPC_ABOVE, room=GRPC_ABOVE) for part in PARTS
+        }
     )
     key: str = "runs-key"
     secret: str = "a-secret-of-runs"

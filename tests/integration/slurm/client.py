@@ -13,8 +13,8 @@ import yaml
 
 from launcher import paths
 from launcher.catalog.refresh import VARIABLE
-from tests.integration.slurm import machine
 from tests.integration.slurm.nodes import NODES, Ports
+from tests.servers.ports import free_port
 from tests.servers.unix_users import SYSTEM_PATH
 
 # How long a job may wait for a node before SkyPilot tries the next offer. Assumption.
@@ -40,9 +40,7 @@ class Client:
     @staticmethod
     def free_port() -> int:
         """A port whose companion, the request queue's, is free as well."""
-        return machine.free_port(
-            lambda port: machine.is_free(50_000 + (port + _QUEUE_PORT - 50_000) % 10_000)
-        )
+        return free_port(lambda port: 50_000 + (port + _QUEUE_PORT - 50_000) % 10_000)
 
     @property
     def environment(self) -> dict[str, str]:

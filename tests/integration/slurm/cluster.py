@@ -17,6 +17,7 @@ from tests.integration.slurm.client import Client
 from tests.integration.slurm.daemons import Daemons
 from tests.integration.slurm.nodes import NODES, Ports, write_configuration
 from tests.servers import unix_users
+from tests.servers.ports import free_port
 
 NAME = "local"  # as SkyPilot knows the cluster: `infra: slurm/local`
 FOLDERS = Path("/tmp")  # short, as a socket's path must be, and open to the cluster's user
@@ -134,9 +135,9 @@ class SlurmCluster:
         scratch = self.shared
         scratch.chmod(0o1777)
         ports = Ports(
-            slurmctld=machine.free_port(),
-            slurmd=tuple(machine.free_port() for _ in NODES),
-            sshd=machine.free_port(),
+            slurmctld=free_port(),
+            slurmd=tuple(free_port() for _ in NODES),
+            sshd=free_port(),
             api=self.client.free_port(),
         )
         unix_users.add(self.user, self.home)

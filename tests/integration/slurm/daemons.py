@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.integration.slurm import machine
 from tests.integration.slurm.nodes import NODES
+from tests.servers.ports import is_free
 from tests.servers.unix_users import SYSTEM_PATH
 
 
@@ -68,7 +69,7 @@ class Daemons:
         ]
         (folder / "sshd_config").write_text("\n".join([*lines, ""]))
         self._start("sshd", "-D", "-e", "-f", str(folder / "sshd_config"))
-        machine.until("sshd", lambda: not machine.is_free(port), 20)
+        machine.until("sshd", lambda: not is_free(port), 20)
         return folder / "client"
 
     def command(self, name: str, *arguments: str) -> str:

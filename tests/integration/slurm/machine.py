@@ -56,26 +56,6 @@ def address() -> str:
     return socket.gethostbyname(socket.gethostname())
 
 
-def free_port(fits: Callable[[int], bool] = lambda port: True) -> int:
-    """A free TCP port on loopback that `fits`."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if fits(port):
-            return port
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
 def until(what: str, holds: Callable[[], bool], seconds: float, every: float = 0.2) -> None:
     """Wait until something `holds`. Raises TimeoutError, naming it."""
     deadline = time.monotonic() + seconds
