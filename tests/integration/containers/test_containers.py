@@ -135,7 +135,7 @@ def test_a_job_outlives_its_engines_daemon(
         assert seen.result.failure is None
     finally:
         docker.start()
-    runner.look(handle)  # the first that its engine answers
+    over(runner, handle)  # the first looks that its engine answers
     assert docker.ask("ps", "--all", "--quiet") == ""
 
 

@@ -230,7 +230,7 @@ def test_killed_on_the_way_it_leaves_nothing_half(main_run, tools_python: str, t
     arguments = [answer["folder"], "--to", "gguf:q3_k_m", "--limit", "10", "--out", str(out)]
     started = launch.start("export", *arguments)
     merged = out / layout.EXPORT_WORK / (layout.MERGED + layout.MADE_SUFFIX)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not merged.exists():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.02)
