@@ -108,6 +108,7 @@ class Ranked:
             (self._folder / earlier).unlink(missing_ok=True)
         for number in (signal.SIGTERM, signal.SIGINT):  # before torch, which takes seconds
             signal.signal(number, self._forward)
+        # only now, since who knows it may stop the job
         write_aside(self._folder / layout.PID, f"{os.getpid()}\n".encode())
         from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -36,7 +36,7 @@ RESTART = (PILOT, BASE_LOSSES, BASE_ANSWERS)
 
 GROWING = (METRICS, LOG)  # appended to; all other files are moved into place whole
 
-PID = "job.pid"  # the job's process id, written first
+PID = "job.pid"  # the job's process id, written as soon as it may be told to stop
 LOCK = "job.lock"  # held with flock for as long as the job lives
 STOP = "stop.json"  # jobs.spec.Failure: why the watchdog ends the job, written before SIGTERM
 WATCHDOG_LOG = "watchdog.log"  # what jobs/watchdog.py saw and did

@@ -84,15 +84,14 @@ def attempt(spec_file: Path, folder: Path, me: Ranks) -> int:
     stop = Stop(give_up)
     failure: Failure | None = None
     try:
-        # before its number is known: whatever comes from here on leaves a result
-        stop.listen(folder / layout.STOP)
-        if me.first and not started_by_us():
-            write_aside(folder / layout.PID, f"{os.getpid()}\n".encode())
+        stop.listen(folder / layout.STOP)  # whatever comes from here on leaves a result
         notice.watch(stop)
         if me.first:
             # who started the ranks has removed the wish to stop, and one may have come since
             for earlier in (layout.RESULT, *([] if started_by_us() else [layout.STOP])):
                 (folder / earlier).unlink(missing_ok=True)
+            if not started_by_us():  # who knows it may stop the job: by now that is listened to
+                write_aside(folder / layout.PID, f"{os.getpid()}\n".encode())
         resume = checkpoint.last_complete(folder / layout.CHECKPOINTS, remove=me.first)
         outcome.resumed_from_step = checkpoint.step_of(resume) if resume is not None else 0
         metrics = folder / layout.METRICS if me.first else None
