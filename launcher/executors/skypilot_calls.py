@@ -51,33 +51,31 @@ class Calls:
         OutsideFailed where SkyPilot is not installed."""
         with self._one_at_a_time:
             try:
-                child = self._started()
-            except BaseException:  # nobody may read what it answers
-                self._end()
-                raise
-            assert child.stdin is not None
-            try:
-                child.stdin.write(json.dumps({"call": call, **arguments}) + "\n")
-                child.stdin.flush()
-                line = self._answers.get(timeout=seconds)
-            except Empty:
-                self._end()
-                raise CallFailed(NO_ANSWER, f"no answer to `{call}` in {seconds:.0f} s") from None
-            except OSError as error:
-                said = self._last_words()
-                self._end()
-                raise CallFailed(NO_ANSWER, f"its process is gone ({error}): {said}") from None
+                line = self._line(call, arguments, seconds)
             except BaseException:  # an answer still to come must not be taken for the next one's
                 self._end()
                 raise
-            if not line:
-                said = self._last_words()
-                self._end()
-                raise CallFailed(NO_ANSWER, f"its process ended: {said}")
         said = json.loads(line)
         if "error" in said:
             raise CallFailed(tuple(said["error"]["kinds"]), said["error"]["message"])
         return said["answer"]
+
+    def _line(self, call: str, arguments: dict[str, Any], seconds: float) -> str:
+        """What the child answers. Whatever is raised, nobody may read what comes after it."""
+        child = self._started()
+        assert child.stdin is not None
+        try:
+            child.stdin.write(json.dumps({"call": call, **arguments}) + "\n")
+            child.stdin.flush()
+            line = self._answers.get(timeout=seconds)
+        except Empty:
+            raise CallFailed(NO_ANSWER, f"no answer to `{call}` in {seconds:.0f} s") from None
+        except OSError as error:
+            said = f"its process is gone ({error}): {self._last_words()}"
+            raise CallFailed(NO_ANSWER, said) from None
+        if not line:
+            raise CallFailed(NO_ANSWER, f"its process ended: {self._last_words()}")
+        return line
 
     @contextlib.contextmanager
     def keeping_open(self, file: int) -> Iterator[None]:
