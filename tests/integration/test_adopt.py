@@ -28,7 +28,8 @@ from results.collect import verify
 from results.stored_run import StoredRun
 from results.stores import open_store
 from tests.fixtures.working_folder import begin, finish
-from tests.integration.test_stores import Syncs, client_python, server, sync, url, wait_for
+from tests.integration.test_stores import Syncs, client_python, server, sync, url
+from tests.integration.waiting import wait_for
 from tests.servers.seaweedfs import BUCKET, SeaweedFS
 from tests.unit.launcher.conftest import offer, small_plan
 

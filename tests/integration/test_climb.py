@@ -6,8 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from jobs import layout
 from tests.integration.command import ROOT, Command
+from tests.integration.waiting import wait_for
 
 GATE = "gates=[{metric: exact_match, min: 0.9}]"
 # A cent a second of this machine: a plan's worst case is then dollars, and a told job's cost cents.
@@ -63,20 +63,12 @@ class Told(Command):
     def until(self, run_id: str, decision: str) -> None:
         """Wait until the log of the launcher that the guard started has the decision."""
         log = self.folder / "state" / "loralift" / "climbs" / f"{run_id}.log"
-        until(lambda: log.exists() and decision in log.read_text())
+        wait_for(lambda: log.exists() and decision in log.read_text())
 
     def until_at_work(self, run_id: str) -> None:
         """Wait until the run's job has begun."""
         pid = self.folder / "state" / "loralift" / "work" / run_id / layout.PID
-        until(pid.exists)
-
-
-def until(true: Callable[[], object], seconds: float = 300.0) -> None:
-    """Wait for what comes by itself; the bound is generous, machines are shared."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "in vain"
-        time.sleep(0.1)
+        wait_for(pid.exists)
 
 
 @pytest.fixture

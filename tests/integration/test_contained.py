@@ -14,6 +14,7 @@ import pytest
 from jobs import layout
 from jobs.contained import hold
 from tests.integration.command import ROOT
+from tests.integration.waiting import wait_for
 
 # In place of the job: says that it runs with the lock, then waits for SIGTERM.
 JOB = """
@@ -41,16 +42,9 @@ def start(folder: Path, **variables: str) -> "subprocess.Popen[bytes]":
     )
 
 
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 300
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.02)
-
-
 def test_the_lock_is_held_while_the_job_lives_and_sigterm_is_the_jobs(folder: Path) -> None:
     first = start(folder)
-    wait_for(folder / "ready")
+    wait_for((folder / "ready").exists)
     assert hold(folder / layout.LOCK, 0) is None
     first.terminate()
     assert first.wait(300) == 32
@@ -66,14 +60,14 @@ def test_it_waits_for_the_launcher_to_let_go(folder: Path) -> None:
         first = start(folder)
         time.sleep(0.3)
         assert not (folder / "ready").exists()
-    wait_for(folder / "ready")
+    wait_for((folder / "ready").exists)
     first.terminate()
     assert first.wait(300) == 32
 
 
 def test_a_killed_job_leaves_no_answer_where_memory_was_not_the_reason(folder: Path) -> None:
     first = start(folder)
-    wait_for(folder / "ready")
+    wait_for((folder / "ready").exists)
     children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
     assert first.wait(300) == 137

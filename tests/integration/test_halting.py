@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher.running.canary.halting import script
-from tests.integration.buckets import wait_for
+from tests.integration.waiting import wait_for
 
 OURS = f"halted-{os.getpid()}"  # other tests may run on this machine
 SLEEPING = (sys.executable, "-c", "import time; time.sleep(600)")

@@ -10,7 +10,8 @@ import pytest
 
 from jobs import layout
 from results.records import is_held
-from tests.integration.test_climb import PRICED, Told, until
+from tests.integration.test_climb import PRICED, Told
+from tests.integration.waiting import wait_for
 
 SWEEP = ("sample", "--sweep", "lora.r=2,4,8", "--set", "gates=[{metric: exact_match, min: 0.9}]")
 
@@ -101,15 +102,15 @@ def test_a_killed_launcher_s_portfolio_is_gone_on_with(told: Told) -> None:
     told.outcomes(qlora=0.95)
     with told.held():
         first = told.start(*SWEEP, "--run-id", "ranks")
-        until(lambda: "ranks-1" in told.runs())
+        wait_for(lambda: "ranks-1" in told.runs())
         first.send_signal(signal.SIGKILL)
         first.communicate()
         assert "ranks: goes on with its jobs" in told("guard").stdout
-        until(lambda: is_held(told.folder / "state" / "loralift" / "climbs" / "ranks.lock"))
+        wait_for(lambda: is_held(told.folder / "state" / "loralift" / "climbs" / "ranks.lock"))
         again = told("--run-id", "ranks", "--json")  # one of them is at it
         assert again.returncode == 2
         assert "another launcher sees ranks through" in again.stderr
-    until(lambda: (told.folder / "runs" / "ranks" / "portfolio.json").exists())
+    wait_for(lambda: (told.folder / "runs" / "ranks" / "portfolio.json").exists())
     receipt = json.loads(told("status", "ranks", "--json").stdout)
     assert {one["state"] for one in receipt["members"]} == {"SUCCEEDED"}
     assert [run["attempts"][0]["attempt"] for run in told.runs().values()] == [1, 1, 1]

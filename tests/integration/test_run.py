@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from math import log
@@ -16,6 +15,9 @@ import pytest
 from jobs import layout
 from launcher.estimate.calibration import ABSURD
 from tests.integration.command import Command
+from tests.integration.waiting import wait_for
+
+SECONDS = 180.0  # until a test that waits for a job says that it waited in vain
 
 # A few steps of the sample job, with few answers: for what happens around training.
 SHORT = ("--set", "train.epochs=0.5", "--set", "eval.limit=4", "--set", "gates=[]")
@@ -70,14 +72,6 @@ def steps(folder: Path) -> list[dict]:
 
 def curve(folder: Path) -> list[tuple]:
     return [(s["step"], s["loss"], s["grad_norm"], s["learning_rate"]) for s in steps(folder)]
-
-
-def wait_for(condition, seconds: float = 180.0) -> None:
-    """Wait for something that comes by itself; the bound is generous, machines are shared."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
 
 
 def work(launch: Command, run_id: str) -> Path:
@@ -222,8 +216,8 @@ def test_the_saved_spec_reruns_with_the_same_curve(short) -> None:
 def test_killing_the_launcher_loses_nothing(launch: Command, train_python: str) -> None:
     with held(launch) as on:
         started = launch.start(*SHORT, *on, "--run-id", "orphan")
-        wait_for(lambda: (work(launch, "orphan") / layout.METRICS).exists())
-        wait_for(lambda: steps(work(launch, "orphan")))
+        wait_for(lambda: (work(launch, "orphan") / layout.METRICS).exists(), SECONDS)
+        wait_for(lambda: steps(work(launch, "orphan")), SECONDS)
         started.kill()
         started.communicate()
         assert "orphan: RUNNING" in launch("status", "orphan").stdout
@@ -242,7 +236,7 @@ def test_a_killed_job_goes_on_from_its_checkpoint(short) -> None:
     with held(launch) as on:
         started = launch.start(*SHORT, *on, "--run-id", "killed")
         folder = work(launch, "killed")
-        wait_for(lambda: list(folder.glob(f"{layout.CHECKPOINTS}/*/{layout.COMPLETE}")))
+        wait_for(lambda: list(folder.glob(f"{layout.CHECKPOINTS}/*/{layout.COMPLETE}")), SECONDS)
         os.kill(int((folder / layout.PID).read_text()), signal.SIGKILL)
         _, errors = started.communicate()
     assert started.returncode == 1
@@ -268,8 +262,8 @@ def test_detached_runs_side_by_side_and_one_cancelled(launch: Command, train_pyt
         assert launch(*SHORT, *on, "--run-id", "two", "--detach").returncode == 0
         runs = json.loads(launch("runs", "--json").stdout)["runs"]
     assert {r["run_id"]: r["state"] for r in runs} == {"one": "RUNNING", "two": "RUNNING"}
-    wait_for(lambda: (work(launch, "one") / layout.METRICS).exists())
-    wait_for(lambda: steps(work(launch, "one")))
+    wait_for(lambda: (work(launch, "one") / layout.METRICS).exists(), SECONDS)
+    wait_for(lambda: steps(work(launch, "one")), SECONDS)
     assert launch("cancel", "one").returncode == 0
     result = json.loads((work(launch, "one") / layout.RESULT).read_text())
     assert result["failure"]["reason"] == "CANCELLED"

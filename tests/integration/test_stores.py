@@ -17,8 +17,9 @@ from results.stored_run import Refused, StoredRun, add, fetch, state
 from results.stores import Damaged, Store, StoreError, open_store
 from tests.fixtures.store_contract import StoreContract
 from tests.fixtures.working_folder import begin, fail, finish, save_checkpoint
-from tests.integration.buckets import BIG, PATIENCE, client_python, server, store, url, wait_for
+from tests.integration.buckets import BIG, client_python, server, store, url
 from tests.integration.command import ROOT
+from tests.integration.waiting import PATIENCE, wait_for
 from tests.servers.seaweedfs import BUCKET, SeaweedFS
 
 __all__ = ["client_python", "server", "store", "url"]  # the fixtures

@@ -15,8 +15,9 @@ from results.collect import collect, verify
 from results.stored_run import fetch, push, state
 from results.stores import Store, StoreError, Taken, Unseen, open_store, sha256_of
 from tests.fixtures.working_folder import begin, finish
-from tests.integration.buckets import BIG, PATIENCE, big_file, client_python, server, store, url
+from tests.integration.buckets import BIG, big_file, client_python, server, store, url
 from tests.integration.command import ROOT
+from tests.integration.waiting import PATIENCE
 from tests.servers.seaweedfs import BUCKET, SeaweedFS
 
 __all__ = ["client_python", "server", "store", "url"]  # the fixtures
